@@ -38,3 +38,5 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 	k8s.io/cri-api v0.37.2 // indirect
 )
+
+tool github.com/cilium/ebpf/cmd/bpf2go
