@@ -78,8 +78,10 @@ type Process struct {
 	File *ExecFile `protobuf:"bytes,23,opt,name=file,proto3" json:"file,omitempty"`
 	// The process's namespaces.
 	Namespaces *Namespaces `protobuf:"bytes,24,opt,name=namespaces,proto3" json:"namespaces,omitempty"`
-	// cgroup v2 id, or the v1 id that stands in for it; absent when unknown.
+	// kernfs node id of its cgroup, in the hierarchy that cgroup_hierarchy names; absent when unknown.
 	CgroupId uint64 `protobuf:"varint,25,opt,name=cgroup_id,json=cgroupId,proto3" json:"cgroup_id,omitempty"`
+	// Absent for cgroup v2, else the id of the v1 hierarchy whose cgroup stands in for it.
+	CgroupHierarchy uint32 `protobuf:"varint,31,opt,name=cgroup_hierarchy,json=cgroupHierarchy,proto3" json:"cgroup_hierarchy,omitempty"`
 	// The workload that the process belongs to; absent when not resolved.
 	Workload *Workload `protobuf:"bytes,26,opt,name=workload,proto3" json:"workload,omitempty"`
 	// The parent's image at the time of the fork; absent when unknown.
@@ -295,6 +297,13 @@ func (x *Process) GetNamespaces() *Namespaces {
 func (x *Process) GetCgroupId() uint64 {
 	if x != nil {
 		return x.CgroupId
+	}
+	return 0
+}
+
+func (x *Process) GetCgroupHierarchy() uint32 {
+	if x != nil {
+		return x.CgroupHierarchy
 	}
 	return 0
 }
@@ -982,7 +991,7 @@ var File_vigie_v1_process_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_process_proto_rawDesc = "" +
 	"\n" +
-	"\x16vigie/v1/process.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\a\n" +
+	"\x16vigie/v1/process.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\a\n" +
 	"\aProcess\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x16\n" +
@@ -1013,7 +1022,8 @@ const file_vigie_v1_process_proto_rawDesc = "" +
 	"\n" +
 	"namespaces\x18\x18 \x01(\v2\x14.vigie.v1.NamespacesR\n" +
 	"namespaces\x12\x1b\n" +
-	"\tcgroup_id\x18\x19 \x01(\x04R\bcgroupId\x12.\n" +
+	"\tcgroup_id\x18\x19 \x01(\x04R\bcgroupId\x12)\n" +
+	"\x10cgroup_hierarchy\x18\x1f \x01(\rR\x0fcgroupHierarchy\x12.\n" +
 	"\bworkload\x18\x1a \x01(\v2\x12.vigie.v1.WorkloadR\bworkload\x12,\n" +
 	"\x06parent\x18\x1b \x01(\v2\x14.vigie.v1.ProcessRefR\x06parent\x12!\n" +
 	"\fpre_existing\x18\x1c \x01(\bR\vpreExisting\x12\x16\n" +
