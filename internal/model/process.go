@@ -57,8 +57,9 @@ type Process struct {
 	Namespaces Namespaces
 	File       ExecFile
 
-	CgroupID uint64 // cgroup v2 id (kernfs node id), or the v1 id that stands in for it
-	Workload *Workload
+	CgroupID        uint64 // kernfs node id of its cgroup
+	CgroupHierarchy uint32 // 0 is cgroup v2, else the v1 hierarchy whose cgroup stands in for it
+	Workload        *Workload
 
 	// PreExisting: the process was there before the agent and comes from the start-up inventory.
 	PreExisting bool
