@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything that people and CI do here has a target; `make help` lists them. build and run need Go alone:
+# what clang makes of the BPF C is committed. All else that tests need is installed by `make test` as root.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vigie
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# How the BPF C is compiled; bpf2go reads these. The compiler is pinned because what it makes is committed.
+export BPF2GO_CC     := clang-19
+export BPF2GO_STRIP  := llvm-strip-19
+export BPF2GO_CFLAGS := -O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/$(shell uname -m)-linux-gnu
+
+LINT_VERSION := v2.15.0
+LINT         := $(CACHE)/golangci-lint-$(LINT_VERSION)/golangci-lint
+
+# Tests that load programs into the kernel. Packages without tests are passed over.
+KERNEL_PACKAGES ?= ./internal/kernel/... ./internal/sensor/... ./internal/process/... ./test/vm/smoke
+VM_PACKAGES     ?= ./internal/kernel/... ./internal/sensor/... ./test/vm/smoke
+VM_KERNELS      ?= 6.1 6.12
+# The race detector needs a C compiler; without root and without one the tests run without it.
+TEST_FLAGS      ?= $(if $(shell command -v gcc),-race) -timeout 15m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/vigie (needs Go alone)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/vigie ./cmd/vigie
+
+.PHONY: run
+run: build ## build the agent and run it (root); ARGS="--quiet" adds flags
+	@if [ "$$(id -u)" != 0 ]; then \
+		echo "vigie run loads programs into the kernel and needs root: sudo bin/vigie run" >&2; \
+		echo "to see the product without root: bin/vigie run --replay FILE" >&2; exit 2; fi
+	bin/vigie run $(ARGS)
+
+.PHONY: test
+test: deps check-generated lint ## all checks and tests of the unit and kernel lanes (root runs all of them)
+	@[ "$$(id -u)" = 0 ] || echo "not root: tests that load programs into the kernel skip, and say so" >&2
+	@# Built together first; then one package at a time, because kernel tests see the whole host.
+	go build $(filter -race,$(TEST_FLAGS)) ./...
+	set -o pipefail; go test $(TEST_FLAGS) -p 1 ./... | tools/summary.sh
+
+.PHONY: test-kernel
+test-kernel: deps ## the tests that load programs into this kernel (root)
+	@[ "$$(id -u)" = 0 ] || { echo "kernel tests need root: sudo make test-kernel" >&2; exit 2; }
+	set -o pipefail; go test $(TEST_FLAGS) -count=1 -p 1 $(KERNEL_PACKAGES) | tools/summary.sh
+
+.PHONY: test-vm
+test-vm: ## the kernel tests on other kernels under QEMU: VM_KERNELS, VM_PACKAGES, VM_ARGS="-v -run X"
+	tools/deps.sh vm
+	go run ./test/vm -kernels '$(VM_KERNELS)' $(VM_ARGS) $(VM_PACKAGES)
+
+.PHONY: bench
+bench: build ## measure with and without the agent (root); rewrites docs/benchmarks.md
+	@[ "$$(id -u)" = 0 ] || { echo "benchmarks run the agent and need root: sudo make bench" >&2; exit 2; }
+	go run ./test/bench $(BENCH_ARGS)
+
+.PHONY: generate
+generate: ## make Go from the BPF C and protobuf (needs clang-19); GENERATE=./internal/kernel for one package
+	tools/generate.sh . $(or $(GENERATE),./...)
+
+.PHONY: check-generated
+check-generated: ## generate into a copy and require no difference
+	tools/check-generated.sh
+
+.PHONY: lint
+lint: $(LINT) ## gofmt, go vet and golangci-lint
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './ui/node_modules/*')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	$(LINT) run ./...
+
+# Built from the module proxy like any dependency: about a minute and a half on two cores, once.
+$(LINT):
+	GOBIN=$(@D) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+.PHONY: deps
+deps: ## install the Debian packages that tests need (root), or name them
+	@tools/deps.sh test
+
+.PHONY: dist
+dist: ## static release archives for amd64 and arm64 in dist/, the same bits on every run
+	tools/dist.sh '$(VERSION)'
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist
