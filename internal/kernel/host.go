@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kernel is where vigie meets the kernel: it loads the sensors' objects with the maps that they
+// share, attaches programs and remembers what to detach, reads the two rings in an order in which a
+// process is known before what it does, and counts what the kernel had to drop.
+//
+// In: compiled objects from the sensors. Out: records, in batches, to the agent.
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+// Options configure Open.
+type Options struct {
+	Log    *slog.Logger
+	Losses *pipeline.Losses
+	// Cgroup2 is where cgroup v2 is mounted; found in /proc/self/mountinfo when empty.
+	Cgroup2 string
+}
+
+// Host is the kernel side of one agent: shared maps, attached programs.
+type Host struct {
+	log     *slog.Logger
+	losses  *pipeline.Losses
+	cgroup2 string
+	objs    bpfObjects
+	reasons []string // loss reasons, by number
+
+	mu       sync.Mutex
+	links    []link.Link
+	programs []namedProgram
+	closers  []io.Closer
+}
+
+type namedProgram struct {
+	sensor, name string
+	prog         *ebpf.Program
+}
+
+// Open loads the shared maps and the system call dispatcher. Errors say which capability or kernel
+// feature is missing. The caller closes the Host.
+func Open(o Options) (*Host, error) {
+	if o.Cgroup2 == "" {
+		o.Cgroup2 = FindCgroup2()
+	}
+	h := &Host{log: o.Log, losses: o.Losses, cgroup2: o.Cgroup2}
+	spec, err := loadBpf()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded system call dispatcher: %w", err)
+	}
+	if h.reasons, err = lossReasons(spec); err != nil {
+		return nil, err
+	}
+	if err := spec.LoadAndAssign(&h.objs, nil); err != nil {
+		return nil, Explain("load the system call dispatcher", err)
+	}
+	l, err := link.AttachTracing(link.TracingOptions{Program: h.objs.VgSysExit})
+	if err != nil {
+		h.objs.Close()
+		return nil, Explain("attach the system call dispatcher", err)
+	}
+	h.keep("kernel", "vg_sys_exit", h.objs.VgSysExit, l)
+	return h, nil
+}
+
+// Explain wraps an error of loading or attaching with what it means: cilium/ebpf calls every EPERM a
+// memory limit, which it is not on the kernels that vigie runs on.
+func Explain(action string, err error) error {
+	var verifier *ebpf.VerifierError
+	switch {
+	case errors.As(err, &verifier):
+		return fmt.Errorf("%s: the kernel's verifier refused the program: %+v", action, verifier)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%s: the kernel refused it (EPERM): CAP_BPF and CAP_PERFMON are needed, or this kernel forbids such programs; `vigie doctor` says which: %w", action, unix.EPERM)
+	}
+	return fmt.Errorf("%s: %w", action, err)
+}
+
+// Load loads a sensor's object into the struct `into` (bpf2go's Objects), with the shared maps in place of
+// its own and vars set as its constants. The sensor keeps ownership of into; Close of the Host closes it
+// when it is an io.Closer.
+func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]any, into any) error {
+	for name, value := range vars {
+		v := spec.Variables[name]
+		if v == nil {
+			return fmt.Errorf("load sensor %s: object has no constant %q", sensor, name)
+		}
+		if err := v.Set(value); err != nil {
+			return fmt.Errorf("load sensor %s: set %s: %w", sensor, name, err)
+		}
+	}
+	replace := make(map[string]*ebpf.Map)
+	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses} {
+		if spec.Maps[name] != nil {
+			replace[name] = m
+		}
+	}
+	if err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
+		return Explain("load sensor "+sensor, err)
+	}
+	if c, ok := into.(io.Closer); ok {
+		h.mu.Lock()
+		h.closers = append(h.closers, c)
+		h.mu.Unlock()
+	}
+	return nil
+}
+
+func (h *Host) keep(sensor, name string, p *ebpf.Program, l link.Link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l != nil {
+		h.links = append(h.links, l)
+	}
+	h.programs = append(h.programs, namedProgram{sensor, name, p})
+}
+
+// AttachTracing attaches tp_btf, fentry, fexit and LSM programs where their section says.
+func (h *Host) AttachTracing(sensor string, progs ...*ebpf.Program) error {
+	for _, p := range progs {
+		l, err := link.AttachTracing(link.TracingOptions{Program: p})
+		if err != nil {
+			return Explain(fmt.Sprintf("attach %s of sensor %s", progName(p), sensor), err)
+		}
+		h.keep(sensor, progName(p), p, l)
+	}
+	return nil
+}
+
+// AttachCgroup attaches a program to the root of cgroup v2, beside whatever is there.
+func (h *Host) AttachCgroup(sensor string, p *ebpf.Program, at ebpf.AttachType) error {
+	if h.cgroup2 == "" {
+		return &UnsupportedError{Feature: "cgroup v2", Cause: "no cgroup2 file system is mounted",
+			Needs: "mount -t cgroup2 none /sys/fs/cgroup/unified (or boot with systemd's unified hierarchy)"}
+	}
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: h.cgroup2, Attach: at, Program: p})
+	if err != nil {
+		return Explain(fmt.Sprintf("attach %s of sensor %s to %s", progName(p), sensor, h.cgroup2), err)
+	}
+	h.keep(sensor, progName(p), p, l)
+	return nil
+}
+
+// OnSyscall has p, a tp_btf/sys_exit program, run at the return of each of the system calls, whose numbers
+// are the running architecture's. A number can have one owner.
+func (h *Host) OnSyscall(sensor string, p *ebpf.Program, numbers ...int) error {
+	for _, nr := range numbers {
+		var id uint32
+		if err := h.objs.VgSyscalls.Lookup(uint32(nr), &id); err == nil {
+			return fmt.Errorf("register %s of sensor %s: system call %d already has program %d", progName(p), sensor, nr, id)
+		}
+		if err := h.objs.VgSyscalls.Update(uint32(nr), p, ebpf.UpdateAny); err != nil {
+			return Explain(fmt.Sprintf("register %s of sensor %s for system call %d", progName(p), sensor, nr), err)
+		}
+	}
+	h.keep(sensor, progName(p), p, nil)
+	return nil
+}
+
+// Iterate runs a BPF iterator program to its end. The program writes records, each preceded by its length
+// as a u32; each is handed to fn and valid only until fn returns.
+func (h *Host) Iterate(p *ebpf.Program, fn func(Record) error) error {
+	it, err := link.AttachIter(link.IterOptions{Program: p})
+	if err != nil {
+		return Explain("attach iterator "+progName(p), err)
+	}
+	defer it.Close()
+	r, err := it.Open()
+	if err != nil {
+		return Explain("open iterator "+progName(p), err)
+	}
+	defer r.Close()
+	return eachRecord(r, fn)
+}
+
+// Cgroup2 is the path of the cgroup v2 mount that programs are attached to; empty when there is none.
+func (h *Host) Cgroup2() string { return h.cgroup2 }
+
+// Close detaches and frees everything. It can be called twice.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for _, l := range h.links {
+		errs = append(errs, l.Close())
+	}
+	for _, c := range h.closers {
+		errs = append(errs, c.Close())
+	}
+	h.links, h.closers, h.programs = nil, nil, nil
+	return errors.Join(append(errs, h.objs.Close())...)
+}
+
+// ProgramStats is what one program has cost.
+type ProgramStats struct {
+	Sensor, Name string
+	RunTime      time.Duration // summed; 0 unless run statistics are on (BPF_ENABLE_STATS)
+	RunCount     uint64
+	Memory       uint64 // bytes of kernel memory
+}
+
+// Stats reads the run statistics of every program. Programs that the kernel does not account for are left
+// out.
+func (h *Host) Stats() []ProgramStats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []ProgramStats
+	for _, n := range h.programs {
+		s := ProgramStats{Sensor: n.sensor, Name: n.name}
+		st, err := n.prog.Stats()
+		if err != nil {
+			continue
+		}
+		s.RunTime, s.RunCount = st.Runtime, st.RunCount
+		out = append(out, s)
+	}
+	return out
+}
+
+// ReadLosses brings the kernel's own loss counts up to date in the table of losses.
+func (h *Host) ReadLosses() error {
+	var perCPU []uint64
+	for i, reason := range h.reasons {
+		if err := h.objs.VgLosses.Lookup(uint32(i), &perCPU); err != nil {
+			return fmt.Errorf("read the kernel's loss counters: %w", err)
+		}
+		var total uint64
+		for _, n := range perCPU {
+			total += n
+		}
+		h.losses.Counter("kernel", reason).Raise(total)
+	}
+	return nil
+}
+
+// lossReasons reads the names of enum vg_lost from the object, so that bpf/reasons.h is the only list.
+func lossReasons(spec *ebpf.CollectionSpec) ([]string, error) {
+	var enum *btf.Enum
+	if err := spec.Types.TypeByName("vg_lost", &enum); err != nil {
+		return nil, fmt.Errorf("embedded object has no list of loss reasons: %w", err)
+	}
+	names := make([]string, len(enum.Values)-1)
+	for _, v := range enum.Values {
+		if int(v.Value) < len(names) {
+			names[v.Value] = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(v.Name, "VG_LOST_"), "_", " "))
+		}
+	}
+	return names, nil
+}
+
+// FindCgroup2 is where cgroup v2 is mounted, or "".
+func FindCgroup2() string {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		before, after, ok := strings.Cut(line, " - ")
+		if f := strings.Fields(before); ok && len(f) > 4 && strings.HasPrefix(after, "cgroup2 ") {
+			return f[4]
+		}
+	}
+	return ""
+}
+
+func progName(p *ebpf.Program) string {
+	if info, err := p.Info(); err == nil && info.Name != "" {
+		return info.Name
+	}
+	return p.String()
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// Reader timing: the kernel never wakes the reader, because a wake-up costs it more than the event
+// (bpf/abi.h). Busy or idle, this bounds how late an event is shown.
+const (
+	busyInterval = 10 * time.Millisecond  // after a tick that brought records
+	idleInterval = 100 * time.Millisecond // after several that brought none
+	batchRecords = 4096                   // records taken from one ring before the other gets its turn
+)
+
+// Read hands every record of both rings to fn until ctx ends, then drains what is left and returns nil.
+// flush is called after each batch. Both run in the caller's goroutine; records are valid only until fn
+// returns.
+//
+// Order: within a ring, as written. Across the rings, telemetry is taken first and handed over only after
+// the security records that were written before it: so the exec of a process comes before its files.
+func (h *Host) Read(ctx context.Context, fn func(Record), flush func()) error {
+	security, err := ringbuf.NewReader(h.objs.VgSecurity)
+	if err != nil {
+		return fmt.Errorf("open the security ring: %w", err)
+	}
+	defer security.Close()
+	telemetry, err := ringbuf.NewReader(h.objs.VgTelemetry)
+	if err != nil {
+		return fmt.Errorf("open the telemetry ring: %w", err)
+	}
+	defer telemetry.Close()
+
+	r := rings{security: security, telemetry: telemetry, fn: fn}
+	interval := busyInterval
+	for {
+		n, err := r.pass()
+		if err != nil {
+			return err
+		}
+		flush()
+		if ctx.Err() != nil && n == 0 {
+			return nil
+		}
+		if n > 0 {
+			interval = busyInterval
+		} else if interval < idleInterval {
+			interval += busyInterval
+		}
+		if ctx.Err() == nil && n < batchRecords {
+			// Let records gather: one pass over many costs far less than many passes over few.
+			sleep(ctx, interval)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+type rings struct {
+	security, telemetry *ringbuf.Reader
+	fn                  func(Record)
+	rec                 ringbuf.Record
+	held                []byte // telemetry of this pass, each record preceded by its length as a u64
+}
+
+func (r *rings) pass() (int, error) {
+	total := 0
+	r.held = r.held[:0]
+	n, err := r.drain(r.telemetry, batchRecords, func(rec Record) {
+		// Padded to eight bytes, so that the records stay aligned.
+		r.held = binary.NativeEndian.AppendUint64(r.held, uint64(len(rec)))
+		r.held = append(r.held, rec...)
+		r.held = append(r.held, make([]byte, -len(rec)&7)...)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the telemetry ring: %w", err)
+	}
+	total += n
+	// All that was in the security ring when the telemetry above was read has been written before it.
+	n, err = r.drain(r.security, 16*batchRecords, r.fn)
+	if err != nil {
+		return 0, fmt.Errorf("read the security ring: %w", err)
+	}
+	total += n
+	for b := r.held; len(b) > 0; {
+		size := binary.NativeEndian.Uint64(b)
+		r.fn(Record(b[8 : 8+size]))
+		b = b[8+(size+7)&^7:]
+	}
+	return total, nil
+}
+
+func (r *rings) drain(rd *ringbuf.Reader, limit int, fn func(Record)) (int, error) {
+	rd.SetDeadline(time.Unix(0, 1)) // long past: return at once when nothing waits
+	for n := 0; n < limit; n++ {
+		switch err := rd.ReadInto(&r.rec); {
+		case err == nil:
+			fn(Record(r.rec.RawSample))
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
+			return n, nil
+		default:
+			return n, err
+		}
+	}
+	return limit, nil
+}
+
+// eachRecord reads length-prefixed records from an iterator.
+func eachRecord(r io.Reader, fn func(Record) error) error {
+	var size [4]byte
+	var buf []byte
+	for {
+		if _, err := io.ReadFull(r, size[:]); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read from the iterator: %w", err)
+		}
+		n := int(binary.NativeEndian.Uint32(size[:]))
+		if cap(buf) < n {
+			buf = make([]byte, n, 2*n)
+		}
+		buf = buf[:n]
+		if _, err := io.ReadFull(r, buf); err != nil {
+			return fmt.Errorf("read from the iterator: %w", err)
+		}
+		if err := fn(Record(buf)); err != nil {
+			return err
+		}
+	}
+}
