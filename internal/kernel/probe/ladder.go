@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+// Guarantee says how strong a result is. These are the words that policies and reports use.
+type Guarantee string
+
+// The guarantees, strongest first.
+const (
+	Denied       Guarantee = "denied before it happens"
+	KilledBefore Guarantee = "killed before the first instruction"
+	KilledAfter  Guarantee = "killed after the fact"
+	SeenOnly     Guarantee = "seen only"
+	// Seen is the guarantee of the rows that are about seeing.
+	Seen Guarantee = "seen"
+	// NotAvailable is the guarantee of a row for seeing that no rung of this kernel carries.
+	NotAvailable Guarantee = "not available"
+)
+
+// Row is one job of vigie and the ways to do it, best first.
+type Row struct {
+	Name  string `json:"name" yaml:"name"`   // stable: see_processes, deny_exec, …
+	Title string `json:"title" yaml:"title"` // for people
+	// InUse is the number of the rung in use, from 1; 0 when none works here.
+	InUse     int       `json:"in_use" yaml:"in_use"`
+	Guarantee Guarantee `json:"guarantee" yaml:"guarantee"` // of the rung in use
+	Rungs     []Rung    `json:"rungs" yaml:"rungs"`
+}
+
+// Rung is one way to do a job.
+type Rung struct {
+	Title     string    `json:"title" yaml:"title"`
+	Guarantee Guarantee `json:"guarantee" yaml:"guarantee"`
+	Works     bool      `json:"works" yaml:"works"`
+	// Cause and Needs are those of the first feature that the rung lacks.
+	Cause string `json:"cause,omitempty" yaml:"cause,omitempty"`
+	Needs string `json:"needs,omitempty" yaml:"needs,omitempty"`
+	// Limits say what this rung does not cover here.
+	Limits []string `json:"limits,omitempty" yaml:"limits,omitempty"`
+	// Features are what the rung is made of.
+	Features []Feature `json:"features" yaml:"features"`
+
+	partial []part
+}
+
+// part is a feature that a rung can do without, and what is then not covered.
+type part struct {
+	feature Feature
+	without string
+}
+
+// Rung returns the rung in use, or nil.
+func (r *Row) Rung() *Rung {
+	if r.InUse == 0 {
+		return nil
+	}
+	return &r.Rungs[r.InUse-1]
+}
+
+// climb finds the best rung of each row that the results carry.
+func climb(rows []Row, results map[Feature]Result) []Row {
+	for i := range rows {
+		row := &rows[i]
+		for j := range row.Rungs {
+			rung := &row.Rungs[j]
+			rung.judge(results)
+			if rung.Works && row.InUse == 0 {
+				row.InUse = j + 1
+				row.Guarantee = rung.Guarantee
+			}
+		}
+	}
+	return rows
+}
+
+func (r *Rung) judge(results map[Feature]Result) {
+	r.Works = true
+	for _, name := range r.Features {
+		if result := results[name]; !result.Works {
+			r.Works, r.Cause, r.Needs = false, result.Cause, result.Needs
+			return
+		}
+	}
+	for _, p := range r.partial {
+		if !results[p.feature].Works {
+			r.Limits = append(r.Limits, p.without)
+		}
+	}
+}
+
+// ladder is the table of docs/ARCHITECTURE.md: what kernels offer for each job, best first.
+func ladder() []Row {
+	openOnly := []string{"covers open; rename, unlink, chmod and the like are not refused"}
+	return []Row{
+		{Name: "see_processes", Title: "see exec, fork, exit", Guarantee: NotAvailable, Rungs: []Rung{
+			{Title: "typed tracepoints (tp_btf)", Guarantee: Seen, Features: []Feature{TPBTF, TPExec, TPFork, TPExit}},
+			{Title: "raw tracepoints", Guarantee: Seen, Features: []Feature{RawTP, TPExec, TPFork, TPExit}},
+		}},
+		{Name: "see_files", Title: "see file use", Guarantee: NotAvailable, Rungs: []Rung{
+			{Title: "lsm file_open and its like", Guarantee: Seen, Features: []Feature{LSM, HookFileOpen}},
+			{Title: "fentry on security_file_*", Guarantee: Seen, Features: []Feature{Fentry}},
+			{Title: "tracepoint sys_exit: the opened object", Guarantee: Seen, Features: []Feature{TPSysExit}},
+		}},
+		{Name: "see_sockets", Title: "see sockets", Guarantee: NotAvailable, Rungs: []Rung{
+			{Title: "cgroup socket hooks, sockops, inet_sock_set_state, cgroup_skb", Guarantee: Seen,
+				Features: []Feature{SockCreate, SockRelease, Connect4, Connect6, Sockops, TPSockState, SKBIngress, SKBEgress},
+				partial:  []part{{SKStorage, "the owner of a socket is looked up by its number, not held in the socket"}}},
+		}},
+		{Name: "deny_exec", Title: "deny exec", Guarantee: SeenOnly, Rungs: []Rung{
+			{Title: "lsm bprm_check_security", Guarantee: Denied, Features: []Feature{LSM, HookExec}},
+			{Title: "fmod_ret security_bprm_check", Guarantee: Denied, Features: []Feature{FmodRet, DenyExec}},
+			{Title: "fanotify OPEN_EXEC_PERM", Guarantee: Denied, Features: []Feature{FanotifyExec}},
+			{Title: "SIGKILL at sched_process_exec", Guarantee: KilledBefore, Features: []Feature{TPExec, SendSignal}},
+		}},
+		{Name: "deny_files", Title: "deny file access", Guarantee: SeenOnly, Rungs: []Rung{
+			{Title: "lsm file_open, path_*, inode_*", Guarantee: Denied, Features: []Feature{LSM, HookFileOpen, HookInodeUnlink},
+				partial: []part{{HookPathRename, "rules match by inode: this kernel has no path hooks"}}},
+			{Title: "fmod_ret security_file_open and its like", Guarantee: Denied, Features: []Feature{FmodRet, DenyFileOpen, DenyInodeUnlink},
+				partial: []part{{DenyPathRename, "rules match by inode: this kernel has no path hooks"}}},
+			{Title: "fanotify OPEN_PERM", Guarantee: Denied, Features: []Feature{FanotifyOpen}, Limits: openOnly},
+			{Title: "SIGKILL after the call, where the rule allows it", Guarantee: KilledAfter, Features: []Feature{TPSysExit, SendSignal}},
+		}},
+		{Name: "deny_network", Title: "deny connect, bind, send", Guarantee: SeenOnly, Rungs: []Rung{
+			{Title: "cgroup connect, sendmsg, bind", Guarantee: Denied,
+				Features: []Feature{Connect4, Connect6, Sendmsg4, Sendmsg6, Bind4, Bind6},
+				partial:  []part{{ConnectUnix, "unix sockets are not covered"}}},
+			{Title: "cgroup_skb", Guarantee: Denied, Features: []Feature{SKBIngress, SKBEgress},
+				Limits: []string{"drops packets: connect times out instead of failing"}},
+			{Title: "tcx", Guarantee: Denied, Features: []Feature{TCXIngress, TCXEgress},
+				Limits: []string{"knows the interface, not the process"}},
+		}},
+		{Name: "deny_privileged", Title: "deny capability, ptrace, bpf, mount, module", Guarantee: SeenOnly, Rungs: []Rung{
+			{Title: "lsm capable, ptrace_access_check, bpf, sb_mount, kernel_read_file", Guarantee: Denied,
+				Features: []Feature{LSM, HookCapable, HookPtrace, HookBPF, HookMount, HookModule}},
+			{Title: "fmod_ret security_*", Guarantee: Denied,
+				Features: []Feature{FmodRet, DenyCapable, DenyPtrace, DenyBPF, DenyMount, DenyModule}},
+			{Title: "SIGKILL after the call, where the rule allows it", Guarantee: KilledAfter, Features: []Feature{TPSysExit, SendSignal}},
+		}},
+		{Name: "cut_open", Title: "cut what is already open", Guarantee: SeenOnly, Rungs: []Rung{
+			{Title: "bpf_sock_destroy", Guarantee: Denied, Features: []Feature{SockDestroy, IterTCP, IterUDP}},
+			{Title: "drop in cgroup_skb", Guarantee: Denied, Features: []Feature{SKBIngress, SKBEgress}},
+		}},
+	}
+}
