@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package house
+
+// Exceptions to the rules. Each says why.
+
+// arrow is an import from one room to another; a room is named by the first two parts of its path.
+type arrow struct {
+	from, to string
+	tests    bool // only from _test.go files
+	why      string
+}
+
+// arrows are the permitted imports beside the general ones (see imports.go).
+func arrows() []arrow {
+	return []arrow{
+		{from: "internal/wire", to: "api", why: "wire converts between protobuf and model"},
+		{from: "internal/server", to: "api", why: "the server implements the API"},
+		{from: "internal/server", to: "internal/wire", why: "the server speaks protobuf, the rooms speak model"},
+		{from: "internal/filter", to: "api", why: "a filter arrives as protobuf, and its CEL names are the protobuf's"},
+		{from: "internal/cli", to: "api", why: "the commands are clients of the API"},
+		{from: "internal/cli", to: "internal/wire", why: "the commands print model types"},
+		{from: "internal/export", to: "internal/wire", why: "JSON has the names of the protobuf"},
+		{from: "internal/store", to: "internal/wire", why: "a capture holds events as protobuf"},
+		{from: "internal/model", to: "internal/wire", tests: true, why: "names are compared with the protobuf's"},
+		{from: "internal/model", to: "api", tests: true, why: "names are compared with the protobuf's"},
+	}
+}
+
+// clientGoRooms are the only rooms that may reach Kubernetes' client libraries.
+func clientGoRooms() []string {
+	return []string{"internal/kube", "internal/posture", "internal/fleet"}
+}
+
+// maxLines is the length of a source file that people wrote. Longer ones are listed with their own limit.
+const maxLines = 500
+
+func longFiles() map[string]int {
+	return map[string]int{}
+}
+
+// mutable are package-level variables that may change: "folder.name" and why.
+func mutable() map[string]string {
+	return map[string]string{}
+}
+
+// listedRooms have a folder a member, and one file that lists the members.
+func listedRooms() []string {
+	return []string{"internal/sensor", "internal/export"}
+}
+
+// notMembers are folders of listed rooms that are not members: "folder" and why.
+func notMembers() map[string]string {
+	return map[string]string{}
+}
