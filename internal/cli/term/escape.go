@@ -89,12 +89,7 @@ func writeEscape(b *strings.Builder, r rune) {
 }
 
 func writeHex(b *strings.Builder, kind byte, r rune, digits int) {
-	const hex = "0123456789abcdef"
-	b.WriteByte('\\')
-	b.WriteByte(kind)
-	for shift := 4 * (digits - 1); shift >= 0; shift -= 4 {
-		b.WriteByte(hex[r>>shift&15])
-	}
+	b.Write(appendHex(make([]byte, 0, 10), kind, r, digits))
 }
 
 // Args joins an argument vector into one line of shell words, escaped: an argument that a shell would
@@ -123,6 +118,21 @@ func needsQuotes(r rune) bool {
 // JSON makes a JSON text safe for a terminal without changing its meaning: what Escape would change
 // can only stand inside JSON strings, where \uHHHH says the same. The line feed that ends a line stays.
 func JSON(line []byte) []byte {
+	return escapeQuoted(line, func(dst []byte, r rune) []byte {
+		r -= 0x10000
+		return appendHex(appendHex(dst, 'u', 0xD800+r>>10, 4), 'u', 0xDC00+r&0x3FF, 4)
+	})
+}
+
+// YAML does the same for a YAML text whose strings beyond ASCII stand in double quotes.
+func YAML(doc []byte) []byte {
+	return escapeQuoted(doc, func(dst []byte, r rune) []byte {
+		return appendHex(dst, 'U', r, 8)
+	})
+}
+
+// escapeQuoted puts escapes for what is unsafe; beyond makes those of runes of more than 16 bits.
+func escapeQuoted(line []byte, beyond func([]byte, rune) []byte) []byte {
 	i := 0
 	for i < len(line) && (line[i] >= ' ' && line[i] <= '~' || line[i] == '\n') {
 		i++
@@ -141,17 +151,29 @@ func JSON(line []byte) []byte {
 				out = append(out, line[i:i+n]...)
 			}
 		case r >= 0x10000:
-			r -= 0x10000
-			out = appendU(appendU(out, 0xD800+r>>10), 0xDC00+r&0x3FF)
+			out = beyond(out, r)
 		default:
-			out = appendU(out, r)
+			out = appendHex(out, 'u', r, 4)
 		}
 		i += n
 	}
 	return out
 }
 
-func appendU(dst []byte, r rune) []byte {
+func appendHex(dst []byte, kind byte, r rune, digits int) []byte {
 	const hex = "0123456789abcdef"
-	return append(dst, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+	dst = append(dst, '\\', kind)
+	for shift := 4 * (digits - 1); shift >= 0; shift -= 4 {
+		dst = append(dst, hex[r>>shift&15])
+	}
+	return dst
+}
+
+// EscapeLines is Escape line by line: for messages of our own that quote text from elsewhere.
+func EscapeLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = Escape(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }

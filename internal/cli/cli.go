@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vigie-io/vigie/internal/cli/term"
+)
+
+// Exit codes of every command.
+const (
+	ExitOK     = 0
+	ExitFailed = 1 // it was tried and did not work
+	ExitCannot = 2 // it could not be tried: usage, no privilege, no agent
+)
+
+// Env is what the commands know of the world around them.
+type Env struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Getenv   func(string) string
+	Environ  []string
+	Now      func() time.Time
+	Version  string // of this binary
+	Commit   string // of this binary; empty when unknown
+}
+
+// SystemEnv is the Env of the real process.
+func SystemEnv(version, commit string) Env {
+	return Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Environ: os.Environ(), Now: time.Now,
+		Version: version, Commit: commit}
+}
+
+func (e Env) screen() term.Screen { return term.ScreenOf(e.Out, e.Getenv) }
+
+// New makes the root command out of the commands that the binary has.
+func New(env Env, commands ...*cobra.Command) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "vigie",
+		Short: "See what workloads do on Linux: processes, files, network",
+		Long: "vigie sees what the workloads of a Linux host do: their processes, files and network.\n\n" +
+			"`vigie run` is the agent; the other commands ask it, over its unix socket.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		// Without arguments: the help. With an unknown command: cobra's error with a suggestion.
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(env.In)
+	root.SetOut(env.Out)
+	root.SetErr(env.Err)
+	root.AddCommand(commands...)
+	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // --help says the same
+	return root
+}
+
+// Execute runs the command that args name, prints its error, and returns the exit code. Whatever goes
+// wrong before a command starts is its usage.
+func Execute(ctx context.Context, env Env, root *cobra.Command, args []string) int {
+	started := false
+	watchStart(root, &started)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	var code interface{ ExitCode() int }
+	switch {
+	case !started:
+		fmt.Fprintf(env.Err, "vigie: %s\nSee `%s --help`.\n", term.EscapeLines(err.Error()), cmd.CommandPath())
+		return ExitCannot
+	case errors.As(err, &code):
+		if text := err.Error(); text != "" {
+			fmt.Fprintf(env.Err, "vigie: %s\n", term.EscapeLines(text))
+		}
+		return code.ExitCode()
+	}
+	fmt.Fprintf(env.Err, "vigie: %s\n", term.EscapeLines(err.Error()))
+	return ExitFailed
+}
+
+func watchStart(cmd *cobra.Command, started *bool) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			*started = true
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		watchStart(sub, started)
+	}
+}
+
+// cannotError is an error with exit code 2.
+type cannotError struct{ err error }
+
+// Cannot marks err as something that could not be tried: exit code 2.
+func Cannot(err error) error {
+	if err == nil {
+		return nil
+	}
+	return cannotError{err}
+}
+
+func (e cannotError) Error() string { return e.err.Error() }
+func (e cannotError) Unwrap() error { return e.err }
+func (e cannotError) ExitCode() int { return ExitCannot }
+
+// exit ends a command with a code and without a message: everything has been said.
+type exit int
+
+func (e exit) Error() string { return "" }
+func (e exit) ExitCode() int { return int(e) }

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	vigiev1 "github.com/vigie-io/vigie/api/vigie/v1"
+	"github.com/vigie-io/vigie/api/vigie/v1/vigiev1connect"
+	"github.com/vigie-io/vigie/internal/cli/show"
+	"github.com/vigie-io/vigie/internal/cli/term"
+)
+
+// askTimeout bounds calls that an agent answers from memory.
+const askTimeout = 10 * time.Second
+
+// NewStatus is `vigie status`.
+func NewStatus(env Env) *cobra.Command {
+	var to target
+	var out format
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how the agent is doing, and whether it lost anything",
+		Long: "Say how the agent is doing: its sensors, what it has seen, what was lost and where, its queues and its memory.\n\n" +
+			"The exit code is 0 when everything that was asked for works, 1 when something does not.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := to.dial()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
+			defer cancel()
+			status, health, err := askStatus(ctx, client)
+			if err != nil {
+				return to.explain(err)
+			}
+			if err := printStatus(env, out, status, health); err != nil {
+				return err
+			}
+			if !health.GetReady() {
+				return exit(ExitFailed)
+			}
+			return nil
+		},
+	}
+	to.flags(cmd.Flags())
+	out.flag(cmd)
+	return cmd
+}
+
+func askStatus(ctx context.Context, client vigiev1connect.VigieClient) (*vigiev1.Status, *vigiev1.HealthResponse, error) {
+	status, err := client.GetStatus(ctx, connect.NewRequest(&vigiev1.GetStatusRequest{}))
+	if err != nil {
+		return nil, nil, err
+	}
+	health, err := client.Health(ctx, connect.NewRequest(&vigiev1.HealthRequest{}))
+	if err != nil {
+		return nil, nil, err
+	}
+	return status.Msg.GetStatus(), health.Msg, nil
+}
+
+func printStatus(env Env, out format, s *vigiev1.Status, h *vigiev1.HealthResponse) error {
+	switch out {
+	case formatJSON, formatYAML:
+		json, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(s)
+		if err != nil {
+			return fmt.Errorf("write status as json: %w", err)
+		}
+		if out == formatYAML {
+			return writeYAML(env.Out, json)
+		}
+		return writeJSON(env.Out, json)
+	}
+	p := statusPrinter{w: env.Out, screen: env.screen(), wide: out == formatWide}
+	p.print(s, h)
+	return p.err
+}
+
+// statusPrinter writes the sections of a status and keeps the first error.
+type statusPrinter struct {
+	w      io.Writer
+	screen term.Screen
+	wide   bool
+	err    error
+}
+
+func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse) {
+	st := p.screen.Style
+	state := st.Green("ready")
+	if !h.GetReady() {
+		state = st.Alarm(" NOT READY ")
+	}
+	what := "sees"
+	if s.GetReplay() {
+		what = "replays a capture on"
+	}
+	p.line("vigie %s %s %s (Linux %s, %s), pid %d, up %s: %s", term.Escape(s.GetVersion()), what, st.Bold(term.Escape(s.GetHost())),
+		term.Escape(s.GetKernel()), term.Escape(s.GetArch()), s.GetPid(), show.Duration(time.Duration(s.GetUptimeNs())), state)
+	for _, problem := range h.GetProblems() {
+		p.line("  %s %s", st.Red("!"), term.Escape(problem))
+	}
+	p.losses(s)
+	p.line("")
+	p.sensors(s.GetSensors())
+	p.queues(s.GetQueues())
+	p.subscribers(s.GetSubscribers())
+	p.resources(s)
+	if p.wide {
+		p.programs(s.GetSensors())
+		p.config(s.GetConfig())
+	}
+}
+
+// losses is the headline: nothing was lost, or what was, largest first.
+func (p *statusPrinter) losses(s *vigiev1.Status) {
+	var seen uint64
+	for _, n := range s.GetEvents() {
+		seen += n
+	}
+	lost := slices.DeleteFunc(slices.Clone(s.GetLosses()), func(l *vigiev1.LossStatus) bool { return l.GetCount() == 0 && !p.wide })
+	slices.SortStableFunc(lost, func(a, b *vigiev1.LossStatus) int {
+		return int(min(b.GetCount(), 1<<40)) - int(min(a.GetCount(), 1<<40))
+	})
+	total := totalLost(s)
+	st := p.screen.Style
+	if total == 0 {
+		p.line("%s of %d events", st.Green("lost nothing"), seen)
+	} else {
+		p.line("%s beside %d seen events", st.Alarm(fmt.Sprintf(" LOST %d ", total)), seen)
+	}
+	for _, l := range lost {
+		p.line("  %12d  %s: %s", l.GetCount(), term.Escape(l.GetStage()), term.Escape(l.GetReason()))
+	}
+}
+
+func totalLost(s *vigiev1.Status) (n uint64) {
+	for _, l := range s.GetLosses() {
+		n += l.GetCount()
+	}
+	return n
+}
+
+func (p *statusPrinter) sensors(sensors []*vigiev1.SensorStatus) {
+	st := p.screen.Style
+	var rows [][]string
+	for _, s := range sensors {
+		state := term.Escape(s.GetState())
+		switch s.GetState() {
+		case "on":
+			state = st.Green(state)
+		case "failed":
+			state = st.Red(state)
+		default:
+			state = st.Dim(state)
+		}
+		rows = append(rows, []string{term.Escape(s.GetName()), state, term.Escape(s.GetRung()), term.Escape(s.GetMessage())})
+	}
+	p.table([]string{"SENSOR", "STATE", "RUNG", "NOTE"}, rows)
+}
+
+func (p *statusPrinter) queues(queues []*vigiev1.QueueStatus) {
+	var rows [][]string
+	for _, q := range queues {
+		full := ""
+		if q.GetCapacity() > 0 {
+			full = fmt.Sprintf("%d%%", q.GetLength()*100/q.GetCapacity())
+		}
+		length, capacity := fmt.Sprint(q.GetLength()), fmt.Sprint(q.GetCapacity())
+		if q.GetUnit() == "bytes" {
+			length, capacity = show.Bytes(q.GetLength()), show.Bytes(q.GetCapacity())
+		}
+		rows = append(rows, []string{term.Escape(q.GetName()), length, capacity, full, term.Escape(q.GetUnit())})
+	}
+	p.table([]string{"QUEUE", "WAITING", "OF", "FULL", "UNIT"}, rows, 1, 2, 3)
+}
+
+func (p *statusPrinter) subscribers(subs []*vigiev1.SubscriberStatus) {
+	var rows [][]string
+	for _, s := range subs {
+		lost := fmt.Sprint(s.GetLost())
+		if s.GetLost() > 0 {
+			lost = p.screen.Style.Red(lost)
+		}
+		rows = append(rows, []string{term.Escape(s.GetName()), fmt.Sprint(s.GetQueued()), lost, term.Escape(s.GetPeer())})
+	}
+	p.table([]string{"SUBSCRIBER", "WAITING", "LOST", "PEER"}, rows, 1, 2)
+}
+
+func (p *statusPrinter) resources(s *vigiev1.Status) {
+	types := slices.SortedFunc(maps.Keys(s.GetEvents()), func(a, b string) int {
+		return slices.Index(typeNames(), a) - slices.Index(typeNames(), b)
+	})
+	var counts []string
+	for _, t := range types {
+		if n := s.GetEvents()[t]; n > 0 || p.wide {
+			counts = append(counts, fmt.Sprintf("%s %d", term.Escape(t), n))
+		}
+	}
+	if len(counts) > 0 {
+		p.line("events     %s", strings.Join(counts, ", "))
+	}
+	t := s.GetProcessTable()
+	p.line("processes  %d running, %d ended, room for %d, %d evicted", t.GetLive(), t.GetEnded(), t.GetCapacity(), t.GetEvictions())
+	store := fmt.Sprintf("%d of %d events, %s of %s", s.GetStore().GetEvents(), s.GetStore().GetMaxEvents(),
+		show.Bytes(s.GetStore().GetBytes()), show.Bytes(s.GetStore().GetMaxBytes()))
+	if since := s.GetStore().GetCompleteSince(); since != nil {
+		store += ", complete since " + since.AsTime().Local().Format(time.DateTime)
+	}
+	p.line("history    %s", store)
+	cpu := ""
+	if up := s.GetUptimeNs(); up > 0 {
+		cpu = fmt.Sprintf("; CPU %s, %.1f%% of one core", show.Duration(time.Duration(s.GetCpuTimeNs())), float64(s.GetCpuTimeNs())*100/float64(up))
+	}
+	m := s.GetMemory()
+	p.line("memory     %s resident, %s of it heap; BPF maps %s%s", show.Bytes(m.GetRss()), show.Bytes(m.GetHeap()), show.Bytes(m.GetMaps()), cpu)
+}
+
+func (p *statusPrinter) programs(sensors []*vigiev1.SensorStatus) {
+	var rows [][]string
+	for _, s := range sensors {
+		for _, prog := range s.GetPrograms() {
+			mean := "-"
+			if n := prog.GetRunCount(); n > 0 {
+				mean = show.Duration(time.Duration(prog.GetRunTimeNs() / n))
+			}
+			rows = append(rows, []string{term.Escape(s.GetName()), term.Escape(prog.GetName()), fmt.Sprint(prog.GetId()),
+				fmt.Sprint(prog.GetRunCount()), mean})
+		}
+	}
+	p.line("")
+	p.table([]string{"SENSOR", "PROGRAM", "ID", "RUNS", "MEAN"}, rows, 2, 3, 4)
+}
+
+func (p *statusPrinter) config(config map[string]string) {
+	var rows [][]string
+	for _, k := range slices.Sorted(maps.Keys(config)) {
+		rows = append(rows, []string{term.Escape(k), term.Escape(config[k])})
+	}
+	p.table([]string{"OPTION", "VALUE"}, rows)
+}
+
+// table prints a section; one without rows is left out.
+func (p *statusPrinter) table(header []string, rows [][]string, right ...int) {
+	if p.err != nil || len(rows) == 0 {
+		return
+	}
+	t := term.Table{Header: header, Rows: rows, Right: right, Width: p.screen.Width, Style: p.screen.Style}
+	p.err = t.Write(p.w)
+	p.line("")
+}
+
+func (p *statusPrinter) line(f string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, f+"\n", args...)
+	}
+}
