@@ -16,6 +16,12 @@ const (
 	WorkloadKernel    WorkloadKind = "kernel"    // kernel threads
 )
 
+// WorkloadKinds lists every kind, in the order in which help texts show them.
+func WorkloadKinds() []WorkloadKind {
+	return []WorkloadKind{WorkloadUnit, WorkloadSession, WorkloadContainer, WorkloadPod, WorkloadProcess,
+		WorkloadKernel, WorkloadUnknown}
+}
+
 // Workload is what the user deployed. It is shared by all its processes and immutable: a resolver
 // that learns more (a container's name, say) publishes a new one.
 type Workload struct {
