@@ -140,7 +140,7 @@ func parseFlags(args []string) (config, error) {
 	cfg.kernels = strings.FieldsFunc(kernels, func(r rune) bool { return r == ' ' || r == ',' })
 	cfg.packages = fs.Args()
 	if len(cfg.kernels) == 0 || len(cfg.packages) == 0 {
-		return cfg, errors.New("name at least one kernel and one package, as in: vm -kernels 6.1 ./internal/kernel/...")
+		return cfg, errors.New("name at least one kernel and one package: vm -kernels 6.1 ./internal/kernel")
 	}
 	user, err := os.UserCacheDir()
 	if err != nil {
