@@ -36,14 +36,15 @@ type refusedError struct {
 func (e *refusedError) Error() string { return fmt.Sprintf("%s: %s", e.what, e.line) }
 func (e *refusedError) Unwrap() error { return e.err }
 
-// cgroupError is a cgroup v2 hierarchy in which no cgroup can be made.
-type cgroupError struct {
-	root string
+// setupError is a test that could not be made: what it needs of the host was not to be had. It says
+// nothing of the feature.
+type setupError struct {
+	what string // "make a network namespace"
 	err  error
 }
 
-func (e *cgroupError) Error() string { return fmt.Sprintf("make a cgroup in %s: %v", e.root, e.err) }
-func (e *cgroupError) Unwrap() error { return e.err }
+func (e *setupError) Error() string { return e.what + ": " + e.err.Error() }
+func (e *setupError) Unwrap() error { return e.err }
 
 // stepError says at which step a test failed.
 type stepError struct {

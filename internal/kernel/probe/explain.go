@@ -20,15 +20,14 @@ import (
 func (p *Prober) explain(t *test, err error) (cause, needs string) {
 	var refused *refusedError
 	var missing *missingError
-	var cgroup *cgroupError
+	var setup *setupError
 	switch {
 	case errors.Is(err, errNoBTF):
 		return "the kernel does not show its types in " + btfPath, "a kernel built with CONFIG_DEBUG_INFO_BTF=y"
 	case errors.Is(err, errNoCgroup2):
 		return "no cgroup v2 hierarchy is mounted", "a mount: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
-	case errors.As(err, &cgroup):
-		return fmt.Sprintf("no cgroup can be made in %s: %s", cgroup.root, strerror(cgroup.err)),
-			"a cgroup v2 mount that the agent may write to"
+	case errors.As(err, &setup):
+		return p.explainSetup(setup)
 	case errors.Is(err, errNotCalled):
 		return p.explainNotCalled(t)
 	case errors.Is(err, errNoPMU):
@@ -52,6 +51,15 @@ func (p *Prober) explain(t *test, err error) (cause, needs string) {
 		return "the test itself failed: " + err.Error(), ""
 	}
 	return "the kernel refuses it" + answer(err), ""
+}
+
+// explainSetup is for what could not be tried. All that the tests make for themselves takes one capability.
+func (p *Prober) explainSetup(err *setupError) (cause, needs string) {
+	cause = "it could not be tried: " + err.what + answer(err)
+	if !p.facts.Capabilities.has(capSysAdmin) {
+		needs = capSysAdmin.String()
+	}
+	return cause, needs
 }
 
 // explainDenied is for EPERM and EACCES: who is it that says no?
@@ -180,13 +188,4 @@ func answer(err error) string {
 	default:
 		return " (" + e.String() + ")"
 	}
-}
-
-// strerror is the errno's own text where there is one: an os.PathError repeats the path.
-func strerror(err error) string {
-	var e unix.Errno
-	if errors.As(err, &e) {
-		return e.Error()
-	}
-	return err.Error()
 }

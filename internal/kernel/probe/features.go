@@ -127,8 +127,8 @@ func Features() []Feature {
 }
 
 func tests() []*test {
-	return slices.Concat(tracingTests(), tracepointTests(), hookTests(), iteratorTests(), cgroupTests(), networkTests(),
-		otherTests(), mapTests(), helperTests(), kfuncTests(), systemTests())
+	return slices.Concat(tracingTests(), iteratorTests(), cgroupTests(), networkTests(), otherTests(),
+		tracepointTests(), hookTests(), mapTests(), helperTests(), kfuncTests(), systemTests())
 }
 
 func tracingTests() []*test {

@@ -13,7 +13,7 @@ const (
 	SeenOnly     Guarantee = "seen only"
 	// Seen is the guarantee of the rows that are about seeing.
 	Seen Guarantee = "seen"
-	// NotAvailable is the guarantee of a row for seeing that no rung of this kernel carries.
+	// NotAvailable: nothing of this kernel carries it, and it is not seen either.
 	NotAvailable Guarantee = "not available"
 )
 
@@ -25,6 +25,9 @@ type Row struct {
 	InUse     int       `json:"in_use" yaml:"in_use"`
 	Guarantee Guarantee `json:"guarantee" yaml:"guarantee"` // of the rung in use
 	Rungs     []Rung    `json:"rungs" yaml:"rungs"`
+
+	// sees is the row that carries "seen only" when no rung of this row works.
+	sees string
 }
 
 // Rung is one way to do a job.
@@ -59,6 +62,7 @@ func (r *Row) Rung() *Rung {
 
 // climb finds the best rung of each row that the results carry.
 func climb(rows []Row, results map[Feature]Result) []Row {
+	blind := make(map[string]bool)
 	for i := range rows {
 		row := &rows[i]
 		for j := range row.Rungs {
@@ -68,6 +72,10 @@ func climb(rows []Row, results map[Feature]Result) []Row {
 				row.InUse = j + 1
 				row.Guarantee = rung.Guarantee
 			}
+		}
+		blind[row.Name] = row.InUse == 0
+		if row.InUse == 0 && blind[row.sees] {
+			row.Guarantee = NotAvailable
 		}
 	}
 	return rows
@@ -93,7 +101,7 @@ func ladder() []Row {
 	openOnly := []string{"covers open; rename, unlink, chmod and the like are not refused"}
 	return []Row{
 		{Name: "see_processes", Title: "see exec, fork, exit", Guarantee: NotAvailable, Rungs: []Rung{
-			{Title: "typed tracepoints (tp_btf)", Guarantee: Seen, Features: []Feature{TPBTF, TPExec, TPFork, TPExit}},
+			{Title: "tp_btf, typed tracepoints", Guarantee: Seen, Features: []Feature{TPBTF, TPExec, TPFork, TPExit}},
 			{Title: "raw tracepoints", Guarantee: Seen, Features: []Feature{RawTP, TPExec, TPFork, TPExit}},
 		}},
 		{Name: "see_files", Title: "see file use", Guarantee: NotAvailable, Rungs: []Rung{
@@ -102,17 +110,17 @@ func ladder() []Row {
 			{Title: "tracepoint sys_exit: the opened object", Guarantee: Seen, Features: []Feature{TPSysExit}},
 		}},
 		{Name: "see_sockets", Title: "see sockets", Guarantee: NotAvailable, Rungs: []Rung{
-			{Title: "cgroup socket hooks, sockops, inet_sock_set_state, cgroup_skb", Guarantee: Seen,
+			{Title: "cgroup hooks, sockops, cgroup_skb, tracepoint", Guarantee: Seen,
 				Features: []Feature{SockCreate, SockRelease, Connect4, Connect6, Sockops, TPSockState, SKBIngress, SKBEgress},
 				partial:  []part{{SKStorage, "the owner of a socket is looked up by its number, not held in the socket"}}},
 		}},
-		{Name: "deny_exec", Title: "deny exec", Guarantee: SeenOnly, Rungs: []Rung{
+		{Name: "deny_exec", Title: "deny exec", Guarantee: SeenOnly, sees: "see_processes", Rungs: []Rung{
 			{Title: "lsm bprm_check_security", Guarantee: Denied, Features: []Feature{LSM, HookExec}},
 			{Title: "fmod_ret security_bprm_check", Guarantee: Denied, Features: []Feature{FmodRet, DenyExec}},
 			{Title: "fanotify OPEN_EXEC_PERM", Guarantee: Denied, Features: []Feature{FanotifyExec}},
 			{Title: "SIGKILL at sched_process_exec", Guarantee: KilledBefore, Features: []Feature{TPExec, SendSignal}},
 		}},
-		{Name: "deny_files", Title: "deny file access", Guarantee: SeenOnly, Rungs: []Rung{
+		{Name: "deny_files", Title: "deny file access", Guarantee: SeenOnly, sees: "see_files", Rungs: []Rung{
 			{Title: "lsm file_open, path_*, inode_*", Guarantee: Denied, Features: []Feature{LSM, HookFileOpen, HookInodeUnlink},
 				partial: []part{{HookPathRename, "rules match by inode: this kernel has no path hooks"}}},
 			{Title: "fmod_ret security_file_open and its like", Guarantee: Denied, Features: []Feature{FmodRet, DenyFileOpen, DenyInodeUnlink},
@@ -120,7 +128,7 @@ func ladder() []Row {
 			{Title: "fanotify OPEN_PERM", Guarantee: Denied, Features: []Feature{FanotifyOpen}, Limits: openOnly},
 			{Title: "SIGKILL after the call, where the rule allows it", Guarantee: KilledAfter, Features: []Feature{TPSysExit, SendSignal}},
 		}},
-		{Name: "deny_network", Title: "deny connect, bind, send", Guarantee: SeenOnly, Rungs: []Rung{
+		{Name: "deny_network", Title: "deny connect, bind, send", Guarantee: SeenOnly, sees: "see_sockets", Rungs: []Rung{
 			{Title: "cgroup connect, sendmsg, bind", Guarantee: Denied,
 				Features: []Feature{Connect4, Connect6, Sendmsg4, Sendmsg6, Bind4, Bind6},
 				partial:  []part{{ConnectUnix, "unix sockets are not covered"}}},
@@ -129,14 +137,14 @@ func ladder() []Row {
 			{Title: "tcx", Guarantee: Denied, Features: []Feature{TCXIngress, TCXEgress},
 				Limits: []string{"knows the interface, not the process"}},
 		}},
-		{Name: "deny_privileged", Title: "deny capability, ptrace, bpf, mount, module", Guarantee: SeenOnly, Rungs: []Rung{
+		{Name: "deny_privileged", Title: "deny capability, ptrace, bpf, mount, module", Guarantee: SeenOnly, sees: "see_processes", Rungs: []Rung{
 			{Title: "lsm capable, ptrace_access_check, bpf, sb_mount, kernel_read_file", Guarantee: Denied,
 				Features: []Feature{LSM, HookCapable, HookPtrace, HookBPF, HookMount, HookModule}},
 			{Title: "fmod_ret security_*", Guarantee: Denied,
 				Features: []Feature{FmodRet, DenyCapable, DenyPtrace, DenyBPF, DenyMount, DenyModule}},
 			{Title: "SIGKILL after the call, where the rule allows it", Guarantee: KilledAfter, Features: []Feature{TPSysExit, SendSignal}},
 		}},
-		{Name: "cut_open", Title: "cut what is already open", Guarantee: SeenOnly, Rungs: []Rung{
+		{Name: "cut_open", Title: "cut what is already open", Guarantee: SeenOnly, sees: "see_sockets", Rungs: []Rung{
 			{Title: "bpf_sock_destroy", Guarantee: Denied, Features: []Feature{SockDestroy, IterTCP, IterUDP}},
 			{Title: "drop in cgroup_skb", Guarantee: Denied, Features: []Feature{SKBIngress, SKBEgress}},
 		}},

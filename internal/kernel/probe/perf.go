@@ -77,7 +77,7 @@ func perfTracepoint(e *env) error {
 	const name = "events/sched/sched_process_exec/id"
 	text, err := readUnmounted("tracefs", name)
 	if err != nil {
-		return step("read "+name, err)
+		return &setupError{"read " + name + " of tracefs", err}
 	}
 	id, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
 	if err != nil {

@@ -52,7 +52,7 @@ func newReport(facts Facts, results []Result) *Report {
 		byName[r.Name] = r
 	}
 	report := &Report{Facts: facts, Results: results, Ladder: climb(ladder(), byName)}
-	report.Findings = slices.Concat(blockers(report, byName), limits(report), notes(facts))
+	report.Findings = slices.Concat(blockers(report, byName), limits(report), notes(&report.Facts))
 	report.Verdict = Full
 	for _, f := range report.Findings {
 		switch {
@@ -68,14 +68,14 @@ func newReport(facts Facts, results []Result) *Report {
 // Lacks lists the capabilities that the agent lacks and cannot start without.
 func (r *Report) Lacks() []string { return r.Facts.Capabilities.Missing }
 
-// blockers are why the agent cannot start. One that follows from another is left out: without the
-// privilege to ask, the kernel's other answers mean nothing.
+// blockers are why the agent cannot start. Without the privilege to ask, the kernel's other answers
+// mean nothing, and that is the only finding.
 func blockers(r *Report, results map[Feature]Result) []Finding {
 	f := &r.Facts
 	const all = "vigie cannot start"
 	if missing := f.Capabilities.Missing; len(missing) > 0 {
 		return []Finding{{Blocker, "this process lacks " + strings.Join(missing, ", "), all,
-			"run it as root, or give it these capabilities"}}
+			"use sudo (sudo vigie doctor) or give it these capabilities; `vigie run --replay FILE` needs none"}}
 	}
 	if f.UserNamespace && !results[Ringbuf].Works {
 		return []Finding{{Blocker, "this process is in a user namespace of its own; its capabilities do not reach the kernel's BPF", all,
@@ -133,11 +133,7 @@ func limits(r *Report) []Finding {
 		if len(g.lower) > 0 {
 			costs = append(costs, "on a lower rung: "+strings.Join(g.lower, "; "))
 		}
-		fix := ""
-		if g.needs != "" {
-			fix = "it takes " + g.needs
-		}
-		list = append(list, Finding{Limit, cause, strings.Join(costs, ". "), fix})
+		list = append(list, Finding{Limit, cause, strings.Join(costs, ". "), g.needs})
 	}
 	if r.Facts.JIT == "off" {
 		list = append(list, Finding{Limit, "the kernel's BPF compiler is off", "vigie's programs are interpreted: every event costs several times more, and kernel functions cannot be called",
@@ -147,7 +143,10 @@ func limits(r *Report) []Finding {
 }
 
 // notes are what works less smoothly than it could.
-func notes(f Facts) []Finding {
+func notes(f *Facts) []Finding {
+	if len(f.Capabilities.Missing) > 0 {
+		return nil
+	}
 	var list []Finding
 	if f.BPFFS == "" {
 		list = append(list, Finding{Note, "bpffs is not mounted", "programs cannot outlive the agent: an upgrade has a gap unless the agent may mount it",
