@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package all lists the sensors. In: what the sensors share. Out: every sensor, ready to be started, in the order in
+// which they start. A new sensor is one folder and one line here.
+package all
+
+import (
+	"github.com/vigie-io/vigie/internal/sensor"
+	"github.com/vigie-io/vigie/internal/sensor/exec"
+)
+
+// Options are what the sensors can be told.
+type Options struct {
+	ArgsLimit uint32 // bytes of argv that are kept
+	OnCgroup  func(exec.CgroupChange)
+}
+
+// Sensors returns every sensor. The process sensor comes first: the others' events name its processes.
+func Sensors(o Options) []sensor.Sensor {
+	return []sensor.Sensor{
+		exec.New(exec.Options{ArgsLimit: o.ArgsLimit, OnCgroup: o.OnCgroup}),
+	}
+}
