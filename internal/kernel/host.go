@@ -45,6 +45,7 @@ type Host struct {
 	links    []link.Link
 	programs []namedProgram
 	closers  []io.Closer
+	shared   map[string]*ebpf.Map // by name, offered by sensors
 }
 
 type namedProgram struct {
@@ -104,7 +105,7 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 			return fmt.Errorf("load sensor %s: set %s: %w", sensor, name, err)
 		}
 	}
-	replace := make(map[string]*ebpf.Map)
+	replace := h.sharedIn(spec)
 	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses} {
 		if spec.Maps[name] != nil {
 			replace[name] = m
@@ -119,6 +120,30 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 		h.mu.Unlock()
 	}
 	return nil
+}
+
+// Share offers a sensor's map to the sensors that are loaded later: a map of that name in their objects is
+// replaced by m, which must have the same type and sizes. m is closed by its owner, not before the Host.
+func (h *Host) Share(name string, m *ebpf.Map) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shared == nil {
+		h.shared = make(map[string]*ebpf.Map)
+	}
+	h.shared[name] = m
+}
+
+// sharedIn is the shared maps that spec has too.
+func (h *Host) sharedIn(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	in := make(map[string]*ebpf.Map)
+	for name, m := range h.shared {
+		if spec.Maps[name] != nil {
+			in[name] = m
+		}
+	}
+	return in
 }
 
 func (h *Host) keep(sensor, name string, p *ebpf.Program, l link.Link) {
