@@ -108,6 +108,7 @@ struct cred {
 };
 
 struct qstr {
+	u32 hash;
 	u32 len;
 	const unsigned char *name;
 };
