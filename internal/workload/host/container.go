@@ -49,7 +49,7 @@ func parseContainer(parts []string) (Found, bool) {
 	if depth == 0 {
 		return Found{}, false
 	}
-	f := Found{Owner: ownerOf(parts[:best.end]), Nested: depth > 1}
+	f := Found{ContainerID: best.id, Owner: ownerOf(parts[:best.end]), Nested: depth > 1}
 	f.Workload = model.Workload{Kind: model.WorkloadContainer, Name: best.name, ID: best.id, Runtime: best.runtime}
 	if uid, end := podOf(parts[:best.end]); uid != "" && end >= best.end-1 {
 		f.Workload.Kind, f.Workload.PodUID, f.Workload.Name = model.WorkloadPod, uid, uid

@@ -14,6 +14,9 @@ type Found struct {
 	// Workload is complete but for what only a container runtime knows: a container's or a pod's
 	// Name is provisional (the short container id, the pod's uid).
 	Workload model.Workload
+	// ContainerID is set for containers that have a runtime to ask, which Workload.Runtime names or
+	// leaves open.
+	ContainerID string
 	// Owner is the user under whose slice a container runs, model.NoUID for the system's. Such a
 	// user can make cgroups of any name, so only that user's own runtime may be asked about it.
 	Owner uint32
@@ -29,6 +32,9 @@ type Found struct {
 func Parse(path string, login func(uid uint32) string) (f Found, ok bool) {
 	parts := split(path)
 	if f, ok = parseContainer(parts); ok {
+		if f.Owner != model.NoUID {
+			f.Workload.User = loginName(f.Owner, login)
+		}
 		return f, true
 	}
 	w, ok := parseUnit(parts, login)

@@ -84,8 +84,8 @@ func TestParse(t *testing.T) {
 		"/docker/buildkit/" + idA:                                   {kind: container, id: idA, runtime: "docker"},
 		"/system.slice/docker-" + idA + ".scope":                    {kind: container, id: idA, runtime: "docker", slice: "system.slice"},
 		kind + "/system.slice/containerd.service":                   {kind: container, id: idA, runtime: "docker", slice: "system.slice", cgroup: kind},
-		user + "/user.slice/docker-" + idA + ".scope":               {kind: container, id: idA, runtime: "docker", slice: "user-1000.slice", owned: true, owner: 1000},
-		user + "/app.slice/docker.service/docker/" + idA:            {kind: container, id: idA, runtime: "docker", slice: "user-1000.slice", owned: true, owner: 1000},
+		user + "/user.slice/docker-" + idA + ".scope":               {kind: container, id: idA, runtime: "docker", slice: "user-1000.slice", user: "alice", owned: true, owner: 1000},
+		user + "/app.slice/docker.service/docker/" + idA:            {kind: container, id: idA, runtime: "docker", slice: "user-1000.slice", user: "alice", owned: true, owner: 1000},
 		"/docker/" + idA + "/docker/" + idB:                         {kind: container, id: idB, runtime: "docker", nested: true},
 		"/../../docker/" + idA:                                      {kind: container, id: idA, runtime: "docker", cgroup: "/docker/" + idA},
 		"/ecs/0123456789abcdef/" + idA:                              {kind: container, id: idA, runtime: "docker"},
@@ -127,7 +127,7 @@ func TestParse(t *testing.T) {
 		"/machine.slice/machine-libpod_pod_" + idB + ".slice/libpod-" + idA + ".scope": {kind: container, id: idA, runtime: "podman", slice: "machine-libpod_pod_" + idB + ".slice"},
 		"/libpod_parent/libpod-" + idA:                                                 {kind: container, id: idA, runtime: "podman"},
 		"/system.slice/web.service/libpod-payload-" + idA:                              {kind: container, id: idA, runtime: "podman", slice: "system.slice"},
-		user + "/user.slice/libpod-" + idA + ".scope/container":                        {kind: container, id: idA, runtime: "podman", slice: "user-1000.slice", cgroup: user + "/user.slice/libpod-" + idA + ".scope", owned: true, owner: 1000},
+		user + "/user.slice/libpod-" + idA + ".scope/container":                        {kind: container, id: idA, runtime: "podman", slice: "user-1000.slice", cgroup: user + "/user.slice/libpod-" + idA + ".scope", user: "alice", owned: true, owner: 1000},
 
 		// LXC and systemd-nspawn
 		"/lxc.payload.web":                                                         {kind: container, name: "web", runtime: "lxc"},
@@ -157,6 +157,9 @@ func (w want) found(path string) Found {
 	}
 	if w.cgroup == "" {
 		f.Workload.Cgroup = path
+	}
+	if !strings.HasPrefix(w.id, "pod:") {
+		f.ContainerID = w.id
 	}
 	if w.id == "" {
 		f.Workload.ID = f.Workload.Cgroup
