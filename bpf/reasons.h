@@ -9,11 +9,13 @@
 enum vg_lost {
 	VG_LOST_SECURITY_RING_FULL,  /* the agent did not read fast enough: a process or security event */
 	VG_LOST_TELEMETRY_RING_FULL, /* the same for a file, socket or DNS event */
+	VG_LOST_NO_AGENT,            /* between two agents of an upgrade, after the lease of the first had ended */
 	VG_LOST_SCRATCH_MISSING,     /* the per-CPU scratch space could not be had: never seen, counted all the same */
 	VG_LOST_SOCKET_STORAGE,      /* no memory for a socket's storage: its owner is not known */
 	VG_LOST_COMPAT_SYSCALL,      /* a 32-bit system call on a 64-bit kernel: numbers differ, not decoded */
 	VG_LOST_FOLD_EVICTED,        /* folded counts that were evicted before they were reported */
 	VG_LOST_DNS_UNREADABLE,      /* a DNS packet whose bytes could not be read */
+	VG_LOST_FILE_CLOSED,         /* an open whose descriptor another thread closed before it could be read */
 	VG_LOST_REASONS,             /* number of reasons */
 };
 

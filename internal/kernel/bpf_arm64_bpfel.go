@@ -64,12 +64,14 @@ type bpfVgLost uint32
 const (
 	bpfVgLostVG_LOST_SECURITY_RING_FULL  bpfVgLost = 0
 	bpfVgLostVG_LOST_TELEMETRY_RING_FULL bpfVgLost = 1
-	bpfVgLostVG_LOST_SCRATCH_MISSING     bpfVgLost = 2
-	bpfVgLostVG_LOST_SOCKET_STORAGE      bpfVgLost = 3
-	bpfVgLostVG_LOST_COMPAT_SYSCALL      bpfVgLost = 4
-	bpfVgLostVG_LOST_FOLD_EVICTED        bpfVgLost = 5
-	bpfVgLostVG_LOST_DNS_UNREADABLE      bpfVgLost = 6
-	bpfVgLostVG_LOST_REASONS             bpfVgLost = 7
+	bpfVgLostVG_LOST_NO_AGENT            bpfVgLost = 2
+	bpfVgLostVG_LOST_SCRATCH_MISSING     bpfVgLost = 3
+	bpfVgLostVG_LOST_SOCKET_STORAGE      bpfVgLost = 4
+	bpfVgLostVG_LOST_COMPAT_SYSCALL      bpfVgLost = 5
+	bpfVgLostVG_LOST_FOLD_EVICTED        bpfVgLost = 6
+	bpfVgLostVG_LOST_DNS_UNREADABLE      bpfVgLost = 7
+	bpfVgLostVG_LOST_FILE_CLOSED         bpfVgLost = 8
+	bpfVgLostVG_LOST_REASONS             bpfVgLost = 9
 )
 
 type bpfVgNs struct {
@@ -115,6 +117,7 @@ const (
 const (
 	bpfMapVgLosses            = "vg_losses"
 	bpfMapVgSecurity          = "vg_security"
+	bpfMapVgState             = "vg_state"
 	bpfMapVgSyscalls          = "vg_syscalls"
 	bpfMapVgTelemetry         = "vg_telemetry"
 	bpfProgVgSysExit          = "vg_sys_exit"
@@ -178,6 +181,7 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	VgLosses    *ebpf.MapSpec `ebpf:"vg_losses"`
 	VgSecurity  *ebpf.MapSpec `ebpf:"vg_security"`
+	VgState     *ebpf.MapSpec `ebpf:"vg_state"`
 	VgSyscalls  *ebpf.MapSpec `ebpf:"vg_syscalls"`
 	VgTelemetry *ebpf.MapSpec `ebpf:"vg_telemetry"`
 }
@@ -217,6 +221,7 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	VgLosses    *ebpf.Map `ebpf:"vg_losses"`
 	VgSecurity  *ebpf.Map `ebpf:"vg_security"`
+	VgState     *ebpf.Map `ebpf:"vg_state"`
 	VgSyscalls  *ebpf.Map `ebpf:"vg_syscalls"`
 	VgTelemetry *ebpf.Map `ebpf:"vg_telemetry"`
 }
@@ -225,6 +230,7 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgLosses,
 		m.VgSecurity,
+		m.VgState,
 		m.VgSyscalls,
 		m.VgTelemetry,
 	)

@@ -107,7 +107,9 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 	}
 	replace := h.sharedIn(spec)
 	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses} {
-		if spec.Maps[name] != nil {
+		if shared := spec.Maps[name]; shared != nil {
+			// The host's own size: an object made before the last loss reason was added fits all the same.
+			shared.MaxEntries = m.MaxEntries()
 			replace[name] = m
 		}
 	}
