@@ -12,8 +12,11 @@ epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 rm -rf dist
 mkdir dist
 
-# The licence texts of the modules that are linked in, in the order of their names.
+# The licence texts of Go and of the modules that are linked in, in the order of their names.
 third_party() {
+	printf '==== Go %s\n\n' "$(go env GOVERSION)"
+	cat "$(go env GOROOT)/LICENSE"
+	echo
 	GOOS=linux GOARCH=$1 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/vigie |
 		sort -u | while read -r path version dir; do
 		printf '==== %s %s\n\n' "$path" "$version"
