@@ -166,21 +166,18 @@ func TestRetries(t *testing.T) {
 		start(t, r)
 		r.CgroupCreated(0, 5, "/docker/"+idWeb)
 		r.CgroupCreated(0, 6, "/docker/"+idAPI)
-		time.Sleep(3 * time.Second) // of the test's own time: at 0, 0.2, 0.8 and 2.6 s
-		synctest.Wait()
+		elapse(3 * time.Second) // asked at 0, 0.2, 0.8 and 2.6 s
 		if n := len(runtimes.questions()); n != 8 {
 			t.Errorf("%d questions in 3 s, want 4 for each", n)
 		}
 		r.CgroupRemoved(0, 6)
 		runtimes.set(idWeb, cri.Info{Name: "web"})
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		elapse(10 * time.Second)
 		if w := r.Lookup(0, 5); w.Name != "web" {
 			t.Errorf("got %+v", w)
 		}
 		n := len(runtimes.questions())
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		elapse(time.Hour)
 		if more := len(runtimes.questions()) - n; n != 10 || more != 0 {
 			t.Errorf("%d questions, and %d more about containers that are named or gone; want 10 and 0", n, more)
 		}
@@ -194,14 +191,12 @@ func TestRetryForever(t *testing.T) {
 		r := New(Config{Cgroups: newCgroups(nil), Runtimes: runtimes})
 		start(t, r)
 		r.CgroupCreated(0, 5, "/docker/"+idWeb)
-		time.Sleep(24 * time.Hour)
-		synctest.Wait()
+		elapse(24 * time.Hour)
 		if n := len(runtimes.questions()); n < 24*6 || n > 24*6+10 {
 			t.Errorf("%d questions in a day, want one every 10 minutes", n)
 		}
 		runtimes.set(idWeb, cri.Info{Name: "web"})
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
+		elapse(10 * time.Minute)
 		if w := r.Lookup(0, 5); w.Name != "web" {
 			t.Errorf("got %+v", w)
 		}
@@ -222,8 +217,7 @@ func TestQueueFull(t *testing.T) {
 			t.Errorf("%d lost, want 3", n)
 		}
 		start(t, r)
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
+		elapse(5 * time.Minute)
 		for i := range 5 {
 			if w := r.Lookup(0, uint64(i)); w.Name != fmt.Sprintf("c%d", i) {
 				t.Errorf("container %d: %+v", i, w)
@@ -314,8 +308,7 @@ func TestWithoutHandles(t *testing.T) {
 		for id := uint64(100); id < 200; id++ {
 			r.Lookup(0, id)
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		elapse(time.Minute)
 		if n := r.Stats().Walks; n < 2 || n > 3 {
 			t.Errorf("%d walks", n)
 		}
@@ -331,9 +324,8 @@ func TestHierarchyMountedLater(t *testing.T) {
 		start(t, r)
 		for i := range uint64(600) {
 			r.Lookup(0, 1000+i)
-			time.Sleep(time.Second)
+			elapse(time.Second)
 		}
-		synctest.Wait()
 		if n := r.Stats().Walks; n > 20 {
 			t.Errorf("%d walks in ten minutes without success", n)
 		}
@@ -374,6 +366,12 @@ func TestPreload(t *testing.T) {
 	if w := r.Lookup(0, 5); w == nil || w.Name != "init.scope" || cgroups.count() != 0 {
 		t.Errorf("got %+v, asked for %d", w, cgroups.count())
 	}
+}
+
+// elapse lets time pass on the clock of a synctest bubble, and what it starts come to rest.
+func elapse(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
 }
 
 func BenchmarkLookup(b *testing.B) {

@@ -53,7 +53,7 @@ type Config struct {
 	// outer one, as on a node that is itself a container; else the outer container could claim names.
 	AskNested bool
 
-	MaxCgroups  int           // remembered cgroups; 65,536, some 200 bytes each
+	MaxCgroups  int           // remembered cgroups; 32,768, at 500 bytes each where each is another workload's
 	KeepRemoved int           // of these, cgroups that are gone: exits come late; 4,096
 	Queue       int           // containers waiting to be asked for; 1,024
 	Askers      int           // runtimes asked at a time; 4
@@ -63,7 +63,7 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.MaxCgroups, 1<<16)
+	setDefault(&c.MaxCgroups, 1<<15)
 	setDefault(&c.KeepRemoved, 4096)
 	setDefault(&c.Queue, 1024)
 	setDefault(&c.Askers, 4)
