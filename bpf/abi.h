@@ -82,6 +82,36 @@ struct {
 	__type(value, u64);
 } vg_losses SEC(".maps");
 
+/* Whether an agent reads. Between two agents of an upgrade (internal/kernel/handover.go) the programs go on
+ * alone until the lease ends; then they count what they would have said. */
+struct vg_agent {
+	u64 lease; /* CLOCK_BOOTTIME, ns; 0 while an agent reads */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct vg_agent);
+} vg_state SEC(".maps");
+
+/* No agent reads just now: do not hold anything back for a later report, it would never be made. */
+static __always_inline bool vg_alone(void)
+{
+	u32 zero = 0;
+	struct vg_agent *s = bpf_map_lookup_elem(&vg_state, &zero);
+
+	return s && s->lease;
+}
+
+static __always_inline bool vg_expired(u64 time)
+{
+	u32 zero = 0;
+	struct vg_agent *s = bpf_map_lookup_elem(&vg_state, &zero);
+
+	return s && s->lease && time > s->lease;
+}
+
 static __always_inline void vg_lose(enum vg_lost reason)
 {
 	u32 key = reason;
@@ -98,7 +128,13 @@ static __always_inline void vg_lose(enum vg_lost reason)
  */
 static __always_inline long vg_emit_security(void *rec, u64 len)
 {
-	long err = bpf_ringbuf_output(&vg_security, rec, len, BPF_RB_NO_WAKEUP);
+	long err;
+
+	if (vg_expired(((struct vg_header *)rec)->time)) {
+		vg_lose(VG_LOST_NO_AGENT);
+		return -1;
+	}
+	err = bpf_ringbuf_output(&vg_security, rec, len, BPF_RB_NO_WAKEUP);
 
 	if (err)
 		vg_lose(VG_LOST_SECURITY_RING_FULL);
@@ -107,7 +143,13 @@ static __always_inline long vg_emit_security(void *rec, u64 len)
 
 static __always_inline long vg_emit_telemetry(void *rec, u64 len)
 {
-	long err = bpf_ringbuf_output(&vg_telemetry, rec, len, BPF_RB_NO_WAKEUP);
+	long err;
+
+	if (vg_expired(((struct vg_header *)rec)->time)) {
+		vg_lose(VG_LOST_NO_AGENT);
+		return -1;
+	}
+	err = bpf_ringbuf_output(&vg_telemetry, rec, len, BPF_RB_NO_WAKEUP);
 
 	if (err)
 		vg_lose(VG_LOST_TELEMETRY_RING_FULL);

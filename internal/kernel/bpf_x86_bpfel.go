@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfVgAgent struct {
+	_     structs.HostLayout
+	Lease uint64
+}
+
 type bpfVgCgroupRef struct {
 	_         structs.HostLayout
 	Id        uint64
@@ -121,6 +126,7 @@ const (
 	bpfMapVgSyscalls          = "vg_syscalls"
 	bpfMapVgTelemetry         = "vg_telemetry"
 	bpfProgVgSysExit          = "vg_sys_exit"
+	bpfVarVgExportVgAgent     = "vg_export_vg_agent"
 	bpfVarVgExportVgCgroupRef = "vg_export_vg_cgroup_ref"
 	bpfVarVgExportVgCred      = "vg_export_vg_cred"
 	bpfVarVgExportVgHeader    = "vg_export_vg_header"
@@ -190,6 +196,7 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	VgExportVgAgent     *ebpf.VariableSpec `ebpf:"vg_export_vg_agent"`
 	VgExportVgCgroupRef *ebpf.VariableSpec `ebpf:"vg_export_vg_cgroup_ref"`
 	VgExportVgCred      *ebpf.VariableSpec `ebpf:"vg_export_vg_cred"`
 	VgExportVgHeader    *ebpf.VariableSpec `ebpf:"vg_export_vg_header"`
@@ -240,6 +247,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	VgExportVgAgent     *ebpf.Variable `ebpf:"vg_export_vg_agent"`
 	VgExportVgCgroupRef *ebpf.Variable `ebpf:"vg_export_vg_cgroup_ref"`
 	VgExportVgCred      *ebpf.Variable `ebpf:"vg_export_vg_cred"`
 	VgExportVgHeader    *ebpf.Variable `ebpf:"vg_export_vg_header"`

@@ -8,8 +8,10 @@
 package kernel
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"log/slog"
 	"os"
@@ -46,6 +48,9 @@ type Host struct {
 	programs []namedProgram
 	closers  []io.Closer
 	shared   map[string]*ebpf.Map // by name, offered by sensors
+
+	layoutHash hash.Hash
+	since      uint64 // boot time; records from before are an earlier agent's to report
 }
 
 type namedProgram struct {
@@ -59,7 +64,7 @@ func Open(o Options) (*Host, error) {
 	if o.Cgroup2 == "" {
 		o.Cgroup2 = FindCgroup2()
 	}
-	h := &Host{log: o.Log, losses: o.Losses, cgroup2: o.Cgroup2}
+	h := &Host{log: o.Log, losses: o.Losses, cgroup2: o.Cgroup2, layoutHash: sha256.New()}
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded system call dispatcher: %w", err)
@@ -67,6 +72,7 @@ func Open(o Options) (*Host, error) {
 	if h.reasons, err = lossReasons(spec); err != nil {
 		return nil, err
 	}
+	h.addLayout(spec)
 	if err := spec.LoadAndAssign(&h.objs, nil); err != nil {
 		return nil, Explain("load the system call dispatcher", err)
 	}
@@ -105,8 +111,9 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 			return fmt.Errorf("load sensor %s: set %s: %w", sensor, name, err)
 		}
 	}
+	h.addLayout(spec)
 	replace := h.sharedIn(spec)
-	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses} {
+	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses, "vg_state": h.objs.VgState} {
 		if shared := spec.Maps[name]; shared != nil {
 			// The host's own size: an object made before the last loss reason was added fits all the same.
 			shared.MaxEntries = m.MaxEntries()
@@ -266,11 +273,7 @@ func (h *Host) ReadLosses() error {
 		if err := h.objs.VgLosses.Lookup(uint32(i), &perCPU); err != nil {
 			return fmt.Errorf("read the kernel's loss counters: %w", err)
 		}
-		var total uint64
-		for _, n := range perCPU {
-			total += n
-		}
-		h.losses.Counter("kernel", reason).Raise(total)
+		h.losses.Counter("kernel", reason).Raise(sum(perCPU))
 	}
 	return nil
 }

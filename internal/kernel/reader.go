@@ -41,6 +41,13 @@ func (h *Host) Read(ctx context.Context, fn func(Record), flush func()) error {
 	defer telemetry.Close()
 
 	r := rings{security: security, telemetry: telemetry, fn: fn}
+	if h.since != 0 {
+		r.fn = func(rec Record) {
+			if hdr := rec.Header(); hdr == nil || hdr.Time >= h.since {
+				fn(rec)
+			}
+		}
+	}
 	interval := busyInterval
 	for {
 		n, err := r.pass()

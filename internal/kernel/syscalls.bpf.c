@@ -16,6 +16,7 @@ VG_EXPORT(struct, vg_cgroup_ref);
 VG_EXPORT(struct, vg_cred);
 VG_EXPORT(struct, vg_ns);
 VG_EXPORT(enum, vg_type);
+VG_EXPORT(struct, vg_agent);
 VG_EXPORT(enum, vg_lost);
 
 /* By system call number, which is below 512 on every target; a sensor's program, or none. Never full. */

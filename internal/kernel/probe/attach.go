@@ -4,6 +4,7 @@ package probe
 
 import (
 	"io"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -100,10 +101,20 @@ func fmodRet(function string) func(*env) error {
 
 // lsm attaches an lsm program to a hook that touch passes: a kernel without `bpf` among its active
 // security modules accepts the program and never calls it.
-func lsm(flags uint32) func(*env) error {
-	return func(e *env) error {
-		return e.raises(&ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: touchedHook, Flags: flags}, attachLSM, touch)
-	}
+func lsm(e *env) error {
+	return e.raises(&ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: touchedHook}, attachLSM, touch)
+}
+
+// lsmSleepable does the same in a hook in which a program may sleep.
+func lsmSleepable(e *env) error {
+	return e.raises(&ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "file_open", Flags: sleepable},
+		attachLSM, func() error {
+			f, err := os.Open(ownProgram)
+			if err != nil {
+				return atRun(err)
+			}
+			return f.Close()
+		})
 }
 
 // lsmHook attaches an lsm program that allows everything to a hook.

@@ -88,5 +88,5 @@ var (
 	// What kernels 5.15 to 6.18 say of a function that this program may not call.
 	callRefused = regexp.MustCompile(`unknown func|invalid func|cannot use helper|cannot call|is not allowed|might sleep|must be sleepable|without JIT`)
 	// What they say of its arguments, or of what the program did with it.
-	callAccepted = regexp.MustCompile(`^R\d |^arg ?#\d|^Possibly NULL|Unreleased reference|inside bpf_rcu_read_lock`)
+	callAccepted = regexp.MustCompile(`^R\d |^arg ?#\d|^Possibly NULL|Unreleased reference|inside bpf_rcu_read_lock|bpf_rcu_read_unlock is missing`)
 )

@@ -138,9 +138,8 @@ func (p *Prober) explainAbsent(t *test, what string) (cause, needs string) {
 
 // needs is what a test takes as far as that is known without asking the kernel.
 func (p *Prober) needs(t *test) string {
-	var parts []string
 	if t.since != "" && p.facts.olderThan(t.since) {
-		parts = append(parts, "Linux "+t.since+" or newer")
+		return "Linux " + t.since + " or newer"
 	}
 	var options []string
 	for _, option := range strings.Fields(t.config) {
@@ -148,10 +147,10 @@ func (p *Prober) needs(t *test) string {
 			options = append(options, "CONFIG_"+option+"=y")
 		}
 	}
-	if len(options) > 0 {
-		parts = append(parts, "a kernel built with "+strings.Join(options, " and "))
+	if len(options) == 0 {
+		return ""
 	}
-	return strings.Join(parts, ", ")
+	return "a kernel built with " + strings.Join(options, " and ")
 }
 
 // notBuilt is the first of the options that the kernel is known to be built without.

@@ -86,15 +86,16 @@ func TestExplain(t *testing.T) {
 
 func TestVerifierWords(t *testing.T) {
 	for line, refused := range map[string]bool{
-		"unknown func bpf_d_path#147":                                               true,
-		"program of this type cannot use helper bpf_d_path#147":                     true,
-		"invalid func unknown#181":                                                  true,
-		"helper call might sleep in a non-sleepable prog":                           true,
-		"calling kernel function bpf_sock_destroy is not allowed":                   true,
-		"R1 !read_ok":                                                               false,
-		"R1 type=ctx expected=map_ptr":                                              false,
-		"arg#0 expected pointer to ctx, but got fp":                                 false,
-		"Unreleased reference id=1 alloc_insn=0":                                    false,
+		"unknown func bpf_d_path#147":                             true,
+		"program of this type cannot use helper bpf_d_path#147":   true,
+		"invalid func unknown#181":                                true,
+		"helper call might sleep in a non-sleepable prog":         true,
+		"calling kernel function bpf_sock_destroy is not allowed": true,
+		"R1 !read_ok":                               false,
+		"R1 type=ctx expected=map_ptr":              false,
+		"arg#0 expected pointer to ctx, but got fp": false,
+		"Unreleased reference id=1 alloc_insn=0":    false,
+		"bpf_rcu_read_unlock is missing":            false,
 		"BPF_EXIT instruction in main prog cannot be used inside bpf_rcu_read_lock": false,
 	} {
 		if callRefused.MatchString(line) != refused || callAccepted.MatchString(line) == refused {

@@ -144,8 +144,8 @@ func tracingTests() []*test {
 		{name: Fentry, about: "entry of a kernel function", trampoline: true, run: traced(ebpf.AttachTraceFEntry)},
 		{name: Fexit, about: "return of a kernel function", trampoline: true, run: traced(ebpf.AttachTraceFExit)},
 		{name: FmodRet, about: "refuse in a kernel function", trampoline: true, run: traced(ebpf.AttachModifyReturn)},
-		{name: LSM, about: "refuse in a security hook", config: "BPF_LSM", trampoline: true, run: lsm(0)},
-		{name: "lsm_sleepable", about: "security hooks that may read user memory", config: "BPF_LSM", trampoline: true, run: lsm(sleepable)},
+		{name: LSM, about: "refuse in a security hook", config: "BPF_LSM", trampoline: true, run: lsm},
+		{name: "lsm_sleepable", about: "security hooks that may read user memory", config: "BPF_LSM", trampoline: true, run: lsmSleepable},
 		{name: LSMCgroup, about: "security hooks for one cgroup", since: "6.0", config: "BPF_LSM", trampoline: true, run: lsmCgroup},
 		{name: Freplace, about: "replace a function of another program", trampoline: true, run: freplace},
 	}
@@ -280,9 +280,6 @@ func mapTests() []*test {
 		{name: "map_inode_storage", about: "state of a file, held in the inode", config: "BPF_LSM", run: creates(storage(ebpf.InodeStorage))},
 		{name: "map_cgroup_storage", about: "identity of a workload, held in the cgroup", since: "6.2", run: creates(storage(ebpf.CgroupStorage))},
 		{name: "map_arena", about: "memory shared with the agent", since: "6.9", run: creates(arena)},
-		{name: "map_timer", about: "timers", run: creates(opaque("bpf_timer", 2))},
-		{name: "map_spin_lock", about: "locks within a map value", run: creates(spinLock())},
-		{name: "map_task_work", about: "callbacks that may read user memory", since: "6.18", run: creates(opaque("bpf_task_work", 1))},
 	}
 	return with(list, KindMap, capBPF)
 }

@@ -472,3 +472,16 @@ func TestOrdinaryUser(t *testing.T) {
 		}
 	}
 }
+
+// With every capability, each "no" has a cause that is not a mistake of the test.
+func TestEveryFailureIsExplained(t *testing.T) {
+	for _, r := range probed(t).Results {
+		if r.Works {
+			continue
+		}
+		t.Logf("%s: %s [%s] %q; needs %s", r.Name, r.Cause, r.Errno, r.Detail, r.Needs)
+		if r.Cause == "" || strings.Contains(r.Cause, "the test itself failed") || strings.Contains(r.Cause, "could not be tried") {
+			t.Errorf("%s: cause %q, detail %q", r.Name, r.Cause, r.Detail)
+		}
+	}
+}

@@ -37,28 +37,3 @@ func storage(mapType ebpf.MapType) ebpf.MapSpec {
 		Value: &btf.Int{Name: "long", Size: 8, Encoding: btf.Signed},
 	}
 }
-
-// opaque is a map value that holds one of the kernel's own structures, known to it by name.
-func opaque(name string, words uint32) ebpf.MapSpec {
-	word := &btf.Int{Name: "unsigned long long", Size: 8}
-	inner := &btf.Struct{Name: name, Size: 8 * words, Members: []btf.Member{
-		{Name: "__opaque", Type: &btf.Array{Index: &btf.Int{Name: "int", Size: 4}, Type: word, Nelems: words}}}}
-	return ebpf.MapSpec{
-		Type: ebpf.Array, KeySize: 4, ValueSize: 8 * words, MaxEntries: 1,
-		Key:   &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed},
-		Value: &btf.Struct{Name: "value", Size: 8 * words, Members: []btf.Member{{Name: "field", Type: inner}}},
-	}
-}
-
-// spinLock is a map whose value holds a lock: struct bpf_spin_lock of include/uapi/linux/bpf.h, four
-// bytes at the value's start.
-func spinLock() ebpf.MapSpec {
-	word := &btf.Int{Name: "unsigned int", Size: 4}
-	lock := &btf.Struct{Name: "bpf_spin_lock", Size: 4, Members: []btf.Member{{Name: "val", Type: word}}}
-	return ebpf.MapSpec{
-		Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1,
-		Key: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed},
-		Value: &btf.Struct{Name: "value", Size: 8, Members: []btf.Member{
-			{Name: "lock", Type: lock}, {Name: "count", Type: word, Offset: 32}}},
-	}
-}

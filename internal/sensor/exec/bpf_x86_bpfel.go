@@ -132,6 +132,7 @@ const (
 	bpfMapVgExecScratch          = "vg_exec_scratch"
 	bpfMapVgLosses               = "vg_losses"
 	bpfMapVgSecurity             = "vg_security"
+	bpfMapVgState                = "vg_state"
 	bpfMapVgTelemetry            = "vg_telemetry"
 	bpfProgVgCgroupMkdir         = "vg_cgroup_mkdir"
 	bpfProgVgCgroupRmdir         = "vg_cgroup_rmdir"
@@ -208,6 +209,7 @@ type bpfMapSpecs struct {
 	VgExecScratch *ebpf.MapSpec `ebpf:"vg_exec_scratch"`
 	VgLosses      *ebpf.MapSpec `ebpf:"vg_losses"`
 	VgSecurity    *ebpf.MapSpec `ebpf:"vg_security"`
+	VgState       *ebpf.MapSpec `ebpf:"vg_state"`
 	VgTelemetry   *ebpf.MapSpec `ebpf:"vg_telemetry"`
 }
 
@@ -246,6 +248,7 @@ type bpfMaps struct {
 	VgExecScratch *ebpf.Map `ebpf:"vg_exec_scratch"`
 	VgLosses      *ebpf.Map `ebpf:"vg_losses"`
 	VgSecurity    *ebpf.Map `ebpf:"vg_security"`
+	VgState       *ebpf.Map `ebpf:"vg_state"`
 	VgTelemetry   *ebpf.Map `ebpf:"vg_telemetry"`
 }
 
@@ -254,6 +257,7 @@ func (m *bpfMaps) Close() error {
 		m.VgExecScratch,
 		m.VgLosses,
 		m.VgSecurity,
+		m.VgState,
 		m.VgTelemetry,
 	)
 }
