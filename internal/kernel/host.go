@@ -17,7 +17,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -49,6 +48,7 @@ type Host struct {
 	closers  []io.Closer
 	shared   map[string]*ebpf.Map // by name, offered by sensors
 
+	readers    []namedReader // while Read runs
 	layoutHash hash.Hash
 	since      uint64 // boot time; records from before are an earlier agent's to report
 }
@@ -81,7 +81,7 @@ func Open(o Options) (*Host, error) {
 		h.objs.Close()
 		return nil, Explain("attach the system call dispatcher", err)
 	}
-	h.keep("kernel", "vg_sys_exit", h.objs.VgSysExit, l)
+	h.keep(DispatcherSensor, "vg_sys_exit", h.objs.VgSysExit, l)
 	return h, nil
 }
 
@@ -238,32 +238,6 @@ func (h *Host) Close() error {
 	}
 	h.links, h.closers, h.programs = nil, nil, nil
 	return errors.Join(append(errs, h.objs.Close())...)
-}
-
-// ProgramStats is what one program has cost.
-type ProgramStats struct {
-	Sensor, Name string
-	RunTime      time.Duration // summed; 0 unless run statistics are on (BPF_ENABLE_STATS)
-	RunCount     uint64
-	Memory       uint64 // bytes of kernel memory
-}
-
-// Stats reads the run statistics of every program. Programs that the kernel does not account for are left
-// out.
-func (h *Host) Stats() []ProgramStats {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var out []ProgramStats
-	for _, n := range h.programs {
-		s := ProgramStats{Sensor: n.sensor, Name: n.name}
-		st, err := n.prog.Stats()
-		if err != nil {
-			continue
-		}
-		s.RunTime, s.RunCount = st.Runtime, st.RunCount
-		out = append(out, s)
-	}
-	return out
 }
 
 // ReadLosses brings the kernel's own loss counts up to date in the table of losses.

@@ -40,6 +40,9 @@ func (h *Host) Read(ctx context.Context, fn func(Record), flush func()) error {
 	}
 	defer telemetry.Close()
 
+	h.setReaders(namedReader{"security ring", security}, namedReader{"telemetry ring", telemetry})
+	defer h.setReaders()
+
 	r := rings{security: security, telemetry: telemetry, fn: fn}
 	if h.since != 0 {
 		r.fn = func(rec Record) {
@@ -68,6 +71,18 @@ func (h *Host) Read(ctx context.Context, fn func(Record), flush func()) error {
 			sleep(ctx, interval)
 		}
 	}
+}
+
+// namedReader is a ring's reader, kept to tell how full the ring is.
+type namedReader struct {
+	name string
+	*ringbuf.Reader
+}
+
+func (h *Host) setReaders(r ...namedReader) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.readers = r
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -120,4 +120,3 @@ func CString(b []byte) string {
 func CStringInt8(b []int8) string {
 	return CString(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(b))), len(b)))
 }
-

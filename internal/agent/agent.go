@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agent assembles the rooms into a running agent and stops them in order. In: a Config. Out: events
+// to exporters and API clients, until the context ends. It is the only package that knows all the others.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/kernel"
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/process"
+	"github.com/vigie-io/vigie/internal/sensor"
+	"github.com/vigie-io/vigie/internal/sensor/all"
+	"github.com/vigie-io/vigie/internal/sensor/exec"
+	"github.com/vigie-io/vigie/internal/store"
+	"github.com/vigie-io/vigie/internal/workload"
+)
+
+// Deps are what the agent is given from outside.
+type Deps struct {
+	Log     *slog.Logger
+	Version string
+	// Ready is called once, when the sensors run and the API answers. May be nil.
+	Ready func()
+	// Reload, when it delivers, has files reopened and what can be reloaded reloaded (SIGHUP). May be nil.
+	Reload <-chan struct{}
+}
+
+// Agent is one running agent.
+type Agent struct {
+	config  Config
+	deps    Deps
+	log     *slog.Logger
+	started time.Time
+
+	boot      string // first eight digits of bootWhole
+	bootWhole string
+	clock     *clock
+	store     *store.Memory
+	exporters *exporters
+	isReady   atomic.Bool
+	losses    *pipeline.Losses
+	hub       *pipeline.Hub
+	table     *process.Table
+	resolver  *workload.Resolver
+	river     *river
+	host      *kernel.Host
+	sensors   []*sensorState
+
+	replayHost string // where the capture was made
+
+	background sync.WaitGroup
+}
+
+// sensorState is a sensor and how it is doing.
+type sensorState struct {
+	sensor.Sensor
+	state   string // on, off, failed
+	message string
+}
+
+// Run runs an agent until ctx ends, and stops it cleanly. Errors: what keeps the agent from starting, with what
+// to do about it (*RunningError when there is another agent), or the first thing that failed while it ran.
+func Run(ctx context.Context, config Config, deps Deps) error {
+	if err := config.Validate(); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	a := &Agent{config: config, deps: deps, log: deps.Log, started: time.Now(), losses: new(pipeline.Losses), clock: newClock()}
+	a.hub = pipeline.NewHub(a.losses)
+	if config.Replay != "" {
+		return a.replay(ctx)
+	}
+	release, err := takeLock(config.LockFile)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if a.bootWhole, err = bootID(); err != nil {
+		return err
+	}
+	a.boot = shortBoot(a.bootWhole)
+	if err := os.MkdirAll(config.StateDir, 0o750); err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
+	return a.observe(ctx)
+}
+
+// observe is Run with the kernel as its source.
+func (a *Agent) observe(ctx context.Context) error {
+	a.resolver = workload.ForHost("/", a.log, a.losses)
+	a.newTable(a.resolver)
+	a.resolver.OnChange(a.table.ReplaceWorkload)
+
+	host, err := kernel.Open(kernel.Options{Log: a.log, Losses: a.losses})
+	if err != nil {
+		return errors.Join(err, a.resolver.Close())
+	}
+	a.host = host
+	defer func() {
+		if err := errors.Join(host.Close(), a.resolver.Close()); err != nil {
+			a.log.Warn("not everything could be released", "error", err)
+		}
+	}()
+	if err := a.startSensors(ctx); err != nil {
+		return err
+	}
+	return a.serve(ctx, func(ctx context.Context) error {
+		a.background.Go(func() {
+			if err := a.resolver.Run(ctx); err != nil && ctx.Err() == nil {
+				a.log.Error("container names are no longer looked up", "error", err)
+			}
+		})
+		running := a.running()
+		if err := a.river.inventory(ctx, host, running, func(p *model.Process) { exec.FillArgs(p, a.config.ArgsLimit) }); err != nil {
+			return err
+		}
+		a.ready()
+		return a.river.run(ctx, host, running)
+	})
+}
+
+func (a *Agent) newTable(w process.Workloads) {
+	a.table = process.New(process.Options{Boot: a.boot, Exited: a.config.ExitedProcesses, Workloads: w,
+		Losses: a.losses, Wall: a.clock.wall})
+	a.river = &river{log: a.log, clock: a.clock, table: a.table, losses: a.losses, annotate: func(*model.Event) {},
+		publish: a.hub.Publish, malformed: a.losses.Counter("decode", "malformed record"),
+		reported: make(map[pipeline.LossKey]uint64)}
+}
+
+// startSensors starts all that are configured. Without the process sensor there is no agent; any other may fail
+// alone, and the agent says so in its log and status.
+func (a *Agent) startSensors(ctx context.Context) error {
+	for _, s := range a.allSensors() {
+		st := &sensorState{Sensor: s, state: "on"}
+		a.sensors = append(a.sensors, st)
+		if len(a.config.Sensors) > 0 && !slices.Contains(a.config.Sensors, s.Name()) && s.Name() != "exec" {
+			st.state, st.message = "off", "not among the configured sensors"
+			continue
+		}
+		if err := s.Start(ctx, a.host); err != nil {
+			if s.Name() == "exec" {
+				return fmt.Errorf("start the process sensor: %w", err)
+			}
+			st.state, st.message = "failed", err.Error()
+			a.log.Error("a sensor does not run: its events are missing", "sensor", s.Name(), "error", err)
+			continue
+		}
+		if err := a.river.register(s); err != nil {
+			return err
+		}
+		a.log.Info("sensor runs", "sensor", s.Name(), "rung", s.Rung())
+	}
+	return nil
+}
+
+func (a *Agent) allSensors() []sensor.Sensor {
+	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), OnCgroup: func(c exec.CgroupChange) {
+		if c.Removed {
+			a.resolver.CgroupRemoved(c.Hierarchy, c.ID)
+		} else {
+			a.resolver.CgroupCreated(c.Hierarchy, c.ID, c.Path)
+		}
+	}})
+}
+
+func (a *Agent) running() []sensor.Sensor {
+	var out []sensor.Sensor
+	for _, s := range a.sensors {
+		if s.state == "on" {
+			out = append(out, s.Sensor)
+		}
+	}
+	return out
+}
+
+func sensorNames() []string {
+	var names []string
+	for _, s := range all.Sensors(all.Options{}) {
+		names = append(names, s.Name())
+	}
+	return names
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/kernel"
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/process"
+	"github.com/vigie-io/vigie/internal/server"
+	"github.com/vigie-io/vigie/internal/store"
+)
+
+// Agent is the server's backend.
+var _ server.Backend = (*Agent)(nil)
+
+// Subscribe implements server.Backend.
+func (a *Agent) Subscribe(o pipeline.SubscribeOptions) *pipeline.Subscription {
+	return a.hub.Subscribe(o)
+}
+
+// Events implements server.Backend.
+func (a *Agent) Events(ctx context.Context, q server.EventQuery) (server.EventPage, error) {
+	page, err := a.store.Query(ctx, store.Query(q))
+	return server.EventPage(page), err
+}
+
+// Processes implements server.Backend.
+func (a *Agent) Processes(ended bool) []*model.Process { return images(a.table.List(ended)) }
+
+// Process implements server.Backend.
+func (a *Agent) Process(execID string) *model.Process { return a.table.ByExecID(execID) }
+
+// ProcessByPID implements server.Backend.
+func (a *Agent) ProcessByPID(pid uint32) *model.Process { return a.table.ByPID(pid) }
+
+// Ancestors implements server.Backend.
+func (a *Agent) Ancestors(p *model.Process) []*model.Process { return a.table.Ancestors(p) }
+
+// Children implements server.Backend.
+func (a *Agent) Children(p *model.Process) []*model.Process {
+	var living []process.Entry
+	for _, e := range a.table.Children(p) {
+		if e.Exited.IsZero() {
+			living = append(living, e)
+		}
+	}
+	return images(living)
+}
+
+// Descends implements server.Backend.
+func (a *Agent) Descends(p *model.Process, pid uint32) bool { return a.table.Descends(p, pid) }
+
+func images(entries []process.Entry) []*model.Process {
+	out := make([]*model.Process, len(entries))
+	for i, e := range entries {
+		out[i] = e.Process
+	}
+	return out
+}
+
+// Problems implements server.Backend.
+func (a *Agent) Problems() []string {
+	var out []string
+	if !a.isReady.Load() {
+		out = append(out, "the agent is starting: the start-up inventory is not complete; try again in a second")
+	}
+	for _, s := range a.sensors {
+		if s.state == "failed" {
+			out = append(out, fmt.Sprintf("sensor %s does not run: %s; `vigie doctor` says what this kernel can do", s.Name(), s.message))
+		}
+	}
+	return out
+}
+
+// Status implements server.Backend.
+func (a *Agent) Status() server.Status {
+	table, held := a.table.Stats(), a.store.Stats()
+	s := server.Status{Version: a.deps.Version, BootID: a.bootWhole, Started: a.started, Replay: a.config.Replay != "",
+		Arch: runtime.GOARCH, Losses: a.losses.Snapshot(), Events: a.river.eventCounts(),
+		ProcessTable: server.ProcessTable{Live: uint64(table.Live), Ended: uint64(table.Exited),
+			Capacity: uint64(a.config.ExitedProcesses), Evictions: table.Evictions},
+		Store: server.Store{Events: uint64(held.Events), MaxEvents: uint64(held.MaxEvents), Bytes: uint64(held.Bytes),
+			MaxBytes: uint64(held.MaxBytes), CompleteSince: held.CompleteSince},
+		Config: a.config.inUse()}
+	s.Host, s.Kernel = a.hostNames()
+	if a.host != nil {
+		for _, q := range a.host.Queues() {
+			s.Queues = append(s.Queues, server.Queue{Name: q.Name, Length: q.Used, Capacity: q.Size, Unit: "bytes"})
+		}
+		s.MapBytes = a.host.MapMemory()
+	}
+	programs := a.programs()
+	for _, st := range a.sensors {
+		state := server.Sensor{Name: st.Name(), State: st.state, Message: st.message, Programs: programs[st.Name()]}
+		if st.state == "on" {
+			state.Rung = st.Rung()
+		}
+		s.Sensors = append(s.Sensors, state)
+	}
+	for _, e := range a.exporters.list() {
+		s.Subscribers = append(s.Subscribers, e)
+	}
+	return s
+}
+
+// programs are the run statistics by sensor. The dispatcher of system calls counts with the process sensor.
+func (a *Agent) programs() map[string][]server.Program {
+	if a.host == nil {
+		return nil
+	}
+	out := make(map[string][]server.Program)
+	for _, p := range a.host.Stats() {
+		sensor := p.Sensor
+		if sensor == kernel.DispatcherSensor {
+			sensor = "exec"
+		}
+		out[sensor] = append(out[sensor], server.Program{Name: p.Name, ID: p.ID, RunCount: p.RunCount, RunTime: p.RunTime})
+	}
+	return out
+}
+
+func (a *Agent) hostNames() (host, release string) {
+	if a.config.Replay != "" {
+		return a.replayHost, ""
+	}
+	host, _ = os.Hostname()
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		release = unix.ByteSliceToString(u.Release[:])
+	}
+	return host, release
+}
+
+// inUse is the configuration by option name, without what is secret: of the token, the file's name only.
+func (c *Config) inUse() map[string]string {
+	return map[string]string{
+		"state-dir": c.StateDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
+		"tls-key": c.TLSKey, "token-file": c.TokenFile, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
+		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
+		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
+		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
+	}
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// The defaults of Config.
+const (
+	DefaultStateDir = "/var/lib/vigie"
+	DefaultSocket   = "/run/vigie/vigie.sock"
+	DefaultHTTP     = "127.0.0.1:9780"
+	DefaultLockFile = "/run/vigie/vigie.lock"
+	// Off as an address turns a listener off.
+	Off = "off"
+)
+
+// Config is what an agent can be told. Each field is a flag of `vigie run` and, by its yaml name, a key of the
+// configuration file.
+type Config struct {
+	StateDir    string `yaml:"state-dir"`
+	Socket      string `yaml:"socket"`       // unix socket of the API
+	SocketGroup string `yaml:"socket-group"` // its members may use the socket beside root; empty: root alone
+	HTTP        string `yaml:"http"`         // TCP address of API and metrics, or "off"
+	TLSCert     string `yaml:"tls-cert"`
+	TLSKey      string `yaml:"tls-key"`
+	TokenFile   string `yaml:"token-file"` // bearer token that TCP clients must send
+	ExportJSON  string `yaml:"export-json"`
+	LockFile    string `yaml:"lock-file"` // held while the agent runs: one agent on a host
+
+	// Sensors lists the sensors that run; all when empty.
+	Sensors []string `yaml:"sensors"`
+	// ArgsLimit is how many bytes of argv are kept, at most 8191.
+	ArgsLimit int `yaml:"args-limit"`
+	// History is how many events the memory store keeps.
+	History int `yaml:"history"`
+	// ExitedProcesses is how many exited processes the table remembers.
+	ExitedProcesses int `yaml:"exited-processes"`
+	// ProgramStats has the kernel measure the run time of BPF programs (a few nanoseconds each run).
+	ProgramStats bool `yaml:"program-stats"`
+	// Handover leaves the programs running for the next agent when this one stops, so that an upgrade misses
+	// nothing. Needs bpffs.
+	Handover bool `yaml:"handover"`
+
+	// Replay is a capture file to play in place of the kernel; needs no privilege.
+	Replay string `yaml:"replay"`
+	// Speed is how fast to play: 1 as recorded, 0 as fast as it goes.
+	Speed float64 `yaml:"speed"`
+}
+
+// Default is the configuration of an agent that was told nothing.
+func Default() Config {
+	return Config{StateDir: DefaultStateDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
+		ArgsLimit: 4096, History: 50000, ExitedProcesses: 8192, Speed: 1}
+}
+
+// Validate reports everything that is wrong, each with the name of its field.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{field}, args...)...))
+	}
+	if c.StateDir == "" || !filepath.IsAbs(c.StateDir) {
+		bad("state-dir", "%q is no absolute path", c.StateDir)
+	}
+	if c.Socket != Off && !filepath.IsAbs(c.Socket) {
+		bad("socket", "%q is no absolute path; use %q for none", c.Socket, Off)
+	}
+	if len(c.Socket) > 107 {
+		bad("socket", "path of %d bytes is longer than the 107 that a unix socket takes", len(c.Socket))
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		bad("tls-cert", "certificate and tls-key belong together: give both or none")
+	}
+	if c.ArgsLimit < 0 || c.ArgsLimit > 8191 {
+		bad("args-limit", "%d is outside 0 to 8191", c.ArgsLimit)
+	}
+	if c.History < 0 || c.History > 10_000_000 {
+		bad("history", "%d events is outside 0 to 10000000", c.History)
+	}
+	if c.ExitedProcesses < 1 {
+		bad("exited-processes", "%d must be at least 1", c.ExitedProcesses)
+	}
+	if c.Speed < 0 {
+		bad("speed", "%v must not be negative", c.Speed)
+	}
+	known := sensorNames()
+	for _, s := range c.Sensors {
+		if !slices.Contains(known, s) {
+			bad("sensors", "there is no sensor %q; known are %s", s, strings.Join(known, ", "))
+		}
+	}
+	return errors.Join(errs...)
+}

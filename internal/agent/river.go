@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/kernel"
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/process"
+	"github.com/vigie-io/vigie/internal/sensor"
+)
+
+// river carries records up: decode, enrich, number, publish. All of it runs in one goroutine, so that the order of
+// the kernel is the order of the events; only counters are read from outside.
+type river struct {
+	log      *slog.Logger
+	clock    *clock
+	table    *process.Table
+	losses   *pipeline.Losses
+	annotate func(*model.Event) // what more is known of an event, after enrich; never nil
+	publish  func([]*model.Event)
+
+	decoders  [kernel.RecordTypes]sensor.Decode
+	malformed *pipeline.Counter
+	seq       uint64
+	batch     []*model.Event
+	reported  map[pipeline.LossKey]uint64 // losses that were told as events so far
+	counts    [len(eventTypes)]atomic.Uint64
+}
+
+// eventTypes gives each type a place in river.counts.
+var eventTypes = func() (a [18]model.Type) {
+	copy(a[:], model.Types())
+	return a
+}()
+
+func (r *river) register(s sensor.Sensor) error {
+	for typ, decode := range s.Decoders() {
+		if r.decoders[typ] != nil {
+			return fmt.Errorf("sensor %s: record type %d has a decoder already", s.Name(), typ)
+		}
+		r.decoders[typ] = decode
+	}
+	return nil
+}
+
+// record takes one record of the kernel in.
+func (r *river) record(rec kernel.Record) {
+	if ev := r.decode(rec); ev != nil {
+		r.event(ev)
+	}
+}
+
+// decode makes an event of a record; nil when there is none in it.
+func (r *river) decode(rec kernel.Record) *model.Event {
+	h := rec.Header()
+	if h == nil || int(h.Type) >= len(r.decoders) || r.decoders[h.Type] == nil {
+		r.malformed.Add(1)
+		return nil
+	}
+	ev := &model.Event{BootTime: h.Time, Time: r.clock.wall(h.Time), Key: h.Key(), TID: h.Tid, Count: h.Count,
+		PreExisting: h.Flags&kernel.FlagPreExisting != 0}
+	keep, err := r.decoders[h.Type](rec, ev)
+	if err != nil {
+		r.malformed.Add(1)
+		r.log.Debug("record dropped", "type", h.Type, "bytes", len(rec), "error", err)
+		return nil
+	}
+	if !keep {
+		return nil
+	}
+	return ev
+}
+
+// event takes an event in that a decoder or a flush made.
+func (r *river) event(ev *model.Event) {
+	if ev.Time.IsZero() && ev.BootTime != 0 {
+		ev.Time = r.clock.wall(ev.BootTime)
+	}
+	if !r.table.Enrich(ev) {
+		return
+	}
+	r.annotate(ev)
+	r.batch = append(r.batch, ev)
+}
+
+// flush publishes what has gathered.
+func (r *river) flush() {
+	if len(r.batch) == 0 {
+		r.clock.sync()
+		return
+	}
+	for _, ev := range r.batch {
+		r.seq++
+		ev.Seq = r.seq
+		r.count(ev.Type)
+	}
+	r.publish(r.batch)
+	// The slice belongs to the subscribers now. The next batch is likely as long as this one.
+	r.batch = make([]*model.Event, 0, min(len(r.batch)+len(r.batch)/4, 4096))
+	r.clock.sync()
+}
+
+func (r *river) count(t model.Type) {
+	for i := range eventTypes {
+		if eventTypes[i] == t {
+			r.counts[i].Add(1)
+			return
+		}
+	}
+}
+
+// eventCounts is the number of events published so far, by type.
+func (r *river) eventCounts() map[model.Type]uint64 {
+	out := make(map[model.Type]uint64, len(eventTypes))
+	for i, t := range eventTypes {
+		out[t] = r.counts[i].Load()
+	}
+	return out
+}
+
+// reportLosses makes an event of every loss count that has grown. What a subscriber lost is told in its own
+// stream (pipeline.Subscription), not in everybody's.
+func (r *river) reportLosses(now time.Time) {
+	for _, c := range r.losses.Snapshot() {
+		told := r.reported[c.LossKey]
+		if c.Count <= told {
+			continue
+		}
+		r.reported[c.LossKey] = c.Count
+		r.log.Warn("events were lost", "stage", c.Stage, "reason", c.Reason, "count", c.Count-told, "total", c.Count)
+		if c.Stage == "subscriber" {
+			continue
+		}
+		r.event(&model.Event{Type: model.TypeLoss, Time: now, Count: 1,
+			Loss: &model.Loss{Stage: c.Stage, Reason: c.Reason, Count: c.Count - told, Total: c.Count}})
+	}
+}
+
+// run reads the host's rings until ctx ends, and what is left in them then.
+func (r *river) run(ctx context.Context, h *kernel.Host, sensors []sensor.Sensor) error {
+	const housekeeping = time.Second
+	next := time.Now().Add(housekeeping)
+	err := h.Read(ctx, r.record, func() {
+		if now := time.Now(); now.After(next) {
+			next = now.Add(housekeeping)
+			r.tidy(h, sensors, now, false)
+		}
+		r.flush()
+	})
+	r.tidy(h, sensors, time.Now(), true)
+	r.flush()
+	return err
+}
+
+// tidy asks the sensors for what they hold back and reports losses.
+func (r *river) tidy(h *kernel.Host, sensors []sensor.Sensor, now time.Time, final bool) {
+	for _, s := range sensors {
+		f, ok := s.(sensor.Flusher)
+		if !ok {
+			continue
+		}
+		if err := f.Flush(r.event, final); err != nil {
+			r.log.Warn("a sensor could not report what it held back", "sensor", s.Name(), "error", err)
+		}
+	}
+	if err := h.ReadLosses(); err != nil {
+		r.log.Warn("loss counters are not up to date", "error", err)
+	}
+	r.reportLosses(now)
+}
+
+// inventory takes in what existed before the sensors were started. It runs before run, in the same goroutine.
+func (r *river) inventory(ctx context.Context, h *kernel.Host, sensors []sensor.Sensor, fill func(*model.Process)) error {
+	var found []*model.Event
+	for _, s := range sensors {
+		inv, ok := s.(sensor.Inventory)
+		if !ok {
+			continue
+		}
+		if err := inv.Inventory(ctx, h, func(rec kernel.Record) error {
+			if ev := r.decode(rec); ev != nil {
+				found = append(found, ev)
+			}
+			return ctx.Err()
+		}); err != nil {
+			return fmt.Errorf("inventory of sensor %s: %w", s.Name(), err)
+		}
+	}
+	// The kernel lists by pid; parents first is what the table wants. What is no process comes after all of them.
+	slices.SortStableFunc(found, func(a, b *model.Event) int {
+		if a.Type != b.Type && (a.Type == model.TypeExec || b.Type == model.TypeExec) {
+			if a.Type == model.TypeExec {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Key.Start, b.Key.Start)
+	})
+	for _, ev := range found {
+		if ev.Type == model.TypeExec {
+			fill(ev.Process)
+		}
+		r.event(ev)
+	}
+	r.flush()
+	return nil
+}

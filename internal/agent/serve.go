@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/server"
+	"github.com/vigie-io/vigie/internal/store"
+)
+
+// serve puts everything above the source in place, runs source until ctx ends or it fails, and takes all
+// down in the order in which events flow: source, hub, exporters, server. So what was seen is delivered.
+func (a *Agent) serve(ctx context.Context, source func(context.Context) error) error {
+	a.store = store.NewMemory(store.Config{MaxEvents: a.config.History}, a.started)
+	a.river.publish = func(batch []*model.Event) {
+		a.store.Append(batch)
+		a.hub.Publish(batch)
+	}
+	srv, err := server.New(server.Config{Socket: a.config.Socket, Group: a.config.SocketGroup, HTTP: a.config.HTTP,
+		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, TokenFile: a.config.TokenFile}, a, a.log)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	if err := srv.Listen(ctx); err != nil {
+		return err
+	}
+	if a.exporters, err = a.startExporters(); err != nil {
+		return err
+	}
+
+	// Each stage ends when the one before it has: their contexts are not children of ctx.
+	sourceCtx, stopSource := context.WithCancel(ctx)
+	defer stopSource()
+	serverCtx, stopServer := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServer()
+	var wg sync.WaitGroup
+	var serverErr error
+	wg.Go(func() {
+		if serverErr = srv.Serve(serverCtx); serverErr != nil {
+			stopSource()
+		}
+	})
+	wg.Go(func() { a.reload(sourceCtx) })
+
+	sourceErr := source(sourceCtx)
+	stopSource()
+	a.background.Wait()
+	a.hub.Close()
+	exportErr := a.exporters.wait()
+	stopServer()
+	wg.Wait()
+	if errors.Is(sourceErr, context.Canceled) {
+		sourceErr = nil
+	}
+	return errors.Join(sourceErr, exportErr, serverErr)
+}
+
+// ready tells that the agent observes and answers.
+func (a *Agent) ready() {
+	a.isReady.Store(true)
+	if a.deps.Ready != nil {
+		a.deps.Ready()
+	}
+}
+
+// reload answers the wish to reopen files until ctx ends.
+func (a *Agent) reload(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.deps.Reload:
+			a.log.Info("reloading: files are reopened")
+			a.exporters.reopen()
+		}
+	}
+}
