@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -117,15 +118,32 @@ func lsmSleepable(e *env) error {
 		})
 }
 
-// lsmHook attaches an lsm program that allows everything to a hook.
+// lsmHook attaches an lsm program that allows everything to a hook. Whether hooks call programs at
+// all is known from lsm: many of them cannot be passed without consequences.
 func lsmHook(hook string) func(*env) error {
 	return func(e *env) error {
-		return e.once(&ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: hook}, attachLSM)
+		if err := e.once(&ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: hook}, attachLSM); err != nil {
+			return err
+		}
+		return e.lsmCalls()
 	}
 }
 
 func lsmCgroup(e *env) error {
-	return onCgroup(ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMCgroup, AttachTo: "socket_bind"})(e)
+	err := onCgroup(ebpf.ProgramSpec{Type: ebpf.LSM, AttachType: ebpf.AttachLSMCgroup, AttachTo: "socket_bind"})(e)
+	if err != nil {
+		return err
+	}
+	return e.lsmCalls()
+}
+
+// lsmCalls is errNotCalled when lsm programs are not called here.
+func (e *env) lsmCalls() error {
+	e.lsmOnce.Do(func() { e.lsmErr = lsm(e) })
+	if errors.Is(e.lsmErr, errNotCalled) {
+		return errNotCalled
+	}
+	return nil
 }
 
 // freplace replaces the only function of a program that is attached nowhere. Both need BTF of their

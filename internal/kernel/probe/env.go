@@ -27,6 +27,9 @@ type env struct {
 	cgroupMade bool
 	cgroupErr  error
 
+	lsmOnce sync.Once
+	lsmErr  error
+
 	netOnce sync.Once
 	netJobs chan func()
 	netDone chan struct{}

@@ -98,16 +98,23 @@ func (p *Prober) trampolinesRefused() bool {
 }
 
 func (p *Prober) explainNotCalled(t *test) (cause, needs string) {
-	if t.trampoline && t.config == "BPF_LSM" && p.facts.LSMs != nil && !slices.Contains(p.facts.LSMs, "bpf") {
-		return "the program attaches, but the kernel never calls it: bpf is not among the active security modules",
-			"lsm=" + strings.Join(append(slices.Clone(bootModules(p.facts.LSMs)), "bpf"), ",") + " on the kernel's command line"
+	const what = "the program attaches, but the kernel never calls it"
+	if p.lsmInactive(t) {
+		return what + ": bpf is not among the active security modules", p.lsmParameter()
 	}
-	return "the program attaches, but the kernel never calls it", ""
+	return what, ""
 }
 
-// bootModules are the modules that belong in lsm=: "capability" is always on and not listed there.
-func bootModules(active []string) []string {
-	return slices.DeleteFunc(slices.Clone(active), func(m string) bool { return m == "capability" })
+// lsmInactive says whether a test is about lsm programs and bpf is known not to be an active module.
+func (p *Prober) lsmInactive(t *test) bool {
+	return slices.Contains(strings.Fields(t.config), "BPF_LSM") && p.facts.LSMs != nil && !slices.Contains(p.facts.LSMs, "bpf")
+}
+
+// lsmParameter is what makes bpf active beside the modules that are: "capability" always is, and is
+// not named there.
+func (p *Prober) lsmParameter() string {
+	modules := slices.DeleteFunc(slices.Clone(p.facts.LSMs), func(m string) bool { return m == "capability" })
+	return "lsm=" + strings.Join(append(modules, "bpf"), ",") + " on the kernel's command line"
 }
 
 func (p *Prober) explainRefused(t *test, err *refusedError) (cause, needs string) {
@@ -129,6 +136,9 @@ func (p *Prober) explainAbsent(t *test, what string) (cause, needs string) {
 	f := &p.facts
 	if t.since != "" && f.olderThan(t.since) {
 		return fmt.Sprintf("%s: it came with Linux %s", what, t.since), p.needs(t)
+	}
+	if p.lsmInactive(t) {
+		return what + ": bpf is not among the active security modules", p.lsmParameter()
 	}
 	if off := f.notBuilt(t.config); off != "" {
 		return fmt.Sprintf("%s: it was built without %s", what, off), "a kernel built with " + off + "=y"

@@ -190,10 +190,10 @@ func hookTests() []*test {
 	} {
 		config := ""
 		if hook.lsm == "path_rename" {
-			config = "SECURITY_PATH"
+			config = " SECURITY_PATH"
 		}
 		list = append(list,
-			&test{name: Feature("lsm_" + hook.lsm), about: hook.about, config: config, trampoline: true, run: lsmHook(hook.lsm)},
+			&test{name: Feature("lsm_" + hook.lsm), about: hook.about, config: "BPF_LSM" + config, trampoline: true, run: lsmHook(hook.lsm)},
 			&test{name: Feature("fmod_ret_" + hook.function), about: hook.about, config: config, trampoline: true, run: fmodRet(hook.function)})
 	}
 	return with(list, KindHook, capBPF, capPerfmon)
