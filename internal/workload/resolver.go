@@ -56,6 +56,7 @@ type record struct {
 	cgroups int       // how many entries; under Resolver.mu
 	live    int       // how many of these are not removed; under Resolver.mu
 	waiting bool      // known to Run or named; under Resolver.mu
+	failed  int       // how often it was asked for in vain; of Run's schedule
 }
 
 // change is a workload whose place a record's current one takes.
@@ -97,9 +98,17 @@ func (r *Resolver) Lookup(hierarchy uint32, cgroupID uint64) *model.Workload {
 	return w
 }
 
-// CgroupCreated tells of a new cgroup before any process can be in it.
+// maxTracedPath is the length from which on the kernel's cgroup tracepoints cut paths short
+// (TRACE_CGROUP_PATH_LEN, 1024 with the final NUL).
+const maxTracedPath = 1023
+
+// CgroupCreated tells of a new cgroup before any process can be in it. A path that is missing or may
+// be cut short is not used: Lookup finds the whole one.
 func (r *Resolver) CgroupCreated(hierarchy uint32, id uint64, path string) {
-	r.add(key{hierarchy, id}, path, true)
+	if path == "" || len(path) >= maxTracedPath {
+		return
+	}
+	r.add(key{hierarchy, id}, path)
 }
 
 // CgroupRemoved tells that a cgroup is gone. It stays known for a while: the exits of its processes
@@ -149,7 +158,7 @@ func (rec *record) workload() *model.Workload {
 func (r *Resolver) find(k key) *model.Workload {
 	path, err := r.cfg.Cgroups.Path(k.hierarchy, k.id)
 	if err == nil {
-		return r.add(k, path, false)
+		return r.add(k, path)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,13 +177,13 @@ func (r *Resolver) find(k key) *model.Workload {
 	return rec.workload()
 }
 
-// add makes a cgroup's path known; where the cgroup was unknown only if replace says so.
-func (r *Resolver) add(k key, path string, replace bool) *model.Workload {
+// add makes a cgroup's path known.
+func (r *Resolver) add(k key, path string) *model.Workload {
 	fresh := r.parse(path)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e, known := r.cgroups[k]
-	if known && (e.record.path != "" || !replace) {
+	if known && e.record.path != "" {
 		return e.record.workload()
 	}
 	rec := r.byPath[fresh.path]

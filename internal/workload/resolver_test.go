@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +75,20 @@ func TestCgroupsComeAndGo(t *testing.T) {
 	r.CgroupCreated(8, 10, "/system.slice/unit-1.service")
 	if w := r.Lookup(8, 10); w == first || !reflect.DeepEqual(w, first) {
 		t.Errorf("got %+v, want a new %+v", w, first)
+	}
+}
+
+// TestCutPaths: what the kernel could not tell whole is asked for.
+func TestCutPaths(t *testing.T) {
+	long := "/system.slice/" + strings.Repeat("a/", 600) + "docker/" + idWeb
+	r := New(Config{Cgroups: newCgroups(map[uint64]string{5: long, 6: "/init.scope"}), Runtimes: new(fakeRuntimes)})
+	r.CgroupCreated(0, 5, long[:maxTracedPath])
+	r.CgroupCreated(0, 6, "")
+	if w := r.Lookup(0, 5); w == nil || w.ID != idWeb {
+		t.Errorf("a long path: %+v", w)
+	}
+	if w := r.Lookup(0, 6); w == nil || w.Name != "init.scope" {
+		t.Errorf("no path: %+v", w)
 	}
 }
 

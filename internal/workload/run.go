@@ -42,7 +42,6 @@ type answer struct {
 // after its cgroup was made, or come up later.
 func (r *Resolver) schedule(ctx context.Context, due chan<- *record, answers <-chan answer) {
 	var waiting attempts
-	tries := make(map[*record]int) // failed so far, of those that wait or are being asked for
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	timer := time.NewTimer(0)
@@ -65,12 +64,10 @@ func (r *Resolver) schedule(ctx context.Context, due chan<- *record, answers <-c
 		case out <- next:
 			heap.Pop(&waiting)
 		case a := <-answers:
-			if a.named || !r.stillLive(a.record) {
-				delete(tries, a.record)
-				continue
+			if !a.named && r.stillLive(a.record) {
+				heap.Push(&waiting, attempt{time.Now().Add(r.retryAfter(a.record.failed)), a.record})
+				a.record.failed++
 			}
-			heap.Push(&waiting, attempt{time.Now().Add(r.retryAfter(tries[a.record])), a.record})
-			tries[a.record]++
 		case <-timer.C:
 		case <-sweep.C:
 			r.sweep()
@@ -203,7 +200,7 @@ func (r *Resolver) unknown(hierarchy uint32) []key {
 func (r *Resolver) walk(ctx context.Context, hierarchy uint32) error {
 	r.walks.Add(1)
 	return r.cfg.Cgroups.Walk(ctx, hierarchy, func(id uint64, path string) {
-		r.add(key{hierarchy, id}, path, true)
+		r.add(key{hierarchy, id}, path)
 	})
 }
 
@@ -222,9 +219,6 @@ func (r *Resolver) teller(ctx context.Context) {
 		r.mu.Unlock()
 		for _, c := range changes {
 			next := c.record.current.Load()
-			if next == c.old {
-				continue
-			}
 			for _, watcher := range watchers {
 				watcher(c.old, next)
 			}

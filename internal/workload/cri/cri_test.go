@@ -177,6 +177,50 @@ func TestHangingRuntime(t *testing.T) {
 	}
 }
 
+// TestAskAtOnce: while a runtime hangs, no more than two wait for it.
+func TestAskAtOnce(t *testing.T) {
+	release := make(chan struct{})
+	var asked atomic.Int32
+	socket := serveHTTP(t, filepath.Join(t.TempDir(), "s"), func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		<-release
+		answerDocker(w, idWeb, "/web", "nginx", nil)
+	})
+	for _, owner := range []uint32{model.NoUID, uint32(os.Getuid())} {
+		asked.Store(0)
+		user := filepath.Join(t.TempDir(), strconv.Itoa(os.Getuid()))
+		if err := os.Mkdir(user, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(socket, filepath.Join(user, "docker.sock")); err != nil {
+			t.Fatal(err)
+		}
+		set := newTestSet(t, Config{Timeout: time.Minute, UserDir: filepath.Dir(user), Endpoints: []Endpoint{{"docker", DockerAPI, socket}}})
+		const callers = 6
+		errs := make(chan error, callers)
+		for range callers {
+			go func() {
+				_, err := set.Inspect(context.Background(), Query{ID: idWeb, Owner: owner})
+				errs <- err
+			}()
+		}
+		for range callers - askAtOnce {
+			if err := <-errs; !errors.Is(err, errBusy) || !errors.Is(err, ErrUnavailable) {
+				t.Errorf("owner %d: one too many got %v", owner, err)
+			}
+		}
+		for range askAtOnce {
+			release <- struct{}{}
+			if err := <-errs; err != nil {
+				t.Errorf("owner %d: %v", owner, err)
+			}
+		}
+		if n := asked.Load(); n != askAtOnce {
+			t.Errorf("owner %d: asked %d times, want %d", owner, n, askAtOnce)
+		}
+	}
+}
+
 func TestRootless(t *testing.T) {
 	self := uint32(os.Getuid())
 	dir := t.TempDir()
