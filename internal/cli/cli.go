@@ -50,8 +50,7 @@ func New(env Env, commands ...*cobra.Command) *cobra.Command {
 			"`vigie run` is the agent; the other commands ask it, over its unix socket.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		// Without arguments: the help. With an unknown command: cobra's error with a suggestion.
-		Args: cobra.NoArgs,
+		// Without Args cobra answers an unknown command with the near ones.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(env.In)
@@ -74,6 +73,9 @@ func Execute(ctx context.Context, env Env, root *cobra.Command, args []string) i
 	}
 	var code interface{ ExitCode() int }
 	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		fmt.Fprintln(env.Err, "vigie: interrupted")
+		return ExitFailed
 	case !started:
 		fmt.Fprintf(env.Err, "vigie: %s\nSee `%s --help`.\n", term.EscapeLines(err.Error()), cmd.CommandPath())
 		return ExitCannot

@@ -99,6 +99,9 @@ func printEvents(ctx context.Context, env Env, out format, client vigiev1connect
 	}
 	stream, err := client.StreamEvents(ctx, connect.NewRequest(req))
 	if err != nil {
+		if ctx.Err() != nil && !req.NoFollow {
+			return nil // ended by the user, as every --follow is
+		}
 		return to.explain(err)
 	}
 	defer stream.Close()
@@ -114,7 +117,7 @@ func printEvents(ctx context.Context, env Env, out format, client vigiev1connect
 			return fmt.Errorf("write events: %w", err)
 		}
 	}
-	if err := stream.Err(); err != nil && ctx.Err() == nil {
+	if err := stream.Err(); err != nil && (ctx.Err() == nil || req.NoFollow) {
 		return to.explain(err)
 	}
 	return nil

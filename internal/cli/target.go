@@ -126,6 +126,9 @@ func (t *target) explain(err error) error {
 	if err == nil {
 		return nil
 	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	message := err.Error()
 	var ce *connect.Error
 	if errors.As(err, &ce) {

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/cli/show"
+	"github.com/vigie-io/vigie/internal/model"
+)
+
+const (
+	// feedRows is how far back the list goes: some hundred screens.
+	feedRows = 5000
+	// foldRows and foldTime bound how far back a repetition is folded into the row of its first
+	// occurrence: further up, nobody would see the count change.
+	foldRows = 200
+	foldTime = time.Minute
+	// openLimit bounds the processes and sockets whose end is awaited.
+	openLimit = 16384
+)
+
+// class says which rows a user wants to see.
+type class uint8
+
+const (
+	classNews      class = iota // always shown
+	classRead                   // file reads
+	classNoise                  // forks, good exits, closes, granted capabilities
+	classInventory              // what ran before the agent
+)
+
+// row is one line of the list: an event, and those like it that followed.
+type row struct {
+	event    *model.Event // the latest
+	first    time.Time
+	line     show.Line
+	workload string
+	process  string
+	class    class
+	count    uint64
+	number   uint64 // of the row, to tell how old it is
+
+	ended, failed uint64 // of an exec: processes that have ended, and that ended badly
+	outcome       string // how the latest ended
+	search        string
+}
+
+// foldKey says which events are the same to a person.
+type foldKey struct {
+	typ      model.Type
+	pid      uint32 // exec: the parent
+	binary   string
+	workload string
+	object   string
+	failed   bool
+}
+
+// feed folds events into rows. It keeps the latest feedRows of them.
+type feed struct {
+	rows    []*row // oldest first
+	next    uint64
+	folds   map[foldKey]*row
+	images  map[model.ProcessKey]*row // running processes whose exec has a row
+	sockets map[uint64]*row           // open sockets, by cookie, whose connect or accept has a row
+}
+
+func newFeed() *feed {
+	return &feed{folds: make(map[foldKey]*row), images: make(map[model.ProcessKey]*row), sockets: make(map[uint64]*row)}
+}
+
+// add takes one event in.
+func (f *feed) add(e *model.Event) {
+	switch e.Type {
+	case model.TypeExit:
+		if r := f.images[e.Key]; r != nil && e.Exit != nil {
+			delete(f.images, e.Key)
+			r.exited(e.Exit)
+			return
+		}
+	case model.TypeClose:
+		if r := f.sockets[cookie(e)]; r != nil {
+			delete(f.sockets, e.Socket.Cookie)
+			r.outcome = show.Closed(e.Socket)
+			return
+		}
+	}
+	r := f.fold(e)
+	switch {
+	case e.Type == model.TypeExec && len(f.images) < openLimit:
+		f.images[e.Key] = r
+	case cookie(e) != 0 && (e.Type == model.TypeConnect || e.Type == model.TypeAccept) && len(f.sockets) < openLimit:
+		f.sockets[cookie(e)] = r
+	}
+	f.trim()
+}
+
+// fold finds the row that e repeats, or makes a new one.
+func (f *feed) fold(e *model.Event) *row {
+	n := uint64(max(e.Count, 1))
+	line := show.Event(e)
+	key := keyOf(e, line)
+	if r := f.folds[key]; r != nil && f.next-r.number <= foldRows && e.Time.Sub(r.first) < foldTime && e.Type != model.TypeLoss {
+		r.event, r.line = e, line
+		r.count += n
+		r.search = ""
+		return r
+	}
+	workload, process := show.Who(e)
+	f.next++
+	r := &row{event: e, first: e.Time, line: line, workload: workload, process: process, class: classOf(e, line), count: n, number: f.next}
+	f.rows = append(f.rows, r)
+	f.folds[key] = r
+	return r
+}
+
+func keyOf(e *model.Event, line show.Line) foldKey {
+	key := foldKey{typ: e.Type, object: line.Object, failed: line.Failed}
+	if p := e.Process; p != nil {
+		key.binary, key.workload = p.Binary, show.Workload(p.Workload)
+		if e.Type == model.TypeExec {
+			key.pid, key.object = p.ParentKey.PID, p.File.Script
+			if e.PreExisting {
+				key.pid = p.Key.PID
+			}
+		}
+	}
+	return key
+}
+
+func classOf(e *model.Event, line show.Line) class {
+	switch {
+	case line.Alarm:
+		return classNews
+	case e.Type == model.TypeListen:
+		return classNews // also what listened before: it says what the host is for
+	case e.PreExisting:
+		return classInventory
+	case line.Failed && e.Type == model.TypeExit:
+		return classNews
+	case e.Type == model.TypeFork, e.Type == model.TypeExit, e.Type == model.TypeClose, e.Type == model.TypeCapability && !line.Failed:
+		return classNoise
+	case e.File != nil && e.File.Op == model.FileRead:
+		return classRead
+	}
+	return classNews
+}
+
+func cookie(e *model.Event) uint64 {
+	if e.Socket == nil {
+		return 0
+	}
+	return e.Socket.Cookie
+}
+
+// exited notes how a process of the row ended.
+func (r *row) exited(x *model.Exit) {
+	r.ended++
+	if x.Code != 0 || x.Signal != 0 {
+		r.failed++
+	}
+	r.outcome = show.Exit(x)
+	if x.Signal == 0 {
+		r.outcome = "exit " + r.outcome
+	}
+	if x.RunTime > 0 {
+		r.outcome += " after " + show.Duration(x.RunTime)
+	}
+}
+
+// notes is what followed: the end of the process or the connection.
+func (r *row) notes() (text string, bad bool) {
+	switch {
+	case r.count > 1 && r.failed > 0:
+		return fmt.Sprintf("%d of %d failed, last %s", r.failed, r.ended, r.outcome), true
+	case r.count > 1 && r.event.Type == model.TypeExec:
+		return "", false
+	}
+	return r.outcome, r.failed > 0
+}
+
+// matches reports whether the row holds words, which are in lower case, in any column.
+func (r *row) matches(words []string) bool {
+	if len(words) == 0 {
+		return true
+	}
+	if r.search == "" {
+		r.search = strings.ToLower(r.workload + " " + r.process + " " + r.line.Verb + " " + r.line.Text() + " " + string(r.event.Type))
+	}
+	for _, w := range words {
+		if !strings.Contains(r.search, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// trim drops the oldest rows, and what points at them, in large steps.
+func (f *feed) trim() {
+	if len(f.rows) < feedRows+feedRows/4 {
+		return
+	}
+	oldest := f.rows[len(f.rows)-feedRows].number
+	f.rows = append([]*row(nil), f.rows[len(f.rows)-feedRows:]...)
+	for k, r := range f.folds {
+		if r.number < oldest {
+			delete(f.folds, k)
+		}
+	}
+	for k, r := range f.images {
+		if r.number < oldest {
+			delete(f.images, k)
+		}
+	}
+	for k, r := range f.sockets {
+		if r.number < oldest {
+			delete(f.sockets, k)
+		}
+	}
+}
