@@ -76,7 +76,8 @@ const (
 	bpfVgLostVG_LOST_FOLD_EVICTED        bpfVgLost = 6
 	bpfVgLostVG_LOST_DNS_UNREADABLE      bpfVgLost = 7
 	bpfVgLostVG_LOST_FILE_CLOSED         bpfVgLost = 8
-	bpfVgLostVG_LOST_REASONS             bpfVgLost = 9
+	bpfVgLostVG_LOST_ACCEPT_TABLE_FULL   bpfVgLost = 9
+	bpfVgLostVG_LOST_REASONS             bpfVgLost = 10
 )
 
 type bpfVgNs struct {
