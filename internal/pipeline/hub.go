@@ -210,12 +210,19 @@ func (s *Subscription) Lost() uint64 {
 	return s.missedAll
 }
 
+// Queued is the number of events that wait to be read.
+func (s *Subscription) Queued() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queued
+}
+
 // Close ends the subscription; Next returns what is queued and then ErrClosed. Closing twice is fine.
 func (s *Subscription) Close() {
+	s.end() // first: a publisher that waits for this subscription holds the hub
 	s.hub.mu.Lock()
 	delete(s.hub.subs, s)
 	s.hub.mu.Unlock()
-	s.end()
 }
 
 func (s *Subscription) end() {

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+// Backend is what the server needs of the agent. All of it may be called at any time from any goroutine.
+type Backend interface {
+	// Subscribe begins a stream of events.
+	Subscribe(pipeline.SubscribeOptions) *pipeline.Subscription
+	// Events reads recent events. An event must be readable here before it is published to subscriptions:
+	// a stream that begins with recent events relies on it to have no gap.
+	Events(context.Context, EventQuery) (EventPage, error)
+
+	// Processes lists the running processes, and with ended also those that are still known, in any order.
+	Processes(ended bool) []*model.Process
+	// Process is the image with that exec_id, or nil.
+	Process(execID string) *model.Process
+	// ProcessByPID is the process that has this pid or had it last, or nil.
+	ProcessByPID(pid uint32) *model.Process
+	// Ancestors are the images that led to p, the parent first.
+	Ancestors(p *model.Process) []*model.Process
+	// Children are the running processes that p started, in any order.
+	Children(p *model.Process) []*model.Process
+	// Descends reports whether the process with pid is p itself or one of its ancestors.
+	Descends(p *model.Process, pid uint32) bool
+
+	// Status says how the agent is doing. The server adds its clients.
+	Status() Status
+	// Problems lists what does not work (yet), each with what to do; empty when the agent is ready.
+	Problems() []string
+}
+
+// EventQuery says what to read from the store.
+type EventQuery struct {
+	Keep         func(*model.Event) bool // nil takes all
+	Since, Until time.Time               // not before, before; zero for no bound
+	NewestFirst  bool
+	Limit        int    // events in a page, at least 1
+	Cursor       uint64 // EventPage.Next of the page before; 0 for the first page
+}
+
+// EventPage is a part of the answer to an EventQuery.
+type EventPage struct {
+	Events []*model.Event
+	Next   uint64 // cursor of the next page; 0 when there is none
+	// CompleteSince: no event from this moment on is missing from the store.
+	CompleteSince time.Time
+}
+
+// Status is how the agent is doing; vigie.v1.Status documents the fields.
+type Status struct {
+	Version, Commit string
+	Host            string
+	Kernel, Arch    string
+	BootID          string // whole; exec_ids carry its first eight digits
+	Started         time.Time
+	Replay          bool
+	Sensors         []Sensor
+	Queues          []Queue
+	Losses          []pipeline.LossCount
+	Events          map[model.Type]uint64
+	ProcessTable    ProcessTable
+	Store           Store
+	Subscribers     []Subscriber      // the agent's own: exporters and the like
+	MapBytes        uint64            // memory of BPF maps
+	Config          map[string]string // in use, by option name, without secrets
+}
+
+// Sensor is the state of one sensor.
+type Sensor struct {
+	Name     string
+	State    string // on, off, failed
+	Rung     string
+	Message  string
+	Programs []Program
+}
+
+// Program is what one BPF program has cost, while the kernel's statistics are on.
+type Program struct {
+	Name     string
+	ID       uint32
+	RunCount uint64
+	RunTime  time.Duration
+}
+
+// Queue is how full a bounded queue is.
+type Queue struct {
+	Name             string
+	Length, Capacity uint64
+	Unit             string // bytes, events
+}
+
+// ProcessTable is the size of the process table.
+type ProcessTable struct {
+	Live, Ended, Capacity uint64
+	Evictions             uint64
+}
+
+// Store is what the memory store holds.
+type Store struct {
+	Events, MaxEvents uint64
+	Bytes, MaxBytes   uint64
+	CompleteSince     time.Time
+}
+
+// Subscriber is one receiver of events.
+type Subscriber struct {
+	Name, Peer   string
+	Queued, Lost uint64
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/vigie-io/vigie/api/vigie/v1"
+	"github.com/vigie-io/vigie/internal/filter"
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/wire"
+)
+
+// service implements vigiev1connect.VigieHandler.
+type service struct{ *Server }
+
+const (
+	defaultPage = 100
+	maxPage     = 1000 // events in a page
+	maxMessage  = 256  // events in a message of a stream
+	maxLast     = 50_000
+)
+
+// compile prepares a filter of a request.
+func (s *service) compile(m *pb.Filter) (*filter.Filter, string, error) {
+	boot := s.backend.Status().BootID
+	boot = boot[:min(len(boot), 8)]
+	f, err := filter.Compile(filter.FromProto(m), filter.Options{Processes: s.backend, Boot: boot})
+	if err != nil {
+		return nil, "", connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	return f, boot, nil
+}
+
+// QueryEvents implements the API.
+func (s *service) QueryEvents(ctx context.Context, r *connect.Request[pb.QueryEventsRequest]) (*connect.Response[pb.QueryEventsResponse], error) {
+	f, boot, err := s.compile(r.Msg.GetFilter())
+	if err != nil {
+		return nil, err
+	}
+	started := s.backend.Status().Started
+	q := EventQuery{Keep: f.Keep, NewestFirst: r.Msg.GetNewestFirst(), Limit: pageSize(r.Msg.GetPageSize(), defaultPage, maxPage)}
+	if token := r.Msg.GetPageToken(); token != "" {
+		if q.Cursor, err = parseCursor(token, started, q.NewestFirst); err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, err)
+		}
+	}
+	page, err := s.backend.Events(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	m := &pb.QueryEventsResponse{CompleteSince: timestamppb.New(page.CompleteSince)}
+	for _, e := range page.Events {
+		m.Events = append(m.Events, wire.ToProto(e, boot))
+	}
+	if page.Next != 0 {
+		m.NextPageToken = formatCursor(page.Next, started, q.NewestFirst)
+	}
+	return connect.NewResponse(m), nil
+}
+
+func pageSize(asked uint32, usual, most int) int {
+	if asked == 0 {
+		return usual
+	}
+	return int(min(asked, uint32(most)))
+}
+
+// formatCursor makes a page token. It names the run of the agent and the direction, so that one that
+// outlived its agent, or was used for another query, is refused and does not skip events.
+func formatCursor(cursor uint64, started time.Time, newestFirst bool) string {
+	return fmt.Sprintf("%x-%t-%d", started.UnixNano(), newestFirst, cursor)
+}
+
+func parseCursor(token string, started time.Time, newestFirst bool) (uint64, error) {
+	prefix := strings.TrimSuffix(formatCursor(0, started, newestFirst), "0")
+	digits, ok := strings.CutPrefix(token, prefix)
+	cursor, err := strconv.ParseUint(digits, 10, 64)
+	if !ok || err != nil || cursor == 0 {
+		return 0, errors.New("page_token is not of this query, or of an agent that was restarted since: begin again without it")
+	}
+	return cursor, nil
+}
+
+// StreamEvents implements the API.
+func (s *service) StreamEvents(ctx context.Context, r *connect.Request[pb.StreamEventsRequest], out *connect.ServerStream[pb.StreamEventsResponse]) error {
+	f, boot, err := s.compile(r.Msg.GetFilter())
+	if err != nil {
+		return err
+	}
+	if r.Msg.GetLast() > maxLast {
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("last is %d, at most %d are allowed", r.Msg.GetLast(), maxLast))
+	}
+	st := &stream{server: s.Server, out: out, boot: boot, filter: f, peer: peerFrom(ctx).String()}
+	st.deadlines, _ = ctx.Value(deadlineKey{}).(*http.ResponseController)
+	if err := s.streams.add(st); err != nil {
+		return err
+	}
+	defer s.streams.remove(st)
+	if st.deadlines != nil {
+		_ = st.deadlines.SetReadDeadline(time.Time{}) // the request is read
+	}
+	if !r.Msg.GetNoFollow() {
+		// Before the recent events are read, so that none is missed in between.
+		st.sub.Store(s.backend.Subscribe(pipeline.SubscribeOptions{Name: "client", Queue: s.config.ClientQueue, Keep: f.KeepCheap}))
+		defer st.sub.Load().Close()
+	}
+	since := filter.FromProto(r.Msg.GetFilter()).Since
+	switch last := int(r.Msg.GetLast()); {
+	case last > 0:
+		err = st.sendLast(ctx, last)
+	case !since.IsZero() || r.Msg.GetNoFollow():
+		err = st.sendRecent(ctx)
+	}
+	if err != nil || r.Msg.GetNoFollow() {
+		return err
+	}
+	if until := r.Msg.GetFilter().GetUntil(); until != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until.AsTime())
+		defer cancel()
+	}
+	return st.follow(ctx)
+}
+
+// stream is one StreamEvents call.
+type stream struct {
+	server    *Server
+	out       *connect.ServerStream[pb.StreamEventsResponse]
+	deadlines *http.ResponseController
+	boot      string
+	filter    *filter.Filter
+	peer      string
+	sub       atomic.Pointer[pipeline.Subscription] // nil when it does not follow
+	lastSeq   uint64                                // of the events sent
+}
+
+// sendLast sends the last n matching events, oldest first.
+func (st *stream) sendLast(ctx context.Context, n int) error {
+	var found []*model.Event
+	q := EventQuery{Keep: st.filter.Keep, NewestFirst: true}
+	for len(found) < n {
+		q.Limit = min(maxPage, n-len(found))
+		page, err := st.server.backend.Events(ctx, q)
+		if err != nil {
+			return fmt.Errorf("read recent events: %w", err)
+		}
+		found = append(found, page.Events...)
+		if q.Cursor = page.Next; q.Cursor == 0 {
+			break
+		}
+	}
+	slices.Reverse(found)
+	return st.send(found)
+}
+
+// sendRecent sends all matching events of the store, oldest first.
+func (st *stream) sendRecent(ctx context.Context) error {
+	q := EventQuery{Keep: st.filter.Keep, Limit: maxPage}
+	for {
+		page, err := st.server.backend.Events(ctx, q)
+		if err != nil {
+			return fmt.Errorf("read recent events: %w", err)
+		}
+		if err := st.send(page.Events); err != nil {
+			return err
+		}
+		if q.Cursor = page.Next; q.Cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// follow sends events as they happen until the client goes, the filter's end has come or the agent
+// stops; then what is queued is still sent.
+func (st *stream) follow(ctx context.Context) error {
+	sub := st.sub.Load()
+	stop := context.AfterFunc(ctx, sub.Close)
+	defer stop()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-st.server.stopping:
+			sub.Close()
+		case <-ended:
+		}
+	}()
+	sent := st.lastSeq
+	for {
+		batch, err := sub.Next(context.WithoutCancel(ctx))
+		switch {
+		case errors.Is(err, pipeline.ErrClosed) && (ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded)):
+			return nil
+		case err != nil || errors.Is(ctx.Err(), context.Canceled):
+			return connect.NewError(connect.CodeCanceled, errors.New("the client is gone"))
+		}
+		kept := make([]*model.Event, 0, len(batch))
+		for _, e := range batch {
+			// The expression runs here, where only this client pays for it.
+			if (e.Seq == 0 || e.Seq > sent) && st.filter.KeepWhere(e) {
+				kept = append(kept, e)
+			}
+		}
+		if err := st.send(kept); err != nil {
+			return err
+		}
+	}
+}
+
+// send sends events, waiting for a client that reads slowly as long as the stream timeout allows.
+func (st *stream) send(events []*model.Event) error {
+	for chunk := range slices.Chunk(events, maxMessage) {
+		m := &pb.StreamEventsResponse{Events: make([]*pb.Event, len(chunk))}
+		for i, e := range chunk {
+			m.Events[i] = wire.ToProto(e, st.boot)
+			st.lastSeq = max(st.lastSeq, e.Seq)
+		}
+		timeout := st.server.config.StreamTimeout
+		select {
+		case <-st.server.stopping:
+			timeout = st.server.config.DrainTimeout
+		default:
+		}
+		if st.deadlines != nil {
+			if err := st.deadlines.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+				return fmt.Errorf("set the deadline of the stream: %w", err)
+			}
+		}
+		if err := st.out.Send(m); err != nil {
+			return fmt.Errorf("send events: %w", err)
+		}
+	}
+	return nil
+}
+
+// streams are the open streams.
+type streams struct {
+	limit int
+	mu    sync.Mutex
+	open  map[*stream]struct{}
+}
+
+func (l *streams) add(st *stream) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open) >= l.limit {
+		return connect.NewError(connect.CodeResourceExhausted,
+			fmt.Errorf("%d streams are open, no more are allowed: end one, see the subscribers in `vigie status`", len(l.open)))
+	}
+	l.open[st] = struct{}{}
+	return nil
+}
+
+func (l *streams) remove(st *stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, st)
+}
+
+// subscribers lists the streams that follow, ordered by peer.
+func (l *streams) subscribers() []Subscriber {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []Subscriber
+	for st := range l.open {
+		if sub := st.sub.Load(); sub != nil {
+			list = append(list, Subscriber{Name: "client", Peer: st.peer, Queued: uint64(sub.Queued()), Lost: sub.Lost()})
+		}
+	}
+	slices.SortFunc(list, func(a, b Subscriber) int { return strings.Compare(a.Peer, b.Peer) })
+	return list
+}

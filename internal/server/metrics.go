@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"net/http"
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/vigie-io/vigie/internal/model"
+)
+
+// metrics serves /metrics from a registry of its own.
+func (s *Server) metrics() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&collector{server: s, d: newDescriptions()})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
+}
+
+// collector turns the backend's status into metrics when somebody asks for them.
+type collector struct {
+	server *Server
+	d      descriptions
+}
+
+type descriptions struct {
+	build, start, ready, events, lost, processes, evictions, stored, storedBytes, queued, capacity, clients, sensor, runs,
+	runTime, maps *prometheus.Desc
+}
+
+func newDescriptions() descriptions {
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("vigie_"+name, help, labels, nil)
+	}
+	return descriptions{
+		build:       d("build_info", "Always 1; what is running.", "version", "commit", "goversion", "kernel"),
+		start:       d("start_time_seconds", "When the agent started, in seconds since 1970."),
+		ready:       d("ready", "1 when everything that was asked for works."),
+		events:      d("events_total", "Events since the agent started, after folding.", "type"),
+		lost:        d("lost_events_total", "Events lost since the agent started, by where and why.", "stage", "reason"),
+		processes:   d("processes", "Process images in the table.", "state"),
+		evictions:   d("process_evictions_total", "Ended process images dropped from the table to make room."),
+		stored:      d("store_events", "Events in the memory store."),
+		storedBytes: d("store_bytes", "Estimated size of the memory store in bytes."),
+		queued:      d("queue_length", "What waits in a queue, in its unit.", "queue", "unit"),
+		capacity:    d("queue_capacity", "How much a queue holds at most, in its unit.", "queue", "unit"),
+		clients:     d("subscribers", "Receivers of events.", "name"),
+		sensor:      d("sensor_up", "1 for a sensor that runs.", "sensor", "rung"),
+		runs:        d("program_runs_total", "Runs of a BPF program, while the kernel's statistics are on.", "sensor", "program"),
+		runTime:     d("program_run_seconds_total", "Time spent in a BPF program, while the kernel's statistics are on.", "sensor", "program"),
+		maps:        d("bpf_map_bytes", "Memory of BPF maps in bytes."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.d.build, c.d.start, c.d.ready, c.d.events, c.d.lost, c.d.processes, c.d.evictions,
+		c.d.stored, c.d.storedBytes, c.d.queued, c.d.capacity, c.d.clients, c.d.sensor, c.d.runs, c.d.runTime, c.d.maps} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	st := c.server.backend.Status()
+	gauge(c.d.build, 1, st.Version, st.Commit, runtime.Version(), st.Kernel)
+	gauge(c.d.start, float64(st.Started.UnixNano())/1e9)
+	gauge(c.d.ready, oneIf(len(c.server.backend.Problems()) == 0))
+	for _, t := range model.Types() {
+		count(c.d.events, float64(st.Events[t]), string(t))
+	}
+	for _, l := range st.Losses {
+		count(c.d.lost, float64(l.Count), l.Stage, l.Reason)
+	}
+	gauge(c.d.processes, float64(st.ProcessTable.Live), "running")
+	gauge(c.d.processes, float64(st.ProcessTable.Ended), "ended")
+	count(c.d.evictions, float64(st.ProcessTable.Evictions))
+	gauge(c.d.stored, float64(st.Store.Events))
+	gauge(c.d.storedBytes, float64(st.Store.Bytes))
+	for _, q := range st.Queues {
+		gauge(c.d.queued, float64(q.Length), q.Name, q.Unit)
+		gauge(c.d.capacity, float64(q.Capacity), q.Name, q.Unit)
+	}
+	byName := map[string]int{"client": 0}
+	for _, s := range append(st.Subscribers, c.server.streams.subscribers()...) {
+		byName[s.Name]++
+	}
+	for name, n := range byName {
+		gauge(c.d.clients, float64(n), name)
+	}
+	for _, s := range st.Sensors {
+		gauge(c.d.sensor, oneIf(s.State == "on"), s.Name, s.Rung)
+		for _, p := range s.Programs {
+			count(c.d.runs, float64(p.RunCount), s.Name, p.Name)
+			count(c.d.runTime, p.RunTime.Seconds(), s.Name, p.Name)
+		}
+	}
+	gauge(c.d.maps, float64(st.MapBytes))
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package server answers for the agent: the API (Connect: gRPC, gRPC-Web and JSON), Prometheus metrics
+// and health, on a unix socket and on TCP. In: requests of peers that are allowed to ask. Out: what the
+// Backend knows. It changes nothing on the host but its socket file.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/vigie-io/vigie/api/vigie/v1/vigiev1connect"
+)
+
+// Off turns a listener off in Config.
+const Off = "off"
+
+// Config says where and to whom the server answers.
+type Config struct {
+	// Socket is the path of the unix socket; empty or Off for none.
+	Socket string
+	// Group is the name or number of a group whose members may use the socket, beside root and the agent's
+	// own user; empty for none.
+	Group string
+	// HTTP is the TCP address; empty or Off for none. Off loopback, TLS and a token are required.
+	HTTP string
+	// TLSCert and TLSKey are PEM files.
+	TLSCert, TLSKey string
+	// TokenFile holds the token that TCP clients must send as "Authorization: Bearer TOKEN".
+	TokenFile string
+
+	// MaxStreams is how many streams may be open at once; DefaultMaxStreams when 0.
+	MaxStreams int
+	// ClientQueue is how many events may wait for one client; pipeline.DefaultQueue when 0.
+	ClientQueue int
+	// StreamTimeout is how long a stream waits for a client that reads nothing before it ends;
+	// DefaultStreamTimeout when 0. Until then the client loses events and is told when it reads again.
+	StreamTimeout time.Duration
+	// DrainTimeout is how long Serve waits for clients to take what is queued when it ends;
+	// DefaultDrainTimeout when 0.
+	DrainTimeout time.Duration
+}
+
+// The defaults of Config, and bounds that need no choice.
+const (
+	DefaultMaxStreams    = 64
+	DefaultStreamTimeout = 10 * time.Minute // somebody reading in a pager
+	DefaultDrainTimeout  = 3 * time.Second
+
+	maxConnections = 512              // on each listener; more wait to be accepted
+	requestTimeout = 30 * time.Second // to send a request, and to take the answer of a unary call
+	maxRequest     = 1 << 20          // bytes
+)
+
+// Server serves the API. Make it with New.
+type Server struct {
+	config  Config
+	backend Backend
+	log     *slog.Logger
+	handler http.Handler
+	tokens  *tokenCheck // nil when none is asked for
+	group   *uint32
+	tls     *tls.Config
+
+	listeners []net.Listener
+	streams   streams
+	refusals  refusals
+	stopping  chan struct{} // closed when Serve ends
+}
+
+// New checks the configuration. Errors name the option and say what to add.
+func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
+	if c.MaxStreams <= 0 {
+		c.MaxStreams = DefaultMaxStreams
+	}
+	if c.StreamTimeout <= 0 {
+		c.StreamTimeout = DefaultStreamTimeout
+	}
+	if c.DrainTimeout <= 0 {
+		c.DrainTimeout = DefaultDrainTimeout
+	}
+	s := &Server{config: c, backend: backend, log: log, stopping: make(chan struct{}),
+		streams: streams{limit: c.MaxStreams, open: make(map[*stream]struct{})}}
+	var err error
+	if s.group, err = lookupGroup(c.Group); err != nil {
+		return nil, err
+	}
+	if err := s.secureTCP(); err != nil {
+		return nil, err
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+// routes puts everything that is served under its path.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(vigiev1connect.NewVigieHandler(&service{s},
+		connect.WithReadMaxBytes(maxRequest),
+		// Compressing would cost the agent more than a local client gains.
+		connect.WithCompression("gzip", nil, nil),
+		connect.WithCodec(jsonCodec{"json"}), connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
+		connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, cause any) error {
+			s.log.Error("a call failed: please report this", "procedure", spec.Procedure, "panic", cause)
+			return connect.NewError(connect.CodeInternal, errors.New("the agent failed to answer, see its log"))
+		})))
+	mux.Handle("GET /metrics", s.metrics())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		answer := "ok"
+		if problems := s.backend.Problems(); len(problems) > 0 {
+			answer = strings.Join(problems, "\n")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = fmt.Fprintln(w, answer)
+	})
+	return s.admit(mux)
+}
+
+// Listen opens the socket and the TCP port, so that a caller can say that it is ready. Serve calls it
+// when it was not.
+func (s *Server) Listen(ctx context.Context) error {
+	if s.listeners != nil {
+		return nil
+	}
+	if p := s.config.Socket; p != "" && p != Off {
+		l, err := listenUnix(ctx, p, s.group)
+		if err != nil {
+			return err
+		}
+		s.listeners = append(s.listeners, newBounded(l))
+	}
+	if a := s.config.HTTP; a != "" && a != Off {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", a)
+		if err != nil {
+			s.close()
+			return fmt.Errorf("listen on --http %s: %w; use another address or --http off", a, err)
+		}
+		s.listeners = append(s.listeners, newBounded(l))
+	}
+	return nil
+}
+
+// Addrs are the addresses that Listen opened.
+func (s *Server) Addrs() []net.Addr {
+	var list []net.Addr
+	for _, l := range s.listeners {
+		list = append(list, l.Addr())
+	}
+	return list
+}
+
+func (s *Server) close() {
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+	s.listeners = nil
+}
+
+// Serve answers until ctx ends; then streams send what is queued and end, within the drain timeout. It
+// returns when everything has stopped: nil, or the first error of a listener. It serves once.
+func (s *Server) Serve(ctx context.Context) error {
+	if err := s.Listen(ctx); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	failed := make(chan error, len(s.listeners))
+	servers := make([]*http.Server, len(s.listeners))
+	for i, l := range s.listeners {
+		servers[i] = s.httpServer()
+		wg.Go(func() {
+			var err error
+			if l.Addr().Network() == "tcp" && s.tls != nil {
+				err = servers[i].ServeTLS(l, "", "")
+			} else {
+				err = servers[i].Serve(l)
+			}
+			if !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err)
+			}
+		})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	close(s.stopping)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
+	defer cancel()
+	for _, server := range servers {
+		wg.Go(func() {
+			if server.Shutdown(drain) != nil {
+				_ = server.Close() // clients that take nothing
+			}
+		})
+	}
+	wg.Wait()
+	return err
+}
+
+func (s *Server) httpServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           s.handler,
+		Protocols:         protocols,
+		TLSConfig:         s.tls.Clone(), // each server adds to its own
+		ReadHeaderTimeout: requestTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, peerOf(c))
+		},
+	}
+}
