@@ -1,0 +1,695 @@
+//go:build ignore
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Files: opened, created, renamed, linked, removed, their mode and owner changed.
+ *
+ * Hooks, and why:
+ *   sys_exit of open*, f*       the fd is in the process's table: what it refers to is the file that was
+ *                               opened, whatever the name meant before or means now
+ *   sys_exit of the calls that  the object is gone or was never an fd: the argument, resolved against its
+ *   change a name               directory by the agent. What is read is what the caller's memory holds after the call: another
+ *                               thread may have changed it since, and a link in the path may have moved
+ *   fentry/security_path_*      where trampolines load: the object's own path before the change, kept for the
+ *                               sys_exit of the same call, which stays the only one to report
+ *   tp_btf/sched_process_exit   tells the agent that a process's folded counts are complete
+ * Works from 5.15 with BTF; lowest rung without a trampoline. Fails open: it only observes, and counts what
+ * it loses.
+ *
+ * Not seen: opens and changes by io_uring (no system call returns), by 32-bit programs (counted by
+ * the dispatcher), by the kernel itself. An open that failed is reported when it was denied, not when the file was
+ * not there. An O_PATH open gives no access to the file and is none.
+ *
+ * Folding: the first open of a file by a process image under one name for one purpose is reported at once, and
+ * remembered in vg_seen. The second is reported as VG_FILE_HELD: the agent keeps it as the face of a count in
+ * vg_counts, to which all others add one and do nothing else. vg_seen may forget, and a first open is reported again;
+ * vg_counts does not, and when it is full opens are reported one by one. So opens = reported + counted + lost records.
+ */
+#include "abi.h"
+#include "task.h"
+#include "path.h"
+#include "regs.h"
+
+enum vg_file_op {
+	VG_FILE_NONE,
+	VG_FILE_READ,
+	VG_FILE_WRITE,
+	VG_FILE_CREATE,
+	VG_FILE_TRUNCATE,
+	VG_FILE_RENAME,
+	VG_FILE_LINK,
+	VG_FILE_UNLINK,
+	VG_FILE_CHMOD,
+	VG_FILE_CHOWN,
+};
+
+/* vg_file.kind */
+#define VG_FILE_OBJECT   0x01 /* the paths are the object's own; else of an argument and its directory */
+#define VG_FILE_DELETED  0x02 /* the object has no name any more, or never had one */
+#define VG_FILE_HELD     0x04 /* a second open: begins a count, key says which */
+#define VG_FILE_GONE     0x08 /* the process has ended: report its counts; nothing else is set */
+#define VG_FILE_CUT      0x10 /* the components of path do not reach the root */
+#define VG_FILE_NEW_CUT  0x20 /* those of new_path */
+#define VG_FILE_UNREAD   0x40 /* an argument could not be read */
+#define VG_FILE_NO_DIR   0x80 /* a directory fd that is none: the argument stands alone */
+
+/* What opens are folded by. name is the hash of the last component with its directory: another name of the
+ * same inode, or a new file that got a removed one's inode number, begins anew. */
+struct vg_fold_key {
+	u64 start;
+	u64 inode;
+	u32 pid;
+	u32 exec;
+	u32 dev;
+	u32 name;
+	u32 op;
+	u32 pad;
+};
+
+struct vg_file {
+	struct vg_header h;
+	u64 inode; /* 0: not known */
+	u32 dev;
+	u32 name;
+	u32 flags; /* open: O_*; the rest: the call's own */
+	u32 mode;  /* as asked for */
+	u32 uid;
+	u32 gid;
+	u32 error;
+	u16 file_mode; /* st_mode of the object; 0: not known */
+	u8 op;         /* enum vg_file_op */
+	u8 kind;       /* VG_FILE_* bits */
+	/* The tail, in this order: components (path.h) of the object or of the directory that the argument is
+	 * relative to, the argument, the same for the new name. */
+	u16 path_len;
+	u16 arg_len;
+	u16 new_path_len;
+	u16 new_arg_len;
+};
+
+#define VG_WALK_BYTES (VG_PATH_MAX + VG_NAME_MAX)
+
+/* Where in the tail each part can begin at most. */
+#define VG_ARG_START     (VG_WALK_BYTES)
+#define VG_NEW_START     (VG_ARG_START + VG_PATH_MAX)
+#define VG_NEW_ARG_START (VG_NEW_START + VG_WALK_BYTES)
+#define VG_TAIL_BYTES    (VG_NEW_ARG_START + VG_PATH_MAX)
+
+/*
+ * How a system call is decoded; the agent fills the table for its architecture. An argument is named by its
+ * index into vg_file_scratch.args: 0 to 5 are the call's own, then come constants.
+ */
+#define VG_ARG_CWD  6 /* AT_FDCWD */
+#define VG_ARG_RET  7 /* the return value */
+#define VG_ARG_NONE 8 /* 0 */
+#define VG_ARGS     16
+
+struct vg_call {
+	u8 op;    /* VG_FILE_NONE: by the open's result */
+	u8 fd;    /* the object, for calls that have or return one; else VG_ARG_NONE */
+	u8 dir;   /* what path is relative to */
+	u8 path;
+	u8 new_dir;
+	u8 new_path;
+	u8 flags;
+	u8 mode;
+	u8 uid;
+	u8 gid;
+	u8 how;      /* VG_HOW_* */
+	u8 captured; /* a security_path_* hook runs for it, and its exit takes what the hook kept */
+	u16 type;    /* S_IFMT bits of what it makes, if the call says */
+	u16 fixed;   /* flags of a call that has no such argument */
+};
+
+#define VG_HOW_ARGS    0 /* flags and mode are arguments */
+#define VG_HOW_STRUCT  1 /* openat2: they stand in a struct that the flags argument points to */
+
+#define VG_SYSCALLS 512
+
+/* Set before load. */
+const volatile struct vg_call vg_calls[VG_SYSCALLS] = {};
+const volatile bool vg_hooks = false; /* the fentry programs are there */
+
+struct vg_file_scratch {
+	u64 args[VG_ARGS];
+	u32 len;
+	u32 pad;
+	struct vg_file f;
+	char tail[VG_TAIL_BYTES];
+};
+
+/* One record in the making for each CPU: sys_exit programs run with preemption off and do not nest. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct vg_file_scratch);
+} vg_file_scratch SEC(".maps");
+
+/* What was opened once: about 100 bytes each, 1.8 MiB with its buckets. A busy build opens some 5,000 different
+ * (process, file) pairs a second. Full: the least recently used goes, and its next open is a first one again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct vg_fold_key);
+	__type(value, u8);
+} vg_seen SEC(".maps");
+
+/* What was opened more than once, and how often: 0.9 MiB. The agent removes what has been idle for an interval
+ * or whose process is gone. Full: opens are reported one by one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct vg_fold_key);
+	__type(value, u64);
+} vg_counts SEC(".maps");
+
+/* Process images with a count that the agent knows of. Full: the least recently used is forgotten, its
+ * counts are reported at the next interval and not at its exit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 2048);
+	__type(key, struct vg_image);
+	__type(value, u8);
+} vg_folders SEC(".maps");
+
+struct vg_captured {
+	u64 nr; /* of the call that it belongs to */
+	u32 len;
+	u32 pad;
+	struct vg_file f;
+	char tail[2 * VG_WALK_BYTES];
+};
+
+/* Between the hook and the exit of one call, by thread: as many as can change names at the same moment. Full: the
+ * argument is reported instead of the object, and says so. The agent makes it one entry without hooks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, u64);
+	__type(value, struct vg_captured);
+} vg_captures SEC(".maps");
+
+/* Always zero: what a new entry of vg_captures begins as. Too big for the stack, and a per-CPU scratch
+ * could be taken over by another task, since fentry programs can be preempted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct vg_captured);
+} vg_blank SEC(".maps");
+
+VG_EXPORT(struct, vg_file);
+VG_EXPORT(struct, vg_fold_key);
+VG_EXPORT(struct, vg_call);
+VG_EXPORT(enum, vg_file_op);
+
+/* include/linux/fs.h; all unchanged from 4.19 to 6.18. */
+#define FMODE_WRITE   0x2
+#define FMODE_PATH    0x4000
+#define FMODE_CREATED 0x100000
+
+/* include/uapi/asm-generic/fcntl.h, the same on x86 and arm64 */
+#define O_ACCMODE 0x3
+#define O_TRUNC   0x200
+#define AT_FDCWD  (-100)
+
+#define S_IFMT  0170000
+#define S_IFREG 0100000
+
+#define PF_IO_WORKER 0x10
+
+#define EPERM   1
+#define EACCES  13
+#define EXDEV   18
+#define ETXTBSY 26
+#define EROFS   30
+
+/* The file behind a descriptor of t, or 0. */
+static __always_inline struct file *fd_file(struct task_struct *t, u32 fd)
+{
+	struct fdtable *fdt = t->files->fdt;
+	struct file *file = 0;
+
+	if (fd < fdt->max_fds)
+		bpf_probe_read_kernel(&file, sizeof(file), fdt->fd + fd);
+	return file;
+}
+
+static __always_inline void fill_inode(struct vg_file *f, struct inode *inode)
+{
+	f->inode = BPF_CORE_READ(inode, i_ino);
+	f->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	f->file_mode = BPF_CORE_READ(inode, i_mode);
+	if (BPF_CORE_READ(inode, i_nlink) == 0)
+		f->kind |= VG_FILE_DELETED;
+}
+
+/* Everything but who, what and where. */
+static __always_inline void clear(struct vg_file *f)
+{
+	f->inode = 0;
+	f->dev = 0;
+	f->name = 0;
+	f->flags = 0;
+	f->mode = 0;
+	f->uid = f->gid = ~0u;
+	f->error = 0;
+	f->file_mode = 0;
+	f->kind = 0;
+	f->path_len = f->arg_len = f->new_path_len = f->new_arg_len = 0;
+}
+
+static __always_inline void save_args(struct vg_file_scratch *s, struct pt_regs *r, s64 ret)
+{
+	s->args[0] = vg_sys_arg0(r);
+	s->args[1] = vg_sys_arg1(r);
+	s->args[2] = vg_sys_arg2(r);
+	s->args[3] = vg_sys_arg3(r);
+	s->args[4] = vg_sys_arg4(r);
+	s->args[5] = vg_sys_arg5(r);
+	s->args[VG_ARG_CWD] = (u64)AT_FDCWD;
+	s->args[VG_ARG_RET] = ret;
+	s->args[VG_ARG_NONE] = 0;
+}
+
+#define arg(s, i) ((s)->args[(i) & (VG_ARGS - 1)])
+
+/* Fills what the call's arguments say. */
+static __always_inline void fill_args(struct vg_file_scratch *s, const volatile struct vg_call *c)
+{
+	struct vg_file *f = &s->f;
+
+	if (c->how == VG_HOW_STRUCT) {
+		u64 how[2] = {}; /* struct open_how: flags, mode, … */
+
+		bpf_probe_read_user(how, sizeof(how), (void *)arg(s, c->flags));
+		f->flags = how[0];
+		f->mode = how[1];
+	} else {
+		f->flags = arg(s, c->flags) | c->fixed;
+		f->mode = arg(s, c->mode) & 0177777;
+	}
+	if (c->uid != VG_ARG_NONE) {
+		f->uid = arg(s, c->uid);
+		f->gid = arg(s, c->gid);
+	}
+	if (c->type)
+		f->file_mode = c->type;
+}
+
+static __always_inline void emit(struct vg_file_scratch *s)
+{
+	u32 len = *(volatile u32 *)&s->len;
+
+	if (len > VG_TAIL_BYTES)
+		return; /* cannot be: for the verifier */
+	vg_emit_telemetry(&s->f, sizeof(s->f) + len);
+}
+
+int vg_exit_path(u64 *ctx);
+
+/* Open programs go on here when the open was denied. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__array(values, int(u64 *));
+} vg_next SEC(".maps") = {
+	.values = {[0] = (void *)&vg_exit_path},
+};
+
+/* Calls that return a file descriptor, or have one: the object is at hand. */
+SEC("tp_btf/sys_exit")
+int vg_exit_fd(u64 *ctx)
+{
+	struct pt_regs *r = (struct pt_regs *)ctx[0];
+	s64 ret = ctx[1];
+	struct task_struct *t = bpf_get_current_task_btf();
+	const volatile struct vg_call *c = &vg_calls[vg_sys_nr(r) & (VG_SYSCALLS - 1)];
+	u32 zero = 0, fd, op = c->op, fmode, len;
+	struct vg_fold_key key;
+	struct vg_file_scratch *s;
+	struct file *file;
+	struct inode *inode;
+	u16 mode, cut = 0;
+	bool folds, again = false;
+	u64 *count, one = 1;
+
+	if (c->fd == VG_ARG_RET) {
+		if (ret < 0) {
+			if (ret == -EACCES || ret == -EPERM || ret == -EROFS || ret == -EXDEV || ret == -ETXTBSY)
+				bpf_tail_call(ctx, &vg_next, 0);
+			return 0;
+		}
+		fd = ret;
+	} else {
+		fd = vg_sys_arg0(r);
+	}
+	file = fd_file(t, fd);
+	if (!file) {
+		if (ret < 0) /* not a descriptor: nothing to tell about */
+			return 0;
+		vg_lose(VG_LOST_FILE_CLOSED);
+		return 0;
+	}
+	inode = BPF_CORE_READ(file, f_inode);
+	mode = BPF_CORE_READ(inode, i_mode);
+	if (!op) {
+		fmode = BPF_CORE_READ(file, f_mode);
+		if (fmode & FMODE_PATH)
+			return 0;
+		/* One event an open, the most telling: made, else emptied, else written, else read. */
+		if (fmode & FMODE_CREATED) {
+			op = VG_FILE_CREATE;
+		} else {
+			u64 flags = 0;
+
+			if (c->flags == 2)
+				flags = vg_sys_arg2(r);
+			else if (c->flags == 1)
+				flags = vg_sys_arg1(r);
+			if (c->how == VG_HOW_STRUCT)
+				bpf_probe_read_user(&flags, sizeof(flags), (void *)flags);
+			flags |= c->fixed;
+			op = fmode & FMODE_WRITE ? VG_FILE_WRITE : VG_FILE_READ;
+			if ((flags & O_TRUNC) && (mode & S_IFMT) == S_IFREG)
+				op = VG_FILE_TRUNCATE;
+		}
+	}
+
+	folds = op <= VG_FILE_TRUNCATE && ret >= 0;
+	key.start = t->group_leader->start_boottime;
+	key.inode = BPF_CORE_READ(inode, i_ino);
+	key.pid = t->tgid;
+	key.exec = t->self_exec_id;
+	key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	key.name = BPF_CORE_READ(file, f_path.dentry, d_name.hash);
+	key.op = op;
+	key.pad = 0;
+	if (folds) {
+		count = bpf_map_lookup_elem(&vg_counts, &key);
+		if (count) {
+			__sync_fetch_and_add(count, 1);
+			return 0;
+		}
+		again = bpf_map_lookup_elem(&vg_seen, &key) != 0;
+	}
+
+	s = bpf_map_lookup_elem(&vg_file_scratch, &zero);
+	if (!s) {
+		vg_lose(VG_LOST_SCRATCH_MISSING);
+		return 0;
+	}
+	vg_fill_header(&s->f.h, VG_FILE, t);
+	clear(&s->f);
+	save_args(s, r, ret);
+	fill_args(s, c);
+	s->f.op = op;
+	s->f.name = key.name;
+	s->f.kind = VG_FILE_OBJECT | (again ? VG_FILE_HELD : 0);
+	fill_inode(&s->f, inode);
+	if (ret < 0)
+		s->f.error = -ret;
+	s->len = 0;
+	vg_path(s->tail, &s->len, VG_PATH_MAX, BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry),
+		t->fs->root.mnt, t->fs->root.dentry, &cut);
+	s->f.path_len = s->len;
+	if (cut)
+		s->f.kind |= VG_FILE_CUT;
+	len = *(volatile u32 *)&s->len;
+	if (len > VG_TAIL_BYTES)
+		return 0; /* cannot be: for the verifier */
+	/* What does not fit the ring is lost, and counted as lost: neither seen nor in a count. */
+	if (vg_emit_telemetry(&s->f, sizeof(s->f) + len) || !folds)
+		return 0;
+	if (!again) {
+		u8 seen = 1;
+
+		bpf_map_update_elem(&vg_seen, &key, &seen, BPF_ANY);
+		return 0;
+	}
+	if (bpf_map_update_elem(&vg_counts, &key, &one, BPF_NOEXIST) == 0) {
+		struct vg_image image = {.start = key.start, .pid = key.pid, .exec = key.exec};
+		u8 yes = 1;
+
+		bpf_map_update_elem(&vg_folders, &image, &yes, BPF_ANY);
+		return 0;
+	}
+	count = bpf_map_lookup_elem(&vg_counts, &key);
+	if (count) { /* another thread was here first */
+		__sync_fetch_and_add(count, 1);
+		return 0;
+	}
+	s->f.kind &= ~VG_FILE_HELD; /* full */
+	vg_emit_telemetry(&s->f, sizeof(s->f) + len);
+	return 0;
+}
+
+/* Appends an argument and, when it is relative, the directory that it is relative to. */
+static __always_inline void resolve(struct vg_file_scratch *s, struct task_struct *t, s32 dirfd, const char *path,
+				    u32 start, u16 *path_len, u16 *arg_len, u8 cut_bit, bool first)
+{
+	struct vfsmount *mnt = 0;
+	struct dentry *dentry = 0;
+	struct file *dir = 0;
+	u32 before = s->len, off;
+	u16 cut = 0;
+	char c = 0;
+	long n;
+
+	if (bpf_probe_read_user(&c, 1, path)) {
+		s->f.kind |= VG_FILE_UNREAD;
+		return;
+	}
+	if (c != '/') {
+		if (dirfd == AT_FDCWD) {
+			mnt = t->fs->pwd.mnt;
+			dentry = t->fs->pwd.dentry;
+		} else {
+			dir = fd_file(t, dirfd);
+			if (dir) {
+				mnt = BPF_CORE_READ(dir, f_path.mnt);
+				dentry = BPF_CORE_READ(dir, f_path.dentry);
+			}
+		}
+		if (!dentry)
+			s->f.kind |= VG_FILE_NO_DIR;
+		else
+			vg_path(s->tail, &s->len, start + VG_PATH_MAX, mnt, dentry, t->fs->root.mnt, t->fs->root.dentry,
+				&cut);
+		*path_len = s->len - before;
+		if (cut)
+			s->f.kind |= cut_bit;
+		/* AT_EMPTY_PATH: the descriptor is the object. */
+		if (first && !c && dir) {
+			fill_inode(&s->f, BPF_CORE_READ(dir, f_inode));
+			s->f.kind |= VG_FILE_OBJECT;
+			return;
+		}
+	}
+	off = *(volatile u32 *)&s->len;
+	if (off > start + VG_WALK_BYTES)
+		return; /* cannot be: for the verifier */
+	n = bpf_probe_read_user_str(s->tail + off, VG_PATH_MAX, path);
+	if (n <= 0 || n > VG_PATH_MAX) {
+		s->f.kind |= VG_FILE_UNREAD;
+		return;
+	}
+	*arg_len = n;
+	*(volatile u32 *)&s->len = off + n;
+}
+
+/* Calls that name what they change, and opens that were denied. */
+SEC("tp_btf/sys_exit")
+int vg_exit_path(u64 *ctx)
+{
+	struct pt_regs *r = (struct pt_regs *)ctx[0];
+	s64 ret = ctx[1];
+	struct task_struct *t = bpf_get_current_task_btf();
+	u64 nr = vg_sys_nr(r), thread = bpf_get_current_pid_tgid();
+	const volatile struct vg_call *c = &vg_calls[nr & (VG_SYSCALLS - 1)];
+	struct vg_captured *cap = 0;
+	struct vg_file_scratch *s;
+	u32 zero = 0;
+
+	s = bpf_map_lookup_elem(&vg_file_scratch, &zero);
+	if (!s) {
+		vg_lose(VG_LOST_SCRATCH_MISSING);
+		return 0;
+	}
+	vg_fill_header(&s->f.h, VG_FILE, t);
+	clear(&s->f);
+	save_args(s, r, ret);
+	fill_args(s, c);
+	if (ret < 0)
+		s->f.error = -ret;
+	s->f.op = c->op;
+	if (!c->op) {
+		/* Whether a denied O_CREAT would have made the file is not known: say what it wanted to do. */
+		s->f.op = (s->f.flags & O_TRUNC) ? VG_FILE_TRUNCATE : (s->f.flags & O_ACCMODE) ? VG_FILE_WRITE : VG_FILE_READ;
+	}
+
+	if (vg_hooks && c->captured)
+		cap = bpf_map_lookup_elem(&vg_captures, &thread);
+	if (cap) {
+		u32 len = cap->len;
+
+		if (cap->nr == nr && len <= sizeof(cap->tail)) {
+			s->f.inode = cap->f.inode;
+			s->f.dev = cap->f.dev;
+			if (cap->f.file_mode)
+				s->f.file_mode = cap->f.file_mode;
+			s->f.kind = cap->f.kind;
+			s->f.path_len = cap->f.path_len;
+			s->f.new_path_len = cap->f.new_path_len;
+			__builtin_memcpy(&cap->f, &s->f, sizeof(s->f));
+			vg_emit_telemetry(&cap->f, sizeof(cap->f) + len);
+			bpf_map_delete_elem(&vg_captures, &thread);
+			return 0;
+		}
+		bpf_map_delete_elem(&vg_captures, &thread);
+	}
+
+	s->len = 0;
+	resolve(s, t, arg(s, c->dir), (void *)arg(s, c->path), 0, &s->f.path_len, &s->f.arg_len, VG_FILE_CUT, true);
+	if (c->new_path != VG_ARG_NONE)
+		resolve(s, t, arg(s, c->new_dir), (void *)arg(s, c->new_path), VG_NEW_START, &s->f.new_path_len,
+			&s->f.new_arg_len, VG_FILE_NEW_CUT, false);
+	emit(s);
+	return 0;
+}
+
+/* Keeps the path of an object that the running system call is about to change. */
+static __always_inline int capture(struct vfsmount *mnt, struct dentry *dentry, struct vfsmount *new_mnt,
+				   struct dentry *new_dentry)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct pt_regs *r = (struct pt_regs *)bpf_task_pt_regs(t);
+	u64 nr = vg_sys_nr(r), thread = bpf_get_current_pid_tgid();
+	struct inode *inode;
+	struct vg_captured *cap;
+	u16 cut = 0, new_cut = 0;
+	u32 zero = 0;
+	void *blank;
+
+	/* Only for calls whose exit takes it away again: not for bind(2), an open that creates or truncates, io_uring. */
+	if ((t->flags & (PF_KTHREAD | PF_IO_WORKER)) || vg_sys_compat(t) || nr >= VG_SYSCALLS)
+		return 0;
+	if (!vg_calls[nr & (VG_SYSCALLS - 1)].captured)
+		return 0;
+	blank = bpf_map_lookup_elem(&vg_blank, &zero);
+	if (!blank || bpf_map_update_elem(&vg_captures, &thread, blank, BPF_ANY))
+		return 0;
+	cap = bpf_map_lookup_elem(&vg_captures, &thread);
+	if (!cap)
+		return 0;
+	cap->nr = nr;
+	cap->f.kind = VG_FILE_OBJECT;
+	inode = BPF_CORE_READ(dentry, d_inode);
+	if (inode)
+		fill_inode(&cap->f, inode);
+	vg_path(cap->tail, &cap->len, VG_PATH_MAX, mnt, dentry, t->fs->root.mnt, t->fs->root.dentry, &cut);
+	cap->f.path_len = cap->len;
+	if (new_dentry) {
+		vg_path(cap->tail, &cap->len, VG_WALK_BYTES + VG_PATH_MAX, new_mnt, new_dentry, t->fs->root.mnt,
+			t->fs->root.dentry, &new_cut);
+		cap->f.new_path_len = cap->len - cap->f.path_len;
+	}
+	if (cut)
+		cap->f.kind |= VG_FILE_CUT;
+	if (new_cut)
+		cap->f.kind |= VG_FILE_NEW_CUT;
+	return 0;
+}
+
+SEC("fentry/security_path_unlink")
+int vg_path_unlink(u64 *ctx)
+{
+	return capture(((struct path *)ctx[0])->mnt, (struct dentry *)ctx[1], 0, 0);
+}
+
+SEC("fentry/security_path_rmdir")
+int vg_path_rmdir(u64 *ctx)
+{
+	return capture(((struct path *)ctx[0])->mnt, (struct dentry *)ctx[1], 0, 0);
+}
+
+SEC("fentry/security_path_mkdir")
+int vg_path_mkdir(u64 *ctx)
+{
+	return capture(((struct path *)ctx[0])->mnt, (struct dentry *)ctx[1], 0, 0);
+}
+
+SEC("fentry/security_path_mknod")
+int vg_path_mknod(u64 *ctx)
+{
+	return capture(((struct path *)ctx[0])->mnt, (struct dentry *)ctx[1], 0, 0);
+}
+
+SEC("fentry/security_path_symlink")
+int vg_path_symlink(u64 *ctx)
+{
+	return capture(((struct path *)ctx[0])->mnt, (struct dentry *)ctx[1], 0, 0);
+}
+
+/* A link cannot leave its mount: the new directory's is the old name's too. */
+SEC("fentry/security_path_link")
+int vg_path_link(u64 *ctx)
+{
+	struct vfsmount *mnt = ((struct path *)ctx[1])->mnt;
+
+	return capture(mnt, (struct dentry *)ctx[0], mnt, (struct dentry *)ctx[2]);
+}
+
+SEC("fentry/security_path_rename")
+int vg_path_rename(u64 *ctx)
+{
+	return capture(((struct path *)ctx[0])->mnt, (struct dentry *)ctx[1], ((struct path *)ctx[2])->mnt,
+		       (struct dentry *)ctx[3]);
+}
+
+SEC("fentry/security_path_truncate")
+int vg_path_truncate(u64 *ctx)
+{
+	struct path *path = (struct path *)ctx[0];
+
+	return capture(path->mnt, path->dentry, 0, 0);
+}
+
+SEC("fentry/security_path_chmod")
+int vg_path_chmod(u64 *ctx)
+{
+	struct path *path = (struct path *)ctx[0];
+
+	return capture(path->mnt, path->dentry, 0, 0);
+}
+
+SEC("fentry/security_path_chown")
+int vg_path_chown(u64 *ctx)
+{
+	struct path *path = (struct path *)ctx[0];
+
+	return capture(path->mnt, path->dentry, 0, 0);
+}
+
+/* Most processes fold nothing and cost one look-up here. A notice that does not fit the ring is no loss: the
+ * counts come with the next interval. */
+SEC("tp_btf/sched_process_exit")
+int vg_file_process_exit(u64 *ctx)
+{
+	struct task_struct *t = (struct task_struct *)ctx[0];
+	struct vg_image image;
+	struct vg_file f = {};
+
+	if (t->signal->live.counter != 0)
+		return 0;
+	vg_fill_image(&image, t);
+	if (bpf_map_delete_elem(&vg_folders, &image))
+		return 0;
+	vg_fill_header(&f.h, VG_FILE, t);
+	f.kind = VG_FILE_GONE;
+	bpf_ringbuf_output(&vg_telemetry, &f, sizeof(f), BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
