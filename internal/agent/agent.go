@@ -121,12 +121,30 @@ func (a *Agent) observe(ctx context.Context) error {
 			}
 		})
 		running := a.running()
+		inherited, err := host.Inherit(kernel.HandoverDir)
+		if err != nil {
+			a.log.Warn("what the agent before left for this one could not all be taken over", "error", err)
+		}
 		if err := a.river.inventory(ctx, host, running, func(p *model.Process) { exec.FillArgs(p, a.config.ArgsLimit) }); err != nil {
 			return err
 		}
+		a.river.inherit(inherited)
 		a.ready()
-		return a.river.run(ctx, host, running)
+		err = a.river.run(ctx, host, running)
+		if a.config.Handover && err == nil {
+			a.handover()
+		}
+		return err
 	})
+}
+
+// handover leaves the programs running for the next agent.
+func (a *Agent) handover() {
+	if err := a.host.Handover(kernel.HandoverDir); err != nil {
+		a.log.Warn("no handover: what happens until the next agent starts is not seen", "error", err)
+		return
+	}
+	a.log.Info("programs go on for the next agent", "at", kernel.HandoverDir, "for", kernel.Lease)
 }
 
 func (a *Agent) newTable(w process.Workloads) {
@@ -164,7 +182,7 @@ func (a *Agent) startSensors(ctx context.Context) error {
 }
 
 func (a *Agent) allSensors() []sensor.Sensor {
-	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), OnCgroup: func(c exec.CgroupChange) {
+	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), Losses: a.losses, OnCgroup: func(c exec.CgroupChange) {
 		if c.Removed {
 			a.resolver.CgroupRemoved(c.Hierarchy, c.ID)
 		} else {

@@ -23,10 +23,18 @@ func newClock() *clock {
 }
 
 func (c *clock) sync() {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err == nil {
-		c.offset.Store(time.Now().UnixNano() - ts.Nano())
+	if now := c.now(); now != 0 {
+		c.offset.Store(time.Now().UnixNano() - int64(now))
 	}
+}
+
+// now is nanoseconds since boot; 0 when the kernel does not say.
+func (c *clock) now() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
 }
 
 func (c *clock) wall(boot uint64) time.Time {

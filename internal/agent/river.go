@@ -195,6 +195,7 @@ func (r *river) inventory(ctx context.Context, h *kernel.Host, sensors []sensor.
 			return fmt.Errorf("inventory of sensor %s: %w", s.Name(), err)
 		}
 	}
+	r.table.Settle(r.clock.now())
 	// The kernel lists by pid; parents first is what the table wants. What is no process comes after all of them.
 	slices.SortStableFunc(found, func(a, b *model.Event) int {
 		if a.Type != b.Type && (a.Type == model.TypeExec || b.Type == model.TypeExec) {
@@ -213,4 +214,24 @@ func (r *river) inventory(ctx context.Context, h *kernel.Host, sensors []sensor.
 	}
 	r.flush()
 	return nil
+}
+
+// inherit takes in what happened since the agent before this one stopped.
+func (r *river) inherit(got *kernel.Inherited) {
+	if got == nil {
+		return
+	}
+	for _, rec := range got.Records {
+		r.record(rec)
+	}
+	for _, l := range got.Losses {
+		r.losses.Counter(l.Stage, l.Reason).Add(l.Count)
+	}
+	if got.Foreign > 0 {
+		r.losses.Counter("handover", "records of another version").Add(uint64(got.Foreign))
+	}
+	if len(got.Records) > 0 {
+		r.log.Info("took over from the agent before", "records", len(got.Records))
+	}
+	r.flush()
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/server"
 	"github.com/vigie-io/vigie/internal/store"
@@ -49,6 +51,7 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 
 	sourceErr := source(sourceCtx)
 	stopSource()
+	a.notify(daemon.SdNotifyStopping)
 	a.background.Wait()
 	a.hub.Close()
 	exportErr := a.exporters.wait()
@@ -63,6 +66,7 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 // ready tells that the agent observes and answers.
 func (a *Agent) ready() {
 	a.isReady.Store(true)
+	a.notify(daemon.SdNotifyReady)
 	if a.deps.Ready != nil {
 		a.deps.Ready()
 	}
@@ -76,7 +80,16 @@ func (a *Agent) reload(ctx context.Context) {
 			return
 		case <-a.deps.Reload:
 			a.log.Info("reloading: files are reopened")
+			a.notify(daemon.SdNotifyReloading)
 			a.exporters.reopen()
+			a.notify(daemon.SdNotifyReady)
 		}
+	}
+}
+
+// notify tells the service manager, when one started the agent.
+func (a *Agent) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		a.log.Warn("the service manager could not be told", "state", state, "error", err)
 	}
 }

@@ -54,6 +54,7 @@ type Table struct {
 	exited    *list.List        // of *entry, oldest exit first
 	live      int
 	evictions uint64
+	settled   uint64 // boot time; processes that are unknown later count as lost
 }
 
 // id is a process over all its images.
@@ -78,6 +79,14 @@ func New(o Options) *Table {
 		entries: make(map[id]*entry), byPID: make(map[uint32]*entry), exited: list.New()}
 }
 
+// Settle says that the start-up inventory is complete. What ended while it was made is in no list: until now (ns since
+// boot) an unknown process is no loss.
+func (t *Table) Settle(now uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settled = now
+}
+
 // Enrich completes ev: Process, Parent, and what only the process's past tells, such as the credentials before a change.
 // It reports whether the event is news: an inventory record of a process that is known already is not.
 func (t *Table) Enrich(ev *model.Event) bool {
@@ -93,7 +102,7 @@ func (t *Table) Enrich(ev *model.Event) bool {
 	case model.TypeLoss:
 		return true
 	default:
-		ev.Process = t.image(ev.Key)
+		ev.Process = t.image(ev.Key, ev.BootTime)
 	}
 	ev.Parent = t.peek(ev.Process.ParentKey)
 	switch ev.Type {
@@ -247,9 +256,9 @@ func (t *Table) assignWorkload(p *model.Process) {
 	}
 }
 
-// image returns the image that key names. A process that was never announced gets a placeholder, counted, so that
+// image returns the image that key names, for a record from that boot time. A process that was never announced gets a placeholder, counted, so that
 // an event always says whose it is as far as the kernel did.
-func (t *Table) image(key model.ProcessKey) *model.Process {
+func (t *Table) image(key model.ProcessKey, at uint64) *model.Process {
 	if p := t.peek(key); p != nil {
 		return p
 	}
@@ -257,8 +266,12 @@ func (t *Table) image(key model.ProcessKey) *model.Process {
 	if key.IsZero() {
 		return p
 	}
-	t.unknown.Add(1)
 	t.complete(p)
+	if at < t.settled {
+		p.PreExisting = true
+	} else {
+		t.unknown.Add(1)
+	}
 	return p
 }
 

@@ -211,3 +211,16 @@ func TestWorkloadFromCgroupElseFromTheTreeAndReplaceable(t *testing.T) {
 		t.Error("a published process was changed, or the table was not")
 	}
 }
+
+func TestBeforeTheInventoryIsCompleteNothingIsLost(t *testing.T) {
+	f := newFixture(Options{})
+	f.Settle(1000)
+	for at, want := range map[uint64]uint64{999: 0, 1000: 1} {
+		ev := &model.Event{Type: model.TypeExit, Key: key(uint32(at), 5, 1), BootTime: at, Exit: &model.Exit{}}
+		before := f.losses.Counter("enrich", "process unknown").Load()
+		f.Enrich(ev)
+		if got := f.losses.Counter("enrich", "process unknown").Load() - before; got != want || ev.Process.PreExisting == (want == 1) {
+			t.Errorf("at %d: counted %d, want %d; %+v", at, got, want, ev.Process)
+		}
+	}
+}

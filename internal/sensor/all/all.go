@@ -5,19 +5,23 @@
 package all
 
 import (
+	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sensor"
 	"github.com/vigie-io/vigie/internal/sensor/exec"
+	"github.com/vigie-io/vigie/internal/sensor/privilege"
 )
 
 // Options are what the sensors can be told.
 type Options struct {
 	ArgsLimit uint32 // bytes of argv that are kept
 	OnCgroup  func(exec.CgroupChange)
+	Losses    *pipeline.Losses
 }
 
 // Sensors returns every sensor. The process sensor comes first: the others' events name its processes.
 func Sensors(o Options) []sensor.Sensor {
 	return []sensor.Sensor{
 		exec.New(exec.Options{ArgsLimit: o.ArgsLimit, OnCgroup: o.OnCgroup}),
+		privilege.New(privilege.Options{Losses: o.Losses}),
 	}
 }
