@@ -6,6 +6,7 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,20 +107,41 @@ func writer(format string, all bool, screen term.Screen) (func(io.Writer, *probe
 	case "table":
 		return func(w io.Writer, r *probe.Report) error { return writePage(w, r, screen, all) }, nil
 	case "json":
-		return func(w io.Writer, r *probe.Report) error {
-			encoder := json.NewEncoder(w)
-			encoder.SetIndent("", "  ")
-			encoder.SetEscapeHTML(false)
-			return encoder.Encode(r)
-		}, nil
+		return writeJSON, nil
 	case "yaml":
-		return func(w io.Writer, r *probe.Report) error {
-			encoder := yaml.NewEncoder(w)
-			encoder.SetIndent(2)
-			return errors.Join(encoder.Encode(r), encoder.Close())
-		}, nil
+		return writeYAML, nil
 	}
 	return nil, fmt.Errorf("unknown output format %q: use table, json or yaml", format)
+}
+
+func writeJSON(w io.Writer, r *probe.Report) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(r)
+}
+
+// writeYAML prints the JSON form as YAML, so that the two cannot differ: JSON is YAML in another style.
+func writeYAML(w io.Writer, r *probe.Report) error {
+	var text bytes.Buffer
+	if err := writeJSON(&text, r); err != nil {
+		return err
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text.Bytes(), &document); err != nil {
+		return err
+	}
+	plainStyle(&document)
+	encoder := yaml.NewEncoder(w)
+	encoder.SetIndent(2)
+	return errors.Join(encoder.Encode(&document), encoder.Close())
+}
+
+func plainStyle(n *yaml.Node) {
+	n.Style = 0
+	for _, inner := range n.Content {
+		plainStyle(inner)
+	}
 }
 
 func blockers(r *probe.Report) []probe.Finding {

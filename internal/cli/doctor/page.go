@@ -78,7 +78,7 @@ func (p *page) host(f *probe.Facts) {
 	}
 	fact("kernel", f.Kernel+", "+f.Arch, true)
 	fact("kernel types", choose(f.BTF, "BTF present", "no BTF"), f.BTF)
-	fact("BPF compiler", f.JIT, f.JIT != "off")
+	fact("BPF compiler", f.JIT, f.JIT != "disabled")
 	fact("cgroups", cgroups(f.Cgroup), f.Cgroup.V2Path != "")
 	fact("bpffs", orElse(f.BPFFS, "not mounted"), f.BPFFS != "")
 	fact("tracefs", orElse(f.TraceFS, "not mounted, not needed"), true)
@@ -130,7 +130,7 @@ const wide = 120
 // ladder prints for each job what it gives here and which rung carries it. Numbers in brackets lead
 // to the findings that say why that is not a better one.
 func (p *page) ladder(r *probe.Report) {
-	p.line(p.style.Bold("What vigie can do here") + p.style.Dim("   ✓ best rung  ↓ lower rung  ✗ no rung  [n] why"))
+	p.row(p.columns(0, 0), "", p.style.Bold("What vigie can do here")+p.style.Dim("   ✓ best rung  ↓ lower rung  ✗ no rung  [n] why"))
 	causes := limitCauses(r)
 	for _, row := range r.Ladder {
 		why := ""

@@ -19,31 +19,31 @@ import (
 
 // Facts is what the host says of itself. Facts explain results; they do not decide them.
 type Facts struct {
-	Kernel string `json:"kernel" yaml:"kernel"` // release, as uname -r
-	Arch   string `json:"arch" yaml:"arch"`     // as in Go: amd64, arm64
-	BTF    bool   `json:"btf" yaml:"btf"`       // /sys/kernel/btf/vmlinux can be read
-	// JIT is "on", "off" or "unknown".
-	JIT string `json:"jit" yaml:"jit"`
+	Kernel string `json:"kernel"` // release, as uname -r
+	Arch   string `json:"arch"`   // as in Go: amd64, arm64
+	BTF    bool   `json:"btf"`    // /sys/kernel/btf/vmlinux can be read
+	// JIT says whether programs are compiled: "enabled", "disabled" or "unknown".
+	JIT string `json:"jit"`
 
-	Cgroup CgroupFacts `json:"cgroup" yaml:"cgroup"`
+	Cgroup CgroupFacts `json:"cgroup"`
 	// BPFFS and TraceFS are where these file systems are mounted; empty when they are not.
-	BPFFS   string `json:"bpffs" yaml:"bpffs"`
-	TraceFS string `json:"tracefs" yaml:"tracefs"`
+	BPFFS   string `json:"bpffs"`
+	TraceFS string `json:"tracefs"`
 
 	// LSMs are the active security modules in the kernel's order; nil when they could not be read.
-	LSMs []string `json:"lsms" yaml:"lsms"`
-	// Lockdown is none, integrity, confidentiality, "off" when the module is not active, or unknown.
-	Lockdown string `json:"lockdown" yaml:"lockdown"`
+	LSMs []string `json:"lsms"`
+	// Lockdown is none, integrity, confidentiality, "inactive" when the module is not there, or unknown.
+	Lockdown string `json:"lockdown"`
 	// UnprivilegedBPF is "allowed", "disabled", "disabled for good" or "unknown": the sysctl
 	// kernel.unprivileged_bpf_disabled.
-	UnprivilegedBPF string `json:"unprivileged_bpf" yaml:"unprivileged_bpf"`
+	UnprivilegedBPF string `json:"unprivileged_bpf"`
 
-	UID           int             `json:"uid" yaml:"uid"` // effective
-	Capabilities  CapabilityFacts `json:"capabilities" yaml:"capabilities"`
-	UserNamespace bool            `json:"user_namespace" yaml:"user_namespace"` // not the host's: capabilities do not reach bpf()
-	Seccomp       bool            `json:"seccomp" yaml:"seccomp"`               // a seccomp filter is on
+	UID           int             `json:"uid"` // effective
+	Capabilities  CapabilityFacts `json:"capabilities"`
+	UserNamespace bool            `json:"user_namespace"` // not the host's: capabilities do not reach bpf()
+	Seccomp       bool            `json:"seccomp"`        // a seccomp filter is on
 	// Memlock is RLIMIT_MEMLOCK in bytes, -1 without limit. Kernels since 5.11 do not charge BPF to it.
-	Memlock int64 `json:"memlock_bytes" yaml:"memlock_bytes"`
+	Memlock int64 `json:"memlock_bytes"`
 
 	// config holds the kernel's build options when the host has them; nil when it does not.
 	config map[string]string
@@ -51,17 +51,17 @@ type Facts struct {
 
 // CgroupFacts say how cgroups are mounted.
 type CgroupFacts struct {
-	Mode     string `json:"mode" yaml:"mode"`           // v2, hybrid, v1 or none
-	V2Path   string `json:"v2_path" yaml:"v2_path"`     // mount point of the v2 hierarchy; empty without one
-	ReadOnly bool   `json:"read_only" yaml:"read_only"` // it is mounted read-only
+	Mode     string `json:"mode"`      // v2, hybrid, v1 or none
+	V2Path   string `json:"v2_path"`   // mount point of the v2 hierarchy; empty without one
+	ReadOnly bool   `json:"read_only"` // it is mounted read-only
 }
 
 // CapabilityFacts are the effective capabilities against those that vigie uses.
 type CapabilityFacts struct {
-	Effective []string `json:"effective" yaml:"effective"`
+	Effective []string `json:"effective"`
 	// Missing are those without which nothing starts, Useful those without which something is missing.
-	Missing []string `json:"missing" yaml:"missing"`
-	Useful  []string `json:"missing_useful" yaml:"missing_useful"`
+	Missing []string `json:"missing"`
+	Useful  []string `json:"missing_useful"`
 
 	set model.CapSet
 }
@@ -109,7 +109,7 @@ func readFacts() Facts {
 	f.BPFFS, f.TraceFS = mountOf(mounts, "bpf"), mountOf(mounts, "tracefs")
 	f.readSecurity()
 	f.readSelf()
-	f.JIT = sysctl("net/core/bpf_jit_enable", map[string]string{"0": "off", "1": "on", "2": "on"})
+	f.JIT = sysctl("net/core/bpf_jit_enable", map[string]string{"0": "disabled", "1": "enabled", "2": "enabled"})
 	f.UnprivilegedBPF = sysctl("kernel/unprivileged_bpf_disabled",
 		map[string]string{"0": "allowed", "1": "disabled for good", "2": "disabled"})
 	f.config = readConfig(f.Kernel)
@@ -143,7 +143,7 @@ func (f *Facts) readSecurity() {
 		return
 	}
 	f.LSMs = strings.Split(strings.TrimSpace(text), ",")
-	f.Lockdown = "off"
+	f.Lockdown = "inactive"
 	if text, err := readUnmounted("securityfs", "lockdown"); err == nil {
 		_, after, _ := strings.Cut(text, "[")
 		f.Lockdown, _, _ = strings.Cut(after, "]")
@@ -169,7 +169,7 @@ func (f *Facts) readSelf() {
 		}
 	}
 	c := &f.Capabilities
-	c.Effective = c.set.Names()
+	c.Effective = append([]string{}, c.set.Names()...) // never null in JSON
 	c.Missing, c.Useful = []string{}, []string{}
 	for _, x := range needed() {
 		if !c.hasFor(x) {

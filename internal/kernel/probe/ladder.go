@@ -19,12 +19,12 @@ const (
 
 // Row is one job of vigie and the ways to do it, best first.
 type Row struct {
-	Name  string `json:"name" yaml:"name"`   // stable: see_processes, deny_exec, …
-	Title string `json:"title" yaml:"title"` // for people
+	Name  string `json:"name"`  // stable: see_processes, deny_exec, …
+	Title string `json:"title"` // for people
 	// InUse is the number of the rung in use, from 1; 0 when none works here.
-	InUse     int       `json:"in_use" yaml:"in_use"`
-	Guarantee Guarantee `json:"guarantee" yaml:"guarantee"` // of the rung in use
-	Rungs     []Rung    `json:"rungs" yaml:"rungs"`
+	InUse     int       `json:"in_use"`
+	Guarantee Guarantee `json:"guarantee"` // of the rung in use
+	Rungs     []Rung    `json:"rungs"`
 
 	// sees is the row that carries "seen only" when no rung of this row works.
 	sees string
@@ -32,16 +32,16 @@ type Row struct {
 
 // Rung is one way to do a job.
 type Rung struct {
-	Title     string    `json:"title" yaml:"title"`
-	Guarantee Guarantee `json:"guarantee" yaml:"guarantee"`
-	Works     bool      `json:"works" yaml:"works"`
+	Title     string    `json:"title"`
+	Guarantee Guarantee `json:"guarantee"`
+	Works     bool      `json:"works"`
 	// Cause and Needs are those of the first feature that the rung lacks.
-	Cause string `json:"cause,omitempty" yaml:"cause,omitempty"`
-	Needs string `json:"needs,omitempty" yaml:"needs,omitempty"`
+	Cause string `json:"cause,omitempty"`
+	Needs string `json:"needs,omitempty"`
 	// Limits say what this rung does not cover here.
-	Limits []string `json:"limits,omitempty" yaml:"limits,omitempty"`
+	Limits []string `json:"limits,omitempty"`
 	// Features are what the rung is made of.
-	Features []Feature `json:"features" yaml:"features"`
+	Features []Feature `json:"features"`
 
 	partial []part
 }

@@ -36,18 +36,18 @@ type Options struct {
 
 // Result is the answer of one test.
 type Result struct {
-	Name  Feature `json:"name" yaml:"name"`
-	Kind  Kind    `json:"kind" yaml:"kind"`
-	About string  `json:"about" yaml:"about"` // what vigie would use it for
-	Works bool    `json:"works" yaml:"works"`
+	Name  Feature `json:"name"`
+	Kind  Kind    `json:"kind"`
+	About string  `json:"about"` // what vigie would use it for
+	Works bool    `json:"works"`
 	// Cause is one true sentence that says why it does not work; empty when it does.
-	Cause string `json:"cause,omitempty" yaml:"cause,omitempty"`
+	Cause string `json:"cause,omitempty"`
 	// Errno is the kernel's answer by name ("EPERM"); empty when it works or the kernel was not asked.
-	Errno string `json:"errno,omitempty" yaml:"errno,omitempty"`
+	Errno string `json:"errno,omitempty"`
 	// Detail is the failed step and the end of the verifier's log.
-	Detail string `json:"detail,omitempty" yaml:"detail,omitempty"`
+	Detail string `json:"detail,omitempty"`
 	// Needs is what it would take; empty when it works or when that is not known.
-	Needs string `json:"needs,omitempty" yaml:"needs,omitempty"`
+	Needs string `json:"needs,omitempty"`
 }
 
 // Prober runs tests when they are asked for and keeps the answers. Its methods may be called from

@@ -9,11 +9,11 @@ import (
 
 // Report is what is known of a host after probing it.
 type Report struct {
-	Verdict  Verdict   `json:"verdict" yaml:"verdict"`
-	Facts    Facts     `json:"facts" yaml:"facts"`
-	Ladder   []Row     `json:"ladder" yaml:"ladder"`
-	Findings []Finding `json:"findings" yaml:"findings"`
-	Results  []Result  `json:"results" yaml:"results"`
+	Verdict  Verdict   `json:"verdict"`
+	Facts    Facts     `json:"facts"`
+	Ladder   []Row     `json:"ladder"`
+	Findings []Finding `json:"findings"`
+	Results  []Result  `json:"results"`
 }
 
 // Verdict says whether vigie can run here.
@@ -29,10 +29,10 @@ const (
 // Finding is something about this host that a person should know: what it is, what it costs, and
 // what to do about it.
 type Finding struct {
-	Severity Severity `json:"severity" yaml:"severity"`
-	What     string   `json:"what" yaml:"what"`
-	Costs    string   `json:"costs" yaml:"costs"`
-	Fix      string   `json:"fix,omitempty" yaml:"fix,omitempty"` // empty when nothing is known to help
+	Severity Severity `json:"severity"`
+	What     string   `json:"what"`
+	Costs    string   `json:"costs"`
+	Fix      string   `json:"fix,omitempty"` // empty when nothing is known to help
 }
 
 // Severity says how much a finding matters.
@@ -52,7 +52,7 @@ func newReport(facts Facts, results []Result) *Report {
 		byName[r.Name] = r
 	}
 	report := &Report{Facts: facts, Results: results, Ladder: climb(ladder(), byName)}
-	report.Findings = slices.Concat(blockers(report, byName), limits(report), notes(&report.Facts))
+	report.Findings = slices.Concat([]Finding{}, blockers(report, byName), limits(report), notes(&report.Facts))
 	report.Verdict = Full
 	for _, f := range report.Findings {
 		switch {
@@ -135,7 +135,7 @@ func limits(r *Report) []Finding {
 		}
 		list = append(list, Finding{Limit, cause, strings.Join(costs, ". "), g.needs})
 	}
-	if r.Facts.JIT == "off" {
+	if r.Facts.JIT == "disabled" {
 		list = append(list, Finding{Limit, "the kernel's BPF compiler is off", "vigie's programs are interpreted: every event costs several times more, and kernel functions cannot be called",
 			"sysctl net.core.bpf_jit_enable=1"})
 	}

@@ -11,7 +11,7 @@ import (
 
 // healthy is a host on which nothing is missing.
 func healthy() (Facts, []Result) {
-	facts := Facts{Kernel: "6.12.0", BTF: true, JIT: "on", BPFFS: "/sys/fs/bpf"}
+	facts := Facts{Kernel: "6.12.0", BTF: true, JIT: "enabled", BPFFS: "/sys/fs/bpf"}
 	var results []Result
 	for _, name := range Features() {
 		results = append(results, Result{Name: name, Works: true})
@@ -175,7 +175,7 @@ func TestBlockers(t *testing.T) {
 
 func TestInterpretedProgramsAreALimit(t *testing.T) {
 	facts, results := healthy()
-	facts.JIT = "off"
+	facts.JIT = "disabled"
 	if report := newReport(facts, results); report.Verdict != Limited {
 		t.Errorf("verdict %s", report.Verdict)
 	}
