@@ -33,7 +33,7 @@ struct vg_sock {
 	u8 local[16]; /* UDP, once a packet has passed; IPv4 as ::ffff:a.b.c.d */
 	u8 peer[16];  /* UDP: where the last unconnected datagram went */
 	u16 local_port, peer_port; /* network byte order */
-	u32 pad;
+	u32 netns; /* UDP: of the process when it named an address, which is the socket's unless it was handed over */
 	u32 recent[VG_SOCK_RECENT]; /* UDP listeners: hashes of who sent lately, so that an answer is known as one */
 };
 

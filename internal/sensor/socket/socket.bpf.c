@@ -1,0 +1,25 @@
+//go:build ignore
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Sockets: who connects to whom, who listens, how much was said.
+ *
+ * Hooks, and why:
+ *   tp_btf/inet_sock_set_state       TCP, once for each change of state and never for a packet; global, so that every
+ *                                    network namespace is seen. Runs in softirq: the process is in the socket's storage
+ *   sys_exit of connect, accept(4),  what only the caller's side knows: errors before a packet was sent, who took a
+ *     listen, bind                   connection, unix sockets, UDP
+ *   cgroup bind4/6, connect4/6,      UDP's owner, in process context and with a socket that storage can be put into;
+ *     sendmsg4/6, sock_release       attached to the root of cgroup v2, always allow
+ *   cgroup_skb ingress, egress       count UDP's packets; TCP passes through the first lines
+ *   iter/task_file                   what was open before the agent
+ * Works from 5.15 with BTF; needs no trampoline. Fails open: it only observes, and counts what it loses.
+ *
+ * Not seen: accept by io_uring (the close is seen), ping and raw sockets, SCTP, vsock.
+ */
+#include "record.h"
+#include "tcp.h"
+#include "udp.h"
+#include "unix.h"
+#include "calls.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package socket is the socket sensor: connect, accept, listen and close for TCP and UDP over IPv4 and IPv6, and
+// connect, accept and listen for unix stream and seqpacket sockets. In: the records of socket.bpf.c, and the
+// sockets that were open before. Out: events with a model.Socket. It shares the map vg_socks (bpf/sock.h), which holds who
+// owns a socket, with the sensors that are started after it.
+package socket
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/kernel"
+	"github.com/vigie-io/vigie/internal/sensor"
+)
+
+// Options configure the sensor. There are none yet.
+type Options struct{}
+
+// Sensor is the socket sensor.
+type Sensor struct {
+	objs bpfObjects
+}
+
+// New returns the sensor; Start loads it.
+func New(Options) *Sensor { return &Sensor{} }
+
+// Name implements sensor.Sensor.
+func (s *Sensor) Name() string { return "socket" }
+
+// Rung implements sensor.Sensor.
+func (s *Sensor) Rung() string {
+	return "tp_btf inet_sock_set_state + sys_exit + cgroup sock_addr and skb (UDP)"
+}
+
+// Start implements sensor.Sensor.
+func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
+	spec, err := loadBpf()
+	if err != nil {
+		return fmt.Errorf("read the embedded object: %w", err)
+	}
+	if err := h.Load(s.Name(), spec, map[string]any{"vg_nr_connect": uint32(unix.SYS_CONNECT)}, &s.objs); err != nil {
+		return err
+	}
+	h.Share("vg_socks", s.objs.VgSocks)
+	for _, c := range []struct {
+		prog    *ebpf.Program
+		numbers []int
+	}{
+		{s.objs.VgExitConnect, []int{unix.SYS_CONNECT}},
+		{s.objs.VgExitAccept, []int{unix.SYS_ACCEPT, unix.SYS_ACCEPT4}},
+		{s.objs.VgExitListen, []int{unix.SYS_LISTEN}},
+		{s.objs.VgExitBind, []int{unix.SYS_BIND}},
+	} {
+		if err := h.OnSyscall(s.Name(), c.prog, c.numbers...); err != nil {
+			return err
+		}
+	}
+	if err := h.AttachTracing(s.Name(), s.objs.VgSockState); err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		prog *ebpf.Program
+		at   ebpf.AttachType
+	}{
+		{s.objs.VgSockRelease, ebpf.AttachCgroupInetSockRelease},
+		{s.objs.VgBind4, ebpf.AttachCGroupInet4Bind},
+		{s.objs.VgBind6, ebpf.AttachCGroupInet6Bind},
+		{s.objs.VgConnect4, ebpf.AttachCGroupInet4Connect},
+		{s.objs.VgConnect6, ebpf.AttachCGroupInet6Connect},
+		{s.objs.VgSendmsg4, ebpf.AttachCGroupUDP4Sendmsg},
+		{s.objs.VgSendmsg6, ebpf.AttachCGroupUDP6Sendmsg},
+		{s.objs.VgIngress, ebpf.AttachCGroupInetIngress},
+		{s.objs.VgEgress, ebpf.AttachCGroupInetEgress},
+	} {
+		if err := h.AttachCgroup(s.Name(), c.prog, c.at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Decoders implements sensor.Sensor.
+func (s *Sensor) Decoders() map[kernel.RecordType]sensor.Decode {
+	return map[kernel.RecordType]sensor.Decode{
+		kernel.RecordConnect: decodeConn,
+		kernel.RecordAccept:  decodeConn,
+		kernel.RecordListen:  decodeConn,
+		kernel.RecordClose:   decodeClose,
+	}
+}

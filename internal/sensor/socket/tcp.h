@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * TCP by its state changes. There is no program for each packet: the kernel's own counters are read when the
+ * socket reaches CLOSE, which every socket does once for each time it left it (also when TIME_WAIT goes on without it).
+ *
+ * MPTCP: the socket that the process holds (protocol 262) has subflows, which are TCP sockets. What
+ * happened is told by the first subflow and named by the cookie of the MPTCP socket; joined subflows are not
+ * connections of their own. Counters are those of the first subflow.
+ */
+#ifndef VIGIE_SOCKET_TCP_H
+#define VIGIE_SOCKET_TCP_H
+
+#include "record.h"
+#include "regs.h"
+
+/* Set before load: the number of connect(2) here. */
+const volatile u32 vg_nr_connect = 42;
+
+/* A connection that a process has accepted: who did, which is not always who listens. */
+struct vg_accepted {
+	struct vg_image owner;
+	u32 tid;
+	u32 direction; /* outbound only for what the inventory found */
+	u64 since;     /* CLOCK_BOOTTIME, ns */
+};
+
+/*
+ * By cookie, from accept to close. Room for a quarter of a million open accepted connections; memory is
+ * taken as used, about 100 bytes each. When it is full VG_LOST_ACCEPT_TABLE_FULL is counted, and the close of that connection
+ * names the process that listened.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 18);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, struct vg_accepted);
+} vg_accepted SEC(".maps");
+
+/*
+ * By cookie: connections that were reset between being accepted and accept(2) returning. An entry lives for
+ * microseconds; what is evicted belonged to an accept(2) that failed.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u64);
+	__type(value, u32);
+} vg_reset_early SEC(".maps");
+
+/*
+ * By cookie: the errno of a failed connect that was reported at the state change, so that the return from
+ * connect(2) does not report it again. Read once, within microseconds, unless the socket does not block; evicted
+ * without harm then.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, u32);
+} vg_failed SEC(".maps");
+
+/* The subflow's MPTCP socket and whether it only joined; sk itself when it is no subflow. */
+static __always_inline struct sock *held_sock(struct sock *sk, bool *joined)
+{
+	struct mptcp_subflow_context *sub;
+
+	*joined = false;
+	if (!bpf_core_field_exists(struct tcp_sock, is_mptcp) || !bpf_core_type_exists(struct mptcp_subflow_context) ||
+	    !BPF_CORE_READ((struct tcp_sock *)sk, is_mptcp))
+		return sk;
+	sub = BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_ulp_data);
+	if (!sub)
+		return sk;
+	*joined = BPF_CORE_READ_BITFIELD_PROBED(sub, mp_join) || BPF_CORE_READ_BITFIELD_PROBED(sub, request_join);
+	return BPF_CORE_READ(sub, conn) ?: sk;
+}
+
+static __always_inline u64 cookie_of(struct sock *sk, struct sock *held)
+{
+	return held == sk ? bpf_get_socket_cookie(sk) : raw_cookie(held);
+}
+
+/* Makes the current process the socket's owner. */
+static __always_inline struct vg_sock *own(struct sock *sk, u32 flags, u64 cookie)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!s) {
+		vg_lose(VG_LOST_SOCKET_STORAGE);
+		return 0;
+	}
+	vg_fill_image(&s->owner, t);
+	s->tid = t->pid;
+	s->flags = flags;
+	s->cookie = cookie;
+	s->since = bpf_ktime_get_boot_ns();
+	return s;
+}
+
+/* Whether the current task is in a connect(2) whose result will be seen at its return. */
+static __always_inline bool in_connect(void)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct pt_regs *r = (struct pt_regs *)bpf_task_pt_regs(t);
+
+	return r && !(t->flags & (PF_EXITING | PF_KTHREAD)) && !vg_sys_compat(t) && vg_sys_nr(r) == vg_nr_connect;
+}
+
+static __always_inline void emit_connect(struct sock *sk, struct vg_sock *s, u32 error, u64 cookie)
+{
+	struct vg_conn c;
+
+	header_of(&c.h, VG_CONNECT, &s->owner, s->tid);
+	fill_ends(&c, sk);
+	fill_conn(&c, sk, VG_PROTO_TCP, VG_DIR_OUTBOUND, cookie);
+	c.error = error;
+	c.elapsed = c.h.time - s->since;
+	s->since = c.h.time;
+	vg_emit_telemetry(&c, sizeof(c));
+}
+
+static __always_inline void emit_close(struct sock *sk, const struct vg_image *owner, u32 tid, u8 direction, u64 since,
+				       u64 cookie)
+{
+	struct vg_closed r;
+
+	header_of(&r.c.h, VG_CLOSE, owner, tid);
+	fill_ends(&r.c, sk);
+	fill_conn(&r.c, sk, VG_PROTO_TCP, direction, cookie);
+	r.c.error = direction == VG_DIR_LISTENER ? 0 : BPF_CORE_READ(sk, sk_err);
+	r.c.elapsed = r.c.h.time - since;
+	if (direction == VG_DIR_LISTENER)
+		__builtin_memset(&r.bytes_out, 0, sizeof(r) - __builtin_offsetof(struct vg_closed, bytes_out));
+	else
+		fill_closed(&r, sk);
+	vg_emit_telemetry(&r, sizeof(r));
+}
+
+static __always_inline void established(struct sock *sk, struct sock *held)
+{
+	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
+	u64 cookie = cookie_of(sk, held);
+
+	if (!s)
+		return;
+	if (s->flags & VG_SK_OUTBOUND) {
+		if (s->flags & VG_SK_CONNECTED)
+			return;
+		s->flags |= VG_SK_CONNECTED;
+		emit_connect(sk, s, 0, cookie);
+		return;
+	}
+	/* A child of a listener, with a copy of its storage. It is reported when a process accepts it. */
+	s->flags = VG_SK_INBOUND;
+	s->cookie = cookie;
+	s->since = bpf_ktime_get_boot_ns();
+}
+
+static __always_inline void connect_failed(struct sock *sk, struct vg_sock *s, u64 cookie)
+{
+	u32 error = BPF_CORE_READ(sk, sk_err);
+
+	s->flags = 0;
+	if (!error) {
+		if (in_connect())
+			return; /* failed at once: its return from the system call says why */
+		error = ECANCELED; /* closed before an answer came */
+	}
+	bpf_map_update_elem(&vg_failed, &cookie, &error, BPF_ANY);
+	emit_connect(sk, s, error, cookie);
+}
+
+/* Takes the entry of an accepted connection; whoever gets it reports the close. */
+static __always_inline bool take_accepted(u64 key, struct vg_accepted *a)
+{
+	struct vg_accepted *found = bpf_map_lookup_elem(&vg_accepted, &key);
+
+	if (!found)
+		return false;
+	*a = *found;
+	return bpf_map_delete_elem(&vg_accepted, &key) == 0;
+}
+
+static __always_inline void inbound_closed(struct sock *sk, struct sock *held, struct vg_sock *s)
+{
+	struct vg_accepted a;
+	u64 cookie = raw_cookie(held), key = cookie ?: (u64)held;
+	u32 one = 1;
+
+	if (take_accepted(key, &a) || (cookie && take_accepted((u64)held, &a))) {
+		emit_close(sk, &a.owner, a.tid, a.direction, a.since, cookie);
+		return;
+	}
+	if (s && s->flags & VG_SK_OWN_CLOSE) {
+		/* Accepted without accept(2), by io_uring, or the table was full. */
+		emit_close(sk, &s->owner, s->tid, VG_DIR_INBOUND, s->since, cookie);
+		return;
+	}
+	if (!BPF_CORE_READ(held, sk_socket))
+		return; /* no process has it: never accepted, or accept will see that it is closed */
+	bpf_map_update_elem(&vg_reset_early, &key, &one, BPF_ANY);
+	if (take_accepted(key, &a)) {
+		bpf_map_delete_elem(&vg_reset_early, &key);
+		emit_close(sk, &a.owner, a.tid, a.direction, a.since, cookie);
+	}
+}
+
+static __always_inline void closed(struct sock *sk, struct sock *held, int old)
+{
+	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
+
+	if (old == TCP_LISTEN) {
+		if (s && held == sk)
+			emit_close(sk, &s->owner, s->tid, VG_DIR_LISTENER, s->since, s->cookie);
+		if (s)
+			s->flags = 0;
+		return;
+	}
+	if (s && s->flags & VG_SK_CONNECTED) {
+		u8 direction = s->flags & VG_SK_OUTBOUND ? VG_DIR_OUTBOUND : VG_DIR_INBOUND;
+
+		s->flags = 0;
+		emit_close(sk, &s->owner, s->tid, direction, s->since, s->cookie);
+		return;
+	}
+	if (s && s->flags & VG_SK_OUTBOUND) {
+		connect_failed(sk, s, s->cookie);
+		return;
+	}
+	inbound_closed(sk, held, s);
+}
+
+/* The MPTCP socket itself: its cookie is made here, before its subflows are seen; and it is what listens. */
+static __always_inline void mptcp_state(struct sock *sk, int old, int new)
+{
+	u64 cookie = bpf_get_socket_cookie(sk);
+
+	if (new == TCP_LISTEN)
+		own(sk, VG_SK_LISTENER, cookie);
+	else if (new == TCP_CLOSE && old == TCP_LISTEN)
+		closed(sk, sk, old);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int vg_sock_state(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	int old = ctx[1], new = ctx[2];
+	u16 protocol = sk->sk_protocol;
+	struct vg_sock *s;
+	struct sock *held;
+	bool joined;
+
+	if (protocol == IPPROTO_MPTCP) {
+		mptcp_state(sk, old, new);
+		return 0;
+	}
+	if (protocol != IPPROTO_TCP)
+		return 0;
+	held = held_sock(sk, &joined);
+	if (joined)
+		return 0;
+	switch (new) {
+	case TCP_SYN_SENT:
+		own(sk, VG_SK_OUTBOUND, cookie_of(sk, held));
+		break;
+	case TCP_LISTEN:
+		own(sk, VG_SK_LISTENER, cookie_of(sk, held));
+		break;
+	case TCP_ESTABLISHED:
+		established(sk, held);
+		break;
+	case TCP_FIN_WAIT1:
+	case TCP_LAST_ACK:
+		s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
+		if (s && sk->sk_socket)
+			s->flags |= VG_SK_OWN_CLOSE;
+		break;
+	case TCP_CLOSE:
+		closed(sk, held, old);
+		break;
+	}
+	return 0;
+}
+
+/* accept returned a connection. */
+static __always_inline void tcp_accepted(struct task_struct *t, struct sock *sk, u16 protocol)
+{
+	struct sock *flow = sk;
+	struct vg_accepted a;
+	struct vg_conn c;
+	u64 cookie = raw_cookie(sk), key = cookie ?: (u64)sk;
+	bool gone;
+
+	/* Before anything else: see inbound_closed for who reports the end of one that is closed already. */
+	if (protocol == IPPROTO_MPTCP)
+		flow = BPF_CORE_READ((struct mptcp_sock *)sk, first) ?: sk;
+	gone = BPF_CORE_READ(flow, __sk_common.skc_state) == TCP_CLOSE;
+	vg_fill_header(&c.h, VG_ACCEPT, t);
+	fill_ends(&c, flow);
+	fill_conn(&c, flow, VG_PROTO_TCP, VG_DIR_INBOUND, cookie);
+	vg_emit_telemetry(&c, sizeof(c));
+
+	vg_fill_image(&a.owner, t);
+	a.tid = t->pid;
+	a.direction = VG_DIR_INBOUND;
+	a.since = c.h.time;
+	if (!gone) {
+		if (bpf_map_update_elem(&vg_accepted, &key, &a, BPF_ANY)) {
+			vg_lose(VG_LOST_ACCEPT_TABLE_FULL);
+			return;
+		}
+		if (!bpf_map_lookup_elem(&vg_reset_early, &key))
+			return;
+		bpf_map_delete_elem(&vg_reset_early, &key);
+		if (bpf_map_delete_elem(&vg_accepted, &key))
+			return; /* the state change has reported it */
+	} else {
+		bpf_map_delete_elem(&vg_reset_early, &key);
+	}
+	emit_close(flow, &a.owner, a.tid, VG_DIR_INBOUND, a.since, cookie);
+}
+
+#endif
