@@ -141,8 +141,13 @@ type Stats struct {
 func (r *Resolver) Stats() Stats {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return Stats{Cgroups: len(r.cgroups), Removed: len(r.removed), Workloads: len(r.byPath),
-		Walks: r.walks.Load(), Asked: r.asked.Load()}
+	s := Stats{Cgroups: len(r.cgroups), Removed: len(r.removed), Walks: r.walks.Load(), Asked: r.asked.Load()}
+	for _, rec := range r.byPath {
+		if !rec.none {
+			s.Workloads++
+		}
+	}
+	return s
 }
 
 // workload is what Lookup answers.

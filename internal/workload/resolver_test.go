@@ -39,7 +39,7 @@ func TestLookup(t *testing.T) {
 	if after := cgroups.count(); after != before {
 		t.Errorf("known cgroups were asked for %d times", after-before)
 	}
-	if s := r.Stats(); s.Cgroups != 5 || s.Removed != 1 {
+	if s := r.Stats(); s.Cgroups != 5 || s.Removed != 1 || s.Workloads != 1 {
 		t.Errorf("stats %+v", s)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -62,6 +63,40 @@ func TestTree(t *testing.T) {
 	}
 	if _, err := tree.Path(1<<30, 1); !errors.Is(err, ErrNoHierarchy) {
 		t.Errorf("unknown hierarchy: %v", err)
+	}
+}
+
+// TestPathWithoutCapability: the answer of a kernel that refuses must not be taken for a cgroup that is gone.
+func TestPathWithoutCapability(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: a capability to give up")
+	}
+	tree, err := Open("/proc")
+	if err != nil {
+		t.Skipf("needs a mounted cgroup hierarchy: %v", err)
+	}
+	defer tree.Close()
+	h := tree.Hierarchies()[0]
+	id := cgroupID(t, h.Mount)
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread that lost the capability ends with the goroutine
+		result <- func() error {
+			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			var data [2]unix.CapUserData
+			if err := unix.Capget(&header, &data[0]); err != nil {
+				return err
+			}
+			data[0].Effective &^= 1 << unix.CAP_DAC_READ_SEARCH
+			if err := unix.Capset(&header, &data[0]); err != nil {
+				return err
+			}
+			_, err := tree.Path(h.ID, id)
+			return err
+		}()
+	}()
+	if err := <-result; !errors.Is(err, unix.EPERM) || errors.Is(err, ErrGone) {
+		t.Errorf("without CAP_DAC_READ_SEARCH: %v, want EPERM", err)
 	}
 }
 
