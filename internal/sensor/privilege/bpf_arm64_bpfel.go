@@ -104,17 +104,15 @@ type bpfVgModule struct {
 }
 
 type bpfVgMount struct {
-	_             structs.HostLayout
-	H             bpfVgHeader
-	Flags         uint64
-	Nr            uint32
-	Error         int32
-	SourceLen     uint16
-	TargetLen     uint16
-	FstypeLen     uint16
-	SourceBaseLen uint16
-	TargetBaseLen uint16
-	Pad           [3]uint16
+	_         structs.HostLayout
+	H         bpfVgHeader
+	Flags     uint64
+	Nr        uint32
+	Error     int32
+	SourceLen uint16
+	TargetLen uint16
+	FstypeLen uint16
+	BaseLen   uint16
 }
 
 type bpfVgNamespace struct {
@@ -171,15 +169,11 @@ const (
 	bpfProgVgExitFinitModule   = "vg_exit_finit_module"
 	bpfProgVgExitInitModule    = "vg_exit_init_module"
 	bpfProgVgExitMount         = "vg_exit_mount"
-	bpfProgVgExitMountSetattr  = "vg_exit_mount_setattr"
-	bpfProgVgExitMoveMount     = "vg_exit_move_mount"
-	bpfProgVgExitPivotRoot     = "vg_exit_pivot_root"
 	bpfProgVgExitProcessVm     = "vg_exit_process_vm"
 	bpfProgVgExitPtrace        = "vg_exit_ptrace"
 	bpfProgVgExitSetfsgid      = "vg_exit_setfsgid"
 	bpfProgVgExitSetfsuid      = "vg_exit_setfsuid"
 	bpfProgVgExitSetns         = "vg_exit_setns"
-	bpfProgVgExitUmount        = "vg_exit_umount"
 	bpfProgVgExitUnshare       = "vg_exit_unshare"
 	bpfProgVgModuleFree        = "vg_module_free"
 	bpfProgVgModuleLoad        = "vg_module_load"
@@ -246,15 +240,11 @@ type bpfProgramSpecs struct {
 	VgExitFinitModule  *ebpf.ProgramSpec `ebpf:"vg_exit_finit_module"`
 	VgExitInitModule   *ebpf.ProgramSpec `ebpf:"vg_exit_init_module"`
 	VgExitMount        *ebpf.ProgramSpec `ebpf:"vg_exit_mount"`
-	VgExitMountSetattr *ebpf.ProgramSpec `ebpf:"vg_exit_mount_setattr"`
-	VgExitMoveMount    *ebpf.ProgramSpec `ebpf:"vg_exit_move_mount"`
-	VgExitPivotRoot    *ebpf.ProgramSpec `ebpf:"vg_exit_pivot_root"`
 	VgExitProcessVm    *ebpf.ProgramSpec `ebpf:"vg_exit_process_vm"`
 	VgExitPtrace       *ebpf.ProgramSpec `ebpf:"vg_exit_ptrace"`
 	VgExitSetfsgid     *ebpf.ProgramSpec `ebpf:"vg_exit_setfsgid"`
 	VgExitSetfsuid     *ebpf.ProgramSpec `ebpf:"vg_exit_setfsuid"`
 	VgExitSetns        *ebpf.ProgramSpec `ebpf:"vg_exit_setns"`
-	VgExitUmount       *ebpf.ProgramSpec `ebpf:"vg_exit_umount"`
 	VgExitUnshare      *ebpf.ProgramSpec `ebpf:"vg_exit_unshare"`
 	VgModuleFree       *ebpf.ProgramSpec `ebpf:"vg_module_free"`
 	VgModuleLoad       *ebpf.ProgramSpec `ebpf:"vg_module_load"`
@@ -357,15 +347,11 @@ type bpfPrograms struct {
 	VgExitFinitModule  *ebpf.Program `ebpf:"vg_exit_finit_module"`
 	VgExitInitModule   *ebpf.Program `ebpf:"vg_exit_init_module"`
 	VgExitMount        *ebpf.Program `ebpf:"vg_exit_mount"`
-	VgExitMountSetattr *ebpf.Program `ebpf:"vg_exit_mount_setattr"`
-	VgExitMoveMount    *ebpf.Program `ebpf:"vg_exit_move_mount"`
-	VgExitPivotRoot    *ebpf.Program `ebpf:"vg_exit_pivot_root"`
 	VgExitProcessVm    *ebpf.Program `ebpf:"vg_exit_process_vm"`
 	VgExitPtrace       *ebpf.Program `ebpf:"vg_exit_ptrace"`
 	VgExitSetfsgid     *ebpf.Program `ebpf:"vg_exit_setfsgid"`
 	VgExitSetfsuid     *ebpf.Program `ebpf:"vg_exit_setfsuid"`
 	VgExitSetns        *ebpf.Program `ebpf:"vg_exit_setns"`
-	VgExitUmount       *ebpf.Program `ebpf:"vg_exit_umount"`
 	VgExitUnshare      *ebpf.Program `ebpf:"vg_exit_unshare"`
 	VgModuleFree       *ebpf.Program `ebpf:"vg_module_free"`
 	VgModuleLoad       *ebpf.Program `ebpf:"vg_module_load"`
@@ -384,15 +370,11 @@ func (p *bpfPrograms) Close() error {
 		p.VgExitFinitModule,
 		p.VgExitInitModule,
 		p.VgExitMount,
-		p.VgExitMountSetattr,
-		p.VgExitMoveMount,
-		p.VgExitPivotRoot,
 		p.VgExitProcessVm,
 		p.VgExitPtrace,
 		p.VgExitSetfsgid,
 		p.VgExitSetfsuid,
 		p.VgExitSetns,
-		p.VgExitUmount,
 		p.VgExitUnshare,
 		p.VgModuleFree,
 		p.VgModuleLoad,

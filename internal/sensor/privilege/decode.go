@@ -108,44 +108,37 @@ func decodeMount(r kernel.Record, ev *model.Event) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var source, target, fstype, sourceBase, targetBase []byte
-	for _, part := range []struct {
-		dst *[]byte
-		n   uint16
-	}{{&source, m.SourceLen}, {&target, m.TargetLen}, {&fstype, m.FstypeLen},
-		{&sourceBase, m.SourceBaseLen}, {&targetBase, m.TargetBaseLen}} {
-		if *part.dst, tail, err = kernel.Take(tail, int(part.n)); err != nil {
+	var source, target, fstype, base []byte
+	parts := []tailPart{{&source, m.SourceLen}, {&target, m.TargetLen}, {&fstype, m.FstypeLen}, {&base, m.BaseLen}}
+	if m.Nr == unix.SYS_MOVE_MOUNT {
+		parts[1], parts[2] = parts[2], parts[1]
+	}
+	for _, part := range parts {
+		if *part.to, tail, err = kernel.Take(tail, int(part.bytes)); err != nil {
 			return false, err
 		}
 	}
-	cut := m.H.Flags&kernel.FlagCut != 0
-	out := &model.Mount{Op: callName(m.Nr), Source: kernel.CString(source), Flags: m.Flags,
-		FSType: kernel.CString(fstype), Error: model.Errno(m.Error)}
-	switch m.Nr {
-	case unix.SYS_MOUNT:
-		if m.Flags&(unix.MS_BIND|unix.MS_MOVE) != 0 {
-			out.Source = absolute(source, targetBase, cut)
-		}
-	case unix.SYS_PIVOT_ROOT:
-		out.Source = absolute(source, targetBase, cut)
-	case unix.SYS_MOVE_MOUNT:
-		if out.FSType == "" {
-			out.Source = absolute(source, sourceBase, cut)
-		}
+	dir := kernel.Path(base, m.H.Flags&kernel.FlagCut != 0)
+	out := &model.Mount{Op: callName(m.Nr), Source: kernel.CString(source), Target: absolute(kernel.CString(target), dir),
+		FSType: kernel.CString(fstype), Flags: m.Flags, Error: model.Errno(m.Error)}
+	if m.Nr == unix.SYS_PIVOT_ROOT || (m.Nr == unix.SYS_MOUNT && m.Flags&(unix.MS_BIND|unix.MS_MOVE) != 0) {
+		out.Source = absolute(out.Source, dir)
 	}
-	out.Target = absolute(target, targetBase, cut)
 	ev.Type, ev.Mount = model.TypeMount, out
 	return true, nil
 }
 
-// absolute is the path that an argument names, seen from the directory whose components are base. Symbolic links
-// stay as they are.
-func absolute(arg, base []byte, cut bool) string {
-	p := kernel.CString(arg)
+type tailPart struct {
+	to    *[]byte
+	bytes uint16
+}
+
+// absolute is the path that an argument names, seen from dir. Symbolic links stay as they are.
+func absolute(p, dir string) string {
 	if strings.HasPrefix(p, "/") {
 		return path.Clean(p)
 	}
-	return path.Join(kernel.Path(base, cut), p)
+	return path.Join(dir, p)
 }
 
 func creds(c *bpfVgCred) model.Creds {

@@ -3,6 +3,8 @@
 #ifndef VIGIE_PRIVILEGE_MOUNT_H
 #define VIGIE_PRIVILEGE_MOUNT_H
 
+#define VG_PATH_COMPONENTS 48 /* of a current directory */
+
 #include "types.h"
 #include "path.h"
 #include "regs.h"
@@ -13,9 +15,21 @@
 /* Where in the tail each part may begin at the latest. */
 #define VG_TARGET_START VG_PATH_MAX
 #define VG_FSTYPE_START (VG_TARGET_START + VG_PATH_MAX)
-#define VG_SOURCE_BASE_END (VG_FSTYPE_START + VG_NAME_MAX + VG_PATH_MAX)
-#define VG_TARGET_BASE_END (VG_SOURCE_BASE_END + VG_NAME_MAX + VG_PATH_MAX)
-#define VG_MOUNT_TAIL_BYTES (VG_TARGET_BASE_END + VG_NAME_MAX)
+#define VG_BASE_END (VG_FSTYPE_START + VG_NAME_MAX + VG_PATH_MAX)
+#define VG_MOUNT_TAIL_BYTES (VG_BASE_END + VG_NAME_MAX)
+
+/* The system calls' numbers, include/uapi/asm-generic/unistd.h and arch/x86/entry/syscalls/syscall_64.tbl. */
+#if defined(__TARGET_ARCH_x86)
+#define VG_NR_MOUNT      165
+#define VG_NR_UMOUNT2    166
+#define VG_NR_PIVOT_ROOT 155
+#elif defined(__TARGET_ARCH_arm64)
+#define VG_NR_MOUNT      40
+#define VG_NR_UMOUNT2    39
+#define VG_NR_PIVOT_ROOT 41
+#endif
+#define VG_NR_MOVE_MOUNT    429
+#define VG_NR_MOUNT_SETATTR 442
 
 struct vg_mount_scratch {
 	u32 len; /* bytes used of tail */
@@ -47,8 +61,7 @@ static __always_inline struct vg_mount_scratch *mount_begin(u64 *ctx, struct pt_
 	s->m.nr = vg_sys_nr(r);
 	s->m.error = error_of(ctx[1]);
 	s->m.source_len = s->m.target_len = s->m.fstype_len = 0;
-	s->m.source_base_len = s->m.target_base_len = 0;
-	s->m.pad[0] = s->m.pad[1] = s->m.pad[2] = 0;
+	s->m.base_len = 0;
 	return s;
 }
 
@@ -107,116 +120,67 @@ static __always_inline u16 add_base(struct vg_mount_scratch *s, u32 max, s32 dfd
 	return *(volatile u32 *)&s->len - before;
 }
 
-static __always_inline int mount_end(struct vg_mount_scratch *s)
+/* A mount that had no place yet, by its fd: what it is a mount of, and which file system that is. */
+static __always_inline void add_new_mount(struct vg_mount_scratch *s, s32 fd)
 {
-	u32 len = *(volatile u32 *)&s->len;
+	struct file *f = file_of(bpf_get_current_task_btf(), fd);
+	struct vfsmount *vfsmnt = BPF_CORE_READ(f, f_path.mnt);
+	struct mount___privilege *mnt = (void *)vfsmnt - bpf_core_field_offset(struct mount, mnt);
+	struct super_block___privilege *sb = (void *)BPF_CORE_READ(vfsmnt, mnt_sb);
 
-	if (len > VG_MOUNT_TAIL_BYTES)
-		return 0; /* cannot be: for the verifier */
-	vg_emit_security(&s->m, sizeof(s->m) + len);
-	return 0;
+	s->len = 0;
+	s->m.source_len = add_kernel(s, 0, BPF_CORE_READ(mnt, mnt_devname));
+	s->m.fstype_len = add_kernel(s, VG_NAME_MAX, BPF_CORE_READ(sb, s_type, name));
 }
 
-/* mount(source, target, fstype, flags, data) */
+/* One program for all calls, because each walk of a path costs the verifier as much as all the rest. */
 SEC("tp_btf/sys_exit")
 int vg_exit_mount(u64 *ctx)
 {
 	struct pt_regs *r = (struct pt_regs *)ctx[0];
 	struct vg_mount_scratch *s = mount_begin(ctx, r);
+	s32 dfd = VG_AT_FDCWD; /* where a relative target begins */
+	u32 target = 0;        /* where the target's text begins */
 
 	if (!s)
 		return 0;
-	s->m.flags = vg_sys_arg3(r);
-	s->m.source_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg0(r));
-	s->m.target_len = add_user(s, VG_TARGET_START, VG_PATH_MAX, (const char *)vg_sys_arg1(r));
-	s->m.fstype_len = add_user(s, VG_FSTYPE_START, VG_NAME_MAX, (const char *)vg_sys_arg2(r));
-	/* The agent uses it for the source too, where that is a path. */
-	s->m.target_base_len = add_base(s, VG_TARGET_BASE_END, VG_AT_FDCWD, VG_ALWAYS);
-	return mount_end(s);
-}
-
-/* umount2(target, flags) */
-SEC("tp_btf/sys_exit")
-int vg_exit_umount(u64 *ctx)
-{
-	struct pt_regs *r = (struct pt_regs *)ctx[0];
-	struct vg_mount_scratch *s = mount_begin(ctx, r);
-
-	if (!s)
-		return 0;
-	s->m.flags = vg_sys_arg1(r);
-	s->m.target_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg0(r));
-	s->m.target_base_len = add_base(s, VG_TARGET_BASE_END, VG_AT_FDCWD, 0);
-	return mount_end(s);
-}
-
-/* pivot_root(new_root, put_old): source is what becomes the root, target where the old one goes. The
- * directory of relative paths is that after the call. */
-SEC("tp_btf/sys_exit")
-int vg_exit_pivot_root(u64 *ctx)
-{
-	struct pt_regs *r = (struct pt_regs *)ctx[0];
-	struct vg_mount_scratch *s = mount_begin(ctx, r);
-
-	if (!s)
-		return 0;
-	s->m.source_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg0(r));
-	s->m.target_len = add_user(s, VG_TARGET_START, VG_PATH_MAX, (const char *)vg_sys_arg1(r));
-	s->m.target_base_len = add_base(s, VG_TARGET_BASE_END, VG_AT_FDCWD, VG_ALWAYS);
-	return mount_end(s);
-}
-
-/* mount_setattr(dfd, path, flags, attr, size) */
-SEC("tp_btf/sys_exit")
-int vg_exit_mount_setattr(u64 *ctx)
-{
-	struct pt_regs *r = (struct pt_regs *)ctx[0];
-	struct vg_mount_scratch *s = mount_begin(ctx, r);
-	s32 dfd;
-
-	if (!s)
-		return 0;
-	dfd = vg_sys_arg0(r);
-	s->m.flags = vg_sys_arg2(r);
-	s->m.target_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg1(r));
-	s->m.target_base_len = add_base(s, VG_TARGET_BASE_END, dfd, 0);
-	return mount_end(s);
-}
-
-/* move_mount(from_dfd, from, to_dfd, to, flags): the end of fsopen and fsmount, of open_tree, or a move. */
-SEC("tp_btf/sys_exit")
-int vg_exit_move_mount(u64 *ctx)
-{
-	struct pt_regs *r = (struct pt_regs *)ctx[0];
-	struct vg_mount_scratch *s = mount_begin(ctx, r);
-	s32 from, to;
-	u32 target;
-
-	if (!s)
-		return 0;
-	from = vg_sys_arg0(r);
-	to = vg_sys_arg2(r);
-	s->m.flags = vg_sys_arg4(r);
-	s->m.source_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg1(r));
-	if (s->m.source_len <= 1 && from != VG_AT_FDCWD) {
-		/* A mount that had no place yet: what it is a mount of. */
-		struct file *f = file_of(bpf_get_current_task_btf(), from);
-		struct vfsmount *vfsmnt = BPF_CORE_READ(f, f_path.mnt);
-		struct mount___privilege *mnt = (void *)vfsmnt - bpf_core_field_offset(struct mount, mnt);
-		struct super_block___privilege *sb = (void *)BPF_CORE_READ(vfsmnt, mnt_sb);
-
-		s->len = 0;
-		s->m.source_len = add_kernel(s, 0, BPF_CORE_READ(mnt, mnt_devname));
+	switch (vg_sys_nr(r)) {
+	case VG_NR_MOUNT: /* source, target, fstype, flags, data */
+		s->m.flags = vg_sys_arg3(r);
+		s->m.source_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg0(r));
+		s->m.target_len = add_user(s, VG_TARGET_START, VG_PATH_MAX, (const char *)vg_sys_arg1(r));
+		s->m.fstype_len = add_user(s, VG_FSTYPE_START, VG_NAME_MAX, (const char *)vg_sys_arg2(r));
+		target = VG_ALWAYS; /* the source may need it */
+		break;
+	case VG_NR_PIVOT_ROOT: /* new_root, put_old; relative ones are told by the directory after the call */
+		s->m.source_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg0(r));
+		s->m.target_len = add_user(s, VG_TARGET_START, VG_PATH_MAX, (const char *)vg_sys_arg1(r));
+		target = VG_ALWAYS;
+		break;
+	case VG_NR_UMOUNT2: /* target, flags */
+		s->m.flags = vg_sys_arg1(r);
+		s->m.target_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg0(r));
+		break;
+	case VG_NR_MOUNT_SETATTR: /* dfd, path, flags, attr, size */
+		dfd = vg_sys_arg0(r);
+		s->m.flags = vg_sys_arg2(r);
+		s->m.target_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg1(r));
+		break;
+	case VG_NR_MOVE_MOUNT: /* from_dfd, from, to_dfd, to, flags: the end of fsopen, of open_tree, or a move */
+		dfd = vg_sys_arg2(r);
+		s->m.flags = vg_sys_arg4(r);
+		s->m.source_len = add_user(s, 0, VG_PATH_MAX, (const char *)vg_sys_arg1(r));
+		if (s->m.source_len <= 1)
+			add_new_mount(s, vg_sys_arg0(r));
 		target = s->len;
 		s->m.target_len = add_user(s, VG_TARGET_START, VG_PATH_MAX, (const char *)vg_sys_arg3(r));
-		s->m.fstype_len = add_kernel(s, VG_FSTYPE_START, BPF_CORE_READ(sb, s_type, name));
-	} else {
-		target = s->len;
-		s->m.target_len = add_user(s, VG_TARGET_START, VG_PATH_MAX, (const char *)vg_sys_arg3(r));
-		s->m.source_base_len = add_base(s, VG_SOURCE_BASE_END, from, 0);
+		break;
 	}
-	s->m.target_base_len = add_base(s, VG_TARGET_BASE_END, to, target);
-	return mount_end(s);
+	s->m.base_len = add_base(s, VG_BASE_END, dfd, target);
+	if (s->len > VG_MOUNT_TAIL_BYTES)
+		return 0; /* cannot be: for the verifier */
+	vg_emit_security(&s->m, sizeof(s->m) + s->len);
+	return 0;
 }
 
 #endif

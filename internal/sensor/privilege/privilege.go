@@ -96,10 +96,6 @@ type basePrograms struct {
 	DeleteModule *ebpf.Program `ebpf:"vg_exit_delete_module"`
 	BPF          *ebpf.Program `ebpf:"vg_exit_bpf"`
 	Mount        *ebpf.Program `ebpf:"vg_exit_mount"`
-	Umount       *ebpf.Program `ebpf:"vg_exit_umount"`
-	MoveMount    *ebpf.Program `ebpf:"vg_exit_move_mount"`
-	PivotRoot    *ebpf.Program `ebpf:"vg_exit_pivot_root"`
-	MountSetattr *ebpf.Program `ebpf:"vg_exit_mount_setattr"`
 	Fold         *ebpf.Map     `ebpf:"vg_fold"`
 	Folded       *ebpf.Map     `ebpf:"vg_folded"`
 }
@@ -121,11 +117,8 @@ func (p *basePrograms) onSyscall() []syscallHook {
 		{model.TypeModule, p.FinitModule, []int{unix.SYS_FINIT_MODULE}},
 		{model.TypeModule, p.DeleteModule, []int{unix.SYS_DELETE_MODULE}},
 		{model.TypeBPF, p.BPF, []int{unix.SYS_BPF}},
-		{model.TypeMount, p.Mount, []int{unix.SYS_MOUNT}},
-		{model.TypeMount, p.Umount, []int{unix.SYS_UMOUNT2}},
-		{model.TypeMount, p.MoveMount, []int{unix.SYS_MOVE_MOUNT}},
-		{model.TypeMount, p.PivotRoot, []int{unix.SYS_PIVOT_ROOT}},
-		{model.TypeMount, p.MountSetattr, []int{unix.SYS_MOUNT_SETATTR}},
+		{model.TypeMount, p.Mount, []int{unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_MOVE_MOUNT,
+			unix.SYS_MOUNT_SETATTR}},
 	}
 }
 

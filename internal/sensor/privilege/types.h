@@ -60,13 +60,12 @@ struct vg_mount {
 	u64 flags;
 	u32 nr;
 	s32 error;
-	/* The tail, in this order. A base is the directory that a relative path begins at, as components. */
+	/* The tail: source, target, fstype, base; of a new mount that is moved: source, fstype, target, base.
+	 * The base is the directory that relative paths begin at, as components. */
 	u16 source_len;
 	u16 target_len;
 	u16 fstype_len;
-	u16 source_base_len;
-	u16 target_base_len;
-	u16 pad[3];
+	u16 base_len;
 };
 
 struct vg_capability {
