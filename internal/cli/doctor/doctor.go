@@ -24,8 +24,8 @@ import (
 
 // Streams are where the command writes.
 type Streams struct {
-	Out io.Writer
-	Err io.Writer
+	Out io.Writer // the report, and help
+	Err io.Writer // how to use the command, when it was used wrongly
 	// Getenv looks up NO_COLOR and TERM; nil means os.Getenv.
 	Getenv func(string) string
 }
@@ -95,6 +95,8 @@ Exit code: 0 when vigie can run here, with or without limits; 2 when it cannot.`
 			return nil
 		},
 	}
+	cmd.SetOut(streams.Out)
+	cmd.SetErr(streams.Err)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "`format`: table, json or yaml")
 	cmd.Flags().BoolVar(&all, "all", false, "show the result of every single try")
 	cmd.Flags().BoolVarP(&all, "verbose", "v", false, "the same as --all")

@@ -48,12 +48,12 @@ func (e *env) load(spec *ebpf.ProgramSpec) (*ebpf.Program, error) {
 	if err := insns.Marshal(&code, byteOrder()); err != nil {
 		return nil, atLoad(err)
 	}
-	fd, err := progLoad(spec, code.Bytes(), target, nil)
-	if err != nil {
+	fd, errno := progLoad(spec, code.Bytes(), target, nil)
+	if errno != 0 {
 		// Again, for the verifier's words: keeping a log costs more than the load itself.
 		log := make([]byte, 16<<10)
-		if fd, err = progLoad(spec, code.Bytes(), target, log); err != nil {
-			return nil, atLoad(&loadError{errno: err.(unix.Errno), log: strings.Split(unix.ByteSliceToString(log), "\n")})
+		if fd, errno = progLoad(spec, code.Bytes(), target, log); errno != 0 {
+			return nil, atLoad(&loadError{errno: errno, log: strings.Split(unix.ByteSliceToString(log), "\n")})
 		}
 	}
 	prog, err := ebpf.NewProgramFromFD(fd)
@@ -66,17 +66,6 @@ func byteOrder() binary.ByteOrder {
 		return binary.LittleEndian
 	}
 	return binary.BigEndian
-}
-
-// loads is a test that is passed by loading spec.
-func loads(spec ebpf.ProgramSpec) func(*env) error {
-	return func(e *env) error {
-		prog, err := e.load(&spec)
-		if err != nil {
-			return err
-		}
-		return prog.Close()
-	}
 }
 
 // target finds what spec is to be attached to among the kernel's types.
@@ -95,8 +84,8 @@ func (e *env) target(spec *ebpf.ProgramSpec) (btf.TypeID, error) {
 }
 
 // progLoad is the system call, with the beginning of union bpf_attr for BPF_PROG_LOAD as in
-// include/uapi/linux/bpf.h. Its error is an unix.Errno.
-func progLoad(spec *ebpf.ProgramSpec, code []byte, target btf.TypeID, log []byte) (int, error) {
+// include/uapi/linux/bpf.h.
+func progLoad(spec *ebpf.ProgramSpec, code []byte, target btf.TypeID, log []byte) (fd int, errno unix.Errno) {
 	attr := struct {
 		progType, insnCount          uint32
 		insns, license               uint64
@@ -131,12 +120,8 @@ func progLoad(spec *ebpf.ProgramSpec, code []byte, target btf.TypeID, log []byte
 	}
 	for {
 		fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
-		switch errno {
-		case 0:
-			return int(fd), nil
-		case unix.EAGAIN: // a signal interrupted the verifier
-		default:
-			return 0, errno
+		if errno != unix.EAGAIN { // a signal interrupted the verifier
+			return int(fd), errno
 		}
 	}
 }

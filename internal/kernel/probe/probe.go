@@ -131,7 +131,7 @@ func (p *Prober) Probe(ctx context.Context, names ...Feature) ([]Result, error) 
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			p.outcome(name)
+			_ = p.outcome(name) // kept; result explains it
 			return nil
 		})
 	}

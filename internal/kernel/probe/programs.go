@@ -3,12 +3,12 @@
 package probe
 
 import (
+	"os"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
-
-	"os"
 )
 
 // license is what vigie's own programs carry: helpers for GPL programs only are open to them.
