@@ -35,21 +35,24 @@ struct vg_walk {
 /* One step towards the root; 1 when the walk is over. A bpf_loop callback. */
 static long vg_walk_step(u32 i, struct vg_walk *w)
 {
+	/* Out of the struct first: an access chain that begins in it would be relocated as if it were the kernel's. */
 	struct dentry *dentry = w->dentry, *parent;
-	struct mount *up;
+	struct mount *mnt = w->mnt, *up;
+	struct vfsmount *vfsmnt;
 	u32 off;
 	long n;
 
 	if (dentry == w->root_dentry && w->vfsmnt == w->root_mnt)
 		goto done;
 	if (dentry == w->mnt_root) {
-		up = BPF_CORE_READ(w->mnt, mnt_parent);
-		if (up == w->mnt || !up)
+		up = BPF_CORE_READ(mnt, mnt_parent);
+		if (up == mnt || !up)
 			goto done;
-		w->dentry = BPF_CORE_READ(w->mnt, mnt_mountpoint);
+		vfsmnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
+		w->dentry = BPF_CORE_READ(mnt, mnt_mountpoint);
 		w->mnt = up;
-		w->vfsmnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
-		w->mnt_root = BPF_CORE_READ(w->vfsmnt, mnt_root);
+		w->vfsmnt = vfsmnt;
+		w->mnt_root = BPF_CORE_READ(vfsmnt, mnt_root);
 		return 0;
 	}
 	parent = BPF_CORE_READ(dentry, d_parent);
