@@ -46,8 +46,8 @@ type bpfVgFile struct {
 	Op         uint8
 	Kind       uint8
 	PathLen    uint16
-	ArgLen     uint16
 	NewPathLen uint16
+	ArgLen     uint16
 	NewArgLen  uint16
 }
 
@@ -101,7 +101,6 @@ const (
 	bpfMapVgFileScratch      = "vg_file_scratch"
 	bpfMapVgFolders          = "vg_folders"
 	bpfMapVgLosses           = "vg_losses"
-	bpfMapVgNext             = "vg_next"
 	bpfMapVgSecurity         = "vg_security"
 	bpfMapVgSeen             = "vg_seen"
 	bpfMapVgState            = "vg_state"
@@ -194,7 +193,6 @@ type bpfMapSpecs struct {
 	VgFileScratch *ebpf.MapSpec `ebpf:"vg_file_scratch"`
 	VgFolders     *ebpf.MapSpec `ebpf:"vg_folders"`
 	VgLosses      *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgNext        *ebpf.MapSpec `ebpf:"vg_next"`
 	VgSecurity    *ebpf.MapSpec `ebpf:"vg_security"`
 	VgSeen        *ebpf.MapSpec `ebpf:"vg_seen"`
 	VgState       *ebpf.MapSpec `ebpf:"vg_state"`
@@ -239,7 +237,6 @@ type bpfMaps struct {
 	VgFileScratch *ebpf.Map `ebpf:"vg_file_scratch"`
 	VgFolders     *ebpf.Map `ebpf:"vg_folders"`
 	VgLosses      *ebpf.Map `ebpf:"vg_losses"`
-	VgNext        *ebpf.Map `ebpf:"vg_next"`
 	VgSecurity    *ebpf.Map `ebpf:"vg_security"`
 	VgSeen        *ebpf.Map `ebpf:"vg_seen"`
 	VgState       *ebpf.Map `ebpf:"vg_state"`
@@ -254,7 +251,6 @@ func (m *bpfMaps) Close() error {
 		m.VgFileScratch,
 		m.VgFolders,
 		m.VgLosses,
-		m.VgNext,
 		m.VgSecurity,
 		m.VgSeen,
 		m.VgState,

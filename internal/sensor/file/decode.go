@@ -29,7 +29,7 @@ const (
 
 func decodeFile(f *bpfVgFile, tail []byte) (*model.File, error) {
 	var parts [4][]byte
-	for i, n := range [4]uint16{f.PathLen, f.ArgLen, f.NewPathLen, f.NewArgLen} {
+	for i, n := range [4]uint16{f.PathLen, f.NewPathLen, f.ArgLen, f.NewArgLen} {
 		var err error
 		if parts[i], tail, err = kernel.Take(tail, int(n)); err != nil {
 			return nil, err
@@ -49,9 +49,9 @@ func decodeFile(f *bpfVgFile, tail []byte) (*model.File, error) {
 		Mode: f.Mode &^ unix.S_IFMT, UID: f.Uid, GID: f.Gid, FileType: fileType(mode), Error: model.Errno(f.Error)}
 	hasNew := op == model.FileRename || op == model.FileLink
 	if f.Kind&kindObject == 0 {
-		file.Path = argument(parts[0], parts[1], f.Kind&kindCut != 0, f.Kind)
+		file.Path = argument(parts[0], parts[2], f.Kind&kindCut != 0, f.Kind)
 		if hasNew {
-			file.NewPath = argument(parts[2], parts[3], f.Kind&kindNewCut != 0, f.Kind)
+			file.NewPath = argument(parts[1], parts[3], f.Kind&kindNewCut != 0, f.Kind)
 		}
 		return file, nil
 	}
@@ -60,9 +60,9 @@ func decodeFile(f *bpfVgFile, tail []byte) (*model.File, error) {
 	switch {
 	case !hasNew:
 	case len(parts[3]) > 0: // linkat of a descriptor: only the new name is an argument
-		file.NewPath = argument(parts[2], parts[3], f.Kind&kindNewCut != 0, f.Kind)
+		file.NewPath = argument(parts[1], parts[3], f.Kind&kindNewCut != 0, f.Kind)
 	default:
-		file.NewPath = kernel.Path(parts[2], f.Kind&kindNewCut != 0)
+		file.NewPath = kernel.Path(parts[1], f.Kind&kindNewCut != 0)
 	}
 	return file, nil
 }

@@ -79,20 +79,17 @@ struct vg_file {
 	u8 op;         /* enum vg_file_op */
 	u8 kind;       /* VG_FILE_* bits */
 	/* The tail, in this order: components (path.h) of the object or of the directory that the argument is
-	 * relative to, the argument, the same for the new name. */
+	 * relative to, the same for the new name, the argument, the new name as an argument. */
 	u16 path_len;
-	u16 arg_len;
 	u16 new_path_len;
+	u16 arg_len;
 	u16 new_arg_len;
 };
 
-#define VG_WALK_BYTES (VG_PATH_MAX + VG_NAME_MAX)
-
-/* Where in the tail each part can begin at most. */
-#define VG_ARG_START     (VG_WALK_BYTES)
-#define VG_NEW_START     (VG_ARG_START + VG_PATH_MAX)
-#define VG_NEW_ARG_START (VG_NEW_START + VG_WALK_BYTES)
-#define VG_TAIL_BYTES    (VG_NEW_ARG_START + VG_PATH_MAX)
+/* In the tail: up to two walks, then up to two arguments. A walk begins below VG_WALK_MAX. */
+#define VG_WALK_MAX   (2 * VG_PATH_MAX)
+#define VG_WALK_BYTES (VG_WALK_MAX + VG_NAME_MAX)
+#define VG_TAIL_BYTES (VG_WALK_BYTES + 2 * VG_PATH_MAX)
 
 /*
  * How a system call is decoded; the agent fills the table for its architecture. An argument is named by its
@@ -129,12 +126,21 @@ struct vg_call {
 const volatile struct vg_call vg_calls[VG_SYSCALLS] = {};
 const volatile bool vg_hooks = false; /* the fentry programs are there */
 
+/* A record in the making, and where the walk is that makes its paths. */
+struct vg_file_record {
+	u64 nr; /* system call */
+	struct vfsmount *mnt, *root_mnt;
+	struct dentry *dentry, *root_dentry;
+	u32 cut;
+	u32 len; /* of the tail so far */
+	struct vg_file f;
+	char tail[VG_WALK_BYTES];
+};
+
 struct vg_file_scratch {
 	u64 args[VG_ARGS];
-	u32 len;
-	u32 pad;
-	struct vg_file f;
-	char tail[VG_TAIL_BYTES];
+	struct vg_file_record r;
+	char tail_goes_on[2 * VG_PATH_MAX];
 };
 
 /* One record in the making for each CPU: sys_exit programs run with preemption off and do not nest. */
@@ -172,21 +178,13 @@ struct {
 	__type(value, u8);
 } vg_folders SEC(".maps");
 
-struct vg_captured {
-	u64 nr; /* of the call that it belongs to */
-	u32 len;
-	u32 pad;
-	struct vg_file f;
-	char tail[2 * VG_WALK_BYTES];
-};
-
 /* Between the hook and the exit of one call, by thread: as many as can change names at the same moment. Full: the
  * argument is reported instead of the object, and says so. The agent makes it one entry without hooks. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 64);
 	__type(key, u64);
-	__type(value, struct vg_captured);
+	__type(value, struct vg_file_record);
 } vg_captures SEC(".maps");
 
 /* Always zero: what a new entry of vg_captures begins as. Too big for the stack, and a per-CPU scratch
@@ -195,7 +193,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, struct vg_captured);
+	__type(value, struct vg_file_record);
 } vg_blank SEC(".maps");
 
 VG_EXPORT(struct, vg_file);
@@ -244,19 +242,36 @@ static __always_inline void fill_inode(struct vg_file *f, struct inode *inode)
 		f->kind |= VG_FILE_DELETED;
 }
 
-/* Everything but who, what and where. */
-static __always_inline void clear(struct vg_file *f)
+/*
+ * Appends the path of (mnt, dentry) to the tail and returns its length. A global function: the verifier goes through
+ * the loop once for each program, and not once for each way that leads here.
+ */
+__noinline int vg_file_walk(struct vg_file_record *r)
 {
-	f->inode = 0;
-	f->dev = 0;
-	f->name = 0;
-	f->flags = 0;
-	f->mode = 0;
-	f->uid = f->gid = ~0u;
-	f->error = 0;
-	f->file_mode = 0;
-	f->kind = 0;
-	f->path_len = f->arg_len = f->new_path_len = f->new_arg_len = 0;
+	u32 before;
+	u16 cut = 0;
+
+	if (!r)
+		return 0;
+	before = r->len;
+	vg_path(r->tail, &r->len, VG_WALK_MAX, r->mnt, r->dentry, r->root_mnt, r->root_dentry, &cut);
+	r->cut = cut;
+	return r->len - before;
+}
+
+static __always_inline u16 walk(struct vg_file_record *r, struct task_struct *t, struct vfsmount *mnt,
+				struct dentry *dentry, u8 cut_bit)
+{
+	u16 len;
+
+	r->mnt = mnt;
+	r->dentry = dentry;
+	r->root_mnt = t->fs->root.mnt;
+	r->root_dentry = t->fs->root.dentry;
+	len = vg_file_walk(r);
+	if (r->cut)
+		r->f.kind |= cut_bit;
+	return len;
 }
 
 static __always_inline void save_args(struct vg_file_scratch *s, struct pt_regs *r, s64 ret)
@@ -277,7 +292,7 @@ static __always_inline void save_args(struct vg_file_scratch *s, struct pt_regs 
 /* Fills what the call's arguments say. */
 static __always_inline void fill_args(struct vg_file_scratch *s, const volatile struct vg_call *c)
 {
-	struct vg_file *f = &s->f;
+	struct vg_file *f = &s->r.f;
 
 	if (c->how == VG_HOW_STRUCT) {
 		u64 how[2] = {}; /* struct open_how: flags, mode, … */
@@ -297,26 +312,116 @@ static __always_inline void fill_args(struct vg_file_scratch *s, const volatile 
 		f->file_mode = c->type;
 }
 
-static __always_inline void emit(struct vg_file_scratch *s)
+/* Begins a record: everything but the object and the tail. */
+static __always_inline struct vg_file_scratch *begin(struct pt_regs *regs, s64 ret, struct task_struct *t,
+						     const volatile struct vg_call *c)
 {
-	u32 len = *(volatile u32 *)&s->len;
+	u32 zero = 0;
+	struct vg_file_scratch *s = bpf_map_lookup_elem(&vg_file_scratch, &zero);
+	struct vg_file *f;
 
-	if (len > VG_TAIL_BYTES)
-		return; /* cannot be: for the verifier */
-	vg_emit_telemetry(&s->f, sizeof(s->f) + len);
+	if (!s) {
+		vg_lose(VG_LOST_SCRATCH_MISSING);
+		return 0;
+	}
+	f = &s->r.f;
+	s->r.len = 0;
+	vg_fill_header(&f->h, VG_FILE, t);
+	f->inode = 0;
+	f->dev = 0;
+	f->name = 0;
+	f->uid = f->gid = ~0u;
+	f->error = ret < 0 ? -ret : 0;
+	f->file_mode = 0;
+	f->op = c->op;
+	f->kind = 0;
+	f->path_len = f->arg_len = f->new_path_len = f->new_arg_len = 0;
+	save_args(s, regs, ret);
+	fill_args(s, c);
+	return s;
 }
 
-int vg_exit_path(u64 *ctx);
+static __always_inline long emit(struct vg_file_scratch *s)
+{
+	u32 len = *(volatile u32 *)&s->r.len;
 
-/* Open programs go on here when the open was denied. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__array(values, int(u64 *));
-} vg_next SEC(".maps") = {
-	.values = {[0] = (void *)&vg_exit_path},
-};
+	if (len > VG_TAIL_BYTES)
+		return -1; /* cannot be: for the verifier */
+	return vg_emit_telemetry(&s->r.f, sizeof(s->r.f) + len);
+}
+
+/* Appends the path of the directory that an argument is relative to, if it is. */
+static __always_inline u16 base(struct vg_file_scratch *s, struct task_struct *t, s32 dirfd, const char *path,
+				u8 cut_bit, bool new)
+{
+	struct vfsmount *mnt = 0;
+	struct dentry *dentry = 0;
+	struct file *dir = 0;
+	char c = 0;
+
+	if (bpf_probe_read_user(&c, 1, path) || c == '/')
+		return 0;
+	if (dirfd == AT_FDCWD) {
+		mnt = t->fs->pwd.mnt;
+		dentry = t->fs->pwd.dentry;
+	} else {
+		dir = fd_file(t, dirfd);
+		if (!dir) {
+			s->r.f.kind |= VG_FILE_NO_DIR;
+			return 0;
+		}
+		mnt = BPF_CORE_READ(dir, f_path.mnt);
+		dentry = BPF_CORE_READ(dir, f_path.dentry);
+		if (!c && !new) { /* AT_EMPTY_PATH: the descriptor is the object */
+			fill_inode(&s->r.f, BPF_CORE_READ(dir, f_inode));
+			s->r.f.kind |= VG_FILE_OBJECT;
+		}
+	}
+	return walk(&s->r, t, mnt, dentry, cut_bit);
+}
+
+static __always_inline u16 argument(struct vg_file_scratch *s, const char *path, u32 max)
+{
+	u32 off = *(volatile u32 *)&s->r.len;
+	long n;
+
+	if (off > max)
+		return 0; /* cannot be: for the verifier */
+	n = bpf_probe_read_user_str(s->r.tail + off, VG_PATH_MAX, path);
+	if (n <= 0 || n > VG_PATH_MAX) {
+		s->r.f.kind |= VG_FILE_UNREAD;
+		return 0;
+	}
+	*(volatile u32 *)&s->r.len = off + n;
+	return n;
+}
+
+/* Reports by what the caller passed: a change of a name, or an open that was denied. */
+static __always_inline int by_argument(struct pt_regs *regs, s64 ret, struct task_struct *t,
+				       const volatile struct vg_call *c)
+{
+	struct vg_file_scratch *s = begin(regs, ret, t, c);
+	struct vg_file *f;
+	const char *path, *new_path;
+
+	if (!s)
+		return 0;
+	f = &s->r.f;
+	if (!f->op) {
+		/* Whether a denied O_CREAT would have made the file is not known: say what it wanted to do. */
+		f->op = (f->flags & O_TRUNC) ? VG_FILE_TRUNCATE : (f->flags & O_ACCMODE) ? VG_FILE_WRITE : VG_FILE_READ;
+	}
+	path = (const char *)arg(s, c->path);
+	new_path = (const char *)arg(s, c->new_path);
+	f->path_len = base(s, t, arg(s, c->dir), path, VG_FILE_CUT, false);
+	if (c->new_path != VG_ARG_NONE)
+		f->new_path_len = base(s, t, arg(s, c->new_dir), new_path, VG_FILE_NEW_CUT, true);
+	f->arg_len = argument(s, path, VG_WALK_BYTES);
+	if (c->new_path != VG_ARG_NONE)
+		f->new_arg_len = argument(s, new_path, VG_WALK_BYTES + VG_PATH_MAX);
+	emit(s);
+	return 0;
+}
 
 /* Calls that return a file descriptor, or have one: the object is at hand. */
 SEC("tp_btf/sys_exit")
@@ -326,19 +431,19 @@ int vg_exit_fd(u64 *ctx)
 	s64 ret = ctx[1];
 	struct task_struct *t = bpf_get_current_task_btf();
 	const volatile struct vg_call *c = &vg_calls[vg_sys_nr(r) & (VG_SYSCALLS - 1)];
-	u32 zero = 0, fd, op = c->op, fmode, len;
+	u32 fd, op = c->op, fmode;
 	struct vg_fold_key key;
 	struct vg_file_scratch *s;
 	struct file *file;
 	struct inode *inode;
-	u16 mode, cut = 0;
+	u16 mode;
 	bool folds, again = false;
 	u64 *count, one = 1;
 
 	if (c->fd == VG_ARG_RET) {
 		if (ret < 0) {
 			if (ret == -EACCES || ret == -EPERM || ret == -EROFS || ret == -EXDEV || ret == -ETXTBSY)
-				bpf_tail_call(ctx, &vg_next, 0);
+				return by_argument(r, ret, t, c);
 			return 0;
 		}
 		fd = ret;
@@ -395,32 +500,16 @@ int vg_exit_fd(u64 *ctx)
 		again = bpf_map_lookup_elem(&vg_seen, &key) != 0;
 	}
 
-	s = bpf_map_lookup_elem(&vg_file_scratch, &zero);
-	if (!s) {
-		vg_lose(VG_LOST_SCRATCH_MISSING);
+	s = begin(r, ret, t, c);
+	if (!s)
 		return 0;
-	}
-	vg_fill_header(&s->f.h, VG_FILE, t);
-	clear(&s->f);
-	save_args(s, r, ret);
-	fill_args(s, c);
-	s->f.op = op;
-	s->f.name = key.name;
-	s->f.kind = VG_FILE_OBJECT | (again ? VG_FILE_HELD : 0);
-	fill_inode(&s->f, inode);
-	if (ret < 0)
-		s->f.error = -ret;
-	s->len = 0;
-	vg_path(s->tail, &s->len, VG_PATH_MAX, BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry),
-		t->fs->root.mnt, t->fs->root.dentry, &cut);
-	s->f.path_len = s->len;
-	if (cut)
-		s->f.kind |= VG_FILE_CUT;
-	len = *(volatile u32 *)&s->len;
-	if (len > VG_TAIL_BYTES)
-		return 0; /* cannot be: for the verifier */
+	s->r.f.op = op;
+	s->r.f.name = key.name;
+	s->r.f.kind = VG_FILE_OBJECT | (again ? VG_FILE_HELD : 0);
+	fill_inode(&s->r.f, inode);
+	s->r.f.path_len = walk(&s->r, t, BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), VG_FILE_CUT);
 	/* What does not fit the ring is lost, and counted as lost: neither seen nor in a count. */
-	if (vg_emit_telemetry(&s->f, sizeof(s->f) + len) || !folds)
+	if (emit(s) || !folds)
 		return 0;
 	if (!again) {
 		u8 seen = 1;
@@ -440,122 +529,44 @@ int vg_exit_fd(u64 *ctx)
 		__sync_fetch_and_add(count, 1);
 		return 0;
 	}
-	s->f.kind &= ~VG_FILE_HELD; /* full */
-	vg_emit_telemetry(&s->f, sizeof(s->f) + len);
+	s->r.f.kind &= ~VG_FILE_HELD; /* full */
+	emit(s);
 	return 0;
 }
 
-/* Appends an argument and, when it is relative, the directory that it is relative to. */
-static __always_inline void resolve(struct vg_file_scratch *s, struct task_struct *t, s32 dirfd, const char *path,
-				    u32 start, u16 *path_len, u16 *arg_len, u8 cut_bit, bool first)
-{
-	struct vfsmount *mnt = 0;
-	struct dentry *dentry = 0;
-	struct file *dir = 0;
-	u32 before = s->len, off;
-	u16 cut = 0;
-	char c = 0;
-	long n;
-
-	if (bpf_probe_read_user(&c, 1, path)) {
-		s->f.kind |= VG_FILE_UNREAD;
-		return;
-	}
-	if (c != '/') {
-		if (dirfd == AT_FDCWD) {
-			mnt = t->fs->pwd.mnt;
-			dentry = t->fs->pwd.dentry;
-		} else {
-			dir = fd_file(t, dirfd);
-			if (dir) {
-				mnt = BPF_CORE_READ(dir, f_path.mnt);
-				dentry = BPF_CORE_READ(dir, f_path.dentry);
-			}
-		}
-		if (!dentry)
-			s->f.kind |= VG_FILE_NO_DIR;
-		else
-			vg_path(s->tail, &s->len, start + VG_PATH_MAX, mnt, dentry, t->fs->root.mnt, t->fs->root.dentry,
-				&cut);
-		*path_len = s->len - before;
-		if (cut)
-			s->f.kind |= cut_bit;
-		/* AT_EMPTY_PATH: the descriptor is the object. */
-		if (first && !c && dir) {
-			fill_inode(&s->f, BPF_CORE_READ(dir, f_inode));
-			s->f.kind |= VG_FILE_OBJECT;
-			return;
-		}
-	}
-	off = *(volatile u32 *)&s->len;
-	if (off > start + VG_WALK_BYTES)
-		return; /* cannot be: for the verifier */
-	n = bpf_probe_read_user_str(s->tail + off, VG_PATH_MAX, path);
-	if (n <= 0 || n > VG_PATH_MAX) {
-		s->f.kind |= VG_FILE_UNREAD;
-		return;
-	}
-	*arg_len = n;
-	*(volatile u32 *)&s->len = off + n;
-}
-
-/* Calls that name what they change, and opens that were denied. */
+/* Calls that name what they change. */
 SEC("tp_btf/sys_exit")
 int vg_exit_path(u64 *ctx)
 {
-	struct pt_regs *r = (struct pt_regs *)ctx[0];
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	s64 ret = ctx[1];
 	struct task_struct *t = bpf_get_current_task_btf();
-	u64 nr = vg_sys_nr(r), thread = bpf_get_current_pid_tgid();
+	u64 nr = vg_sys_nr(regs), thread = bpf_get_current_pid_tgid();
 	const volatile struct vg_call *c = &vg_calls[nr & (VG_SYSCALLS - 1)];
-	struct vg_captured *cap = 0;
+	struct vg_file_record *kept = 0;
 	struct vg_file_scratch *s;
-	u32 zero = 0;
+	u32 len;
 
-	s = bpf_map_lookup_elem(&vg_file_scratch, &zero);
-	if (!s) {
-		vg_lose(VG_LOST_SCRATCH_MISSING);
+	if (vg_hooks)
+		kept = bpf_map_lookup_elem(&vg_captures, &thread);
+	if (!kept)
+		return by_argument(regs, ret, t, c);
+	s = begin(regs, ret, t, c);
+	if (!s)
 		return 0;
+	len = kept->len;
+	if (kept->nr == nr && len <= VG_WALK_BYTES) {
+		s->r.f.inode = kept->f.inode;
+		s->r.f.dev = kept->f.dev;
+		if (kept->f.file_mode)
+			s->r.f.file_mode = kept->f.file_mode;
+		s->r.f.kind = kept->f.kind;
+		s->r.f.path_len = kept->f.path_len;
+		s->r.f.new_path_len = kept->f.new_path_len;
+		kept->f = s->r.f;
+		vg_emit_telemetry(&kept->f, sizeof(kept->f) + len);
 	}
-	vg_fill_header(&s->f.h, VG_FILE, t);
-	clear(&s->f);
-	save_args(s, r, ret);
-	fill_args(s, c);
-	if (ret < 0)
-		s->f.error = -ret;
-	s->f.op = c->op;
-	if (!c->op) {
-		/* Whether a denied O_CREAT would have made the file is not known: say what it wanted to do. */
-		s->f.op = (s->f.flags & O_TRUNC) ? VG_FILE_TRUNCATE : (s->f.flags & O_ACCMODE) ? VG_FILE_WRITE : VG_FILE_READ;
-	}
-
-	if (vg_hooks && c->captured)
-		cap = bpf_map_lookup_elem(&vg_captures, &thread);
-	if (cap) {
-		u32 len = cap->len;
-
-		if (cap->nr == nr && len <= sizeof(cap->tail)) {
-			s->f.inode = cap->f.inode;
-			s->f.dev = cap->f.dev;
-			if (cap->f.file_mode)
-				s->f.file_mode = cap->f.file_mode;
-			s->f.kind = cap->f.kind;
-			s->f.path_len = cap->f.path_len;
-			s->f.new_path_len = cap->f.new_path_len;
-			__builtin_memcpy(&cap->f, &s->f, sizeof(s->f));
-			vg_emit_telemetry(&cap->f, sizeof(cap->f) + len);
-			bpf_map_delete_elem(&vg_captures, &thread);
-			return 0;
-		}
-		bpf_map_delete_elem(&vg_captures, &thread);
-	}
-
-	s->len = 0;
-	resolve(s, t, arg(s, c->dir), (void *)arg(s, c->path), 0, &s->f.path_len, &s->f.arg_len, VG_FILE_CUT, true);
-	if (c->new_path != VG_ARG_NONE)
-		resolve(s, t, arg(s, c->new_dir), (void *)arg(s, c->new_path), VG_NEW_START, &s->f.new_path_len,
-			&s->f.new_arg_len, VG_FILE_NEW_CUT, false);
-	emit(s);
+	bpf_map_delete_elem(&vg_captures, &thread);
 	return 0;
 }
 
@@ -564,11 +575,10 @@ static __always_inline int capture(struct vfsmount *mnt, struct dentry *dentry, 
 				   struct dentry *new_dentry)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
-	struct pt_regs *r = (struct pt_regs *)bpf_task_pt_regs(t);
-	u64 nr = vg_sys_nr(r), thread = bpf_get_current_pid_tgid();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(t);
+	u64 nr = vg_sys_nr(regs), thread = bpf_get_current_pid_tgid();
 	struct inode *inode;
-	struct vg_captured *cap;
-	u16 cut = 0, new_cut = 0;
+	struct vg_file_record *r;
 	u32 zero = 0;
 	void *blank;
 
@@ -580,25 +590,17 @@ static __always_inline int capture(struct vfsmount *mnt, struct dentry *dentry, 
 	blank = bpf_map_lookup_elem(&vg_blank, &zero);
 	if (!blank || bpf_map_update_elem(&vg_captures, &thread, blank, BPF_ANY))
 		return 0;
-	cap = bpf_map_lookup_elem(&vg_captures, &thread);
-	if (!cap)
+	r = bpf_map_lookup_elem(&vg_captures, &thread);
+	if (!r)
 		return 0;
-	cap->nr = nr;
-	cap->f.kind = VG_FILE_OBJECT;
+	r->nr = nr;
+	r->f.kind = VG_FILE_OBJECT;
 	inode = BPF_CORE_READ(dentry, d_inode);
 	if (inode)
-		fill_inode(&cap->f, inode);
-	vg_path(cap->tail, &cap->len, VG_PATH_MAX, mnt, dentry, t->fs->root.mnt, t->fs->root.dentry, &cut);
-	cap->f.path_len = cap->len;
-	if (new_dentry) {
-		vg_path(cap->tail, &cap->len, VG_WALK_BYTES + VG_PATH_MAX, new_mnt, new_dentry, t->fs->root.mnt,
-			t->fs->root.dentry, &new_cut);
-		cap->f.new_path_len = cap->len - cap->f.path_len;
-	}
-	if (cut)
-		cap->f.kind |= VG_FILE_CUT;
-	if (new_cut)
-		cap->f.kind |= VG_FILE_NEW_CUT;
+		fill_inode(&r->f, inode);
+	r->f.path_len = walk(r, t, mnt, dentry, VG_FILE_CUT);
+	if (new_dentry)
+		r->f.new_path_len = walk(r, t, new_mnt, new_dentry, VG_FILE_NEW_CUT);
 	return 0;
 }
 

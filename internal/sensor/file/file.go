@@ -42,7 +42,6 @@ type objects struct {
 	ExitPath    *ebpf.Program `ebpf:"vg_exit_path"`
 	ProcessExit *ebpf.Program `ebpf:"vg_file_process_exit"`
 	Counts      *ebpf.Map     `ebpf:"vg_counts"`
-	Next        *ebpf.Map     `ebpf:"vg_next"` // held open: a program array without a holder loses its programs
 }
 
 type hooks struct {
