@@ -8,7 +8,9 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sensor"
 	"github.com/vigie-io/vigie/internal/sensor/exec"
+	"github.com/vigie-io/vigie/internal/sensor/file"
 	"github.com/vigie-io/vigie/internal/sensor/privilege"
+	"github.com/vigie-io/vigie/internal/sensor/socket"
 )
 
 // Options are what the sensors can be told.
@@ -22,6 +24,8 @@ type Options struct {
 func Sensors(o Options) []sensor.Sensor {
 	return []sensor.Sensor{
 		exec.New(exec.Options{ArgsLimit: o.ArgsLimit, OnCgroup: o.OnCgroup}),
+		file.New(file.Options{}),
+		socket.New(socket.Options{}),
 		privilege.New(privilege.Options{Losses: o.Losses}),
 	}
 }
