@@ -43,7 +43,7 @@ func (e *UnusableError) Error() string {
 		}
 		parts = append(parts, part)
 	}
-	return "vigie cannot run here: " + strings.Join(parts, "\n")
+	return "cannot run here: " + strings.Join(parts, "\n")
 }
 
 // ExitCode is 2: the answer is no, and the command itself worked.

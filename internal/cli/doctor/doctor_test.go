@@ -51,7 +51,7 @@ func limited() *probe.Report {
 	const cause, needs = "this kernel refuses every program that attaches through a trampoline", "a kernel that allows BPF trampolines"
 	const noCgroup = "no cgroup v2 hierarchy is mounted"
 	return &probe.Report{
-		Verdict: probe.Limited,
+		Verdict: probe.Limited, Privileged: true,
 		Facts: probe.Facts{Kernel: "6.18.1", Arch: "amd64", BTF: true, JIT: "enabled", Lockdown: "none", Memlock: 8 << 20,
 			LSMs: []string{"capability", "bpf"}, BPFFS: "/sys/fs/\x1b[31mbpf", Cgroup: probe.CgroupFacts{Mode: "v1"}},
 		Ladder: []probe.Row{
@@ -148,7 +148,7 @@ func TestColourAddsNothingButColour(t *testing.T) {
 
 func TestWithoutPrivilegesOnlyThatIsSaid(t *testing.T) {
 	r := limited()
-	r.Verdict = probe.Unusable
+	r.Verdict, r.Privileged = probe.Unusable, false
 	r.Facts.Capabilities.Missing = []string{"CAP_BPF"}
 	r.Findings = []probe.Finding{{Severity: probe.Blocker, What: "this process lacks CAP_BPF", Costs: "vigie cannot start", Fix: "use sudo"}}
 	page := print(t, r, term.Screen{}, false)

@@ -35,15 +35,14 @@ func writePage(w io.Writer, r *probe.Report, screen term.Screen, all bool) error
 	}
 	p.verdict(r)
 	p.host(&r.Facts)
-	if len(r.Lacks()) == 0 {
-		// Without the privilege to try, the ladder would be a list of refusals.
+	if r.Privileged { // else the ladder would be a list of refusals
 		p.ladder(r)
 	}
 	p.findings(r)
 	if all {
 		p.rungs(r)
 		p.results(r)
-	} else if len(r.Lacks()) == 0 {
+	} else if r.Privileged {
 		works := 0
 		for _, result := range r.Results {
 			if result.Works {

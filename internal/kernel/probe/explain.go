@@ -25,7 +25,7 @@ func (p *Prober) explain(t *test, err error) (cause, needs string) {
 	case errors.Is(err, errNoBTF):
 		return "the kernel does not show its types in " + btfPath, "a kernel built with CONFIG_DEBUG_INFO_BTF=y"
 	case errors.Is(err, errNoCgroup2):
-		return "no cgroup v2 hierarchy is mounted", "a mount: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
+		return "no cgroup v2 hierarchy is mounted", cgroupMount(p.facts.Cgroup.Mode)
 	case errors.As(err, &setup):
 		return p.explainSetup(setup)
 	case errors.Is(err, errNotCalled):
@@ -51,6 +51,15 @@ func (p *Prober) explain(t *test, err error) (cause, needs string) {
 		return "the test itself failed: " + err.Error(), ""
 	}
 	return "the kernel refuses it" + answer(err), ""
+}
+
+// cgroupMount is the command that mounts cgroup v2 where it belongs: alone, or beside the v1 controllers.
+func cgroupMount(mode string) string {
+	if mode == "v1" {
+		const dir = "/sys/fs/cgroup/unified"
+		return "mkdir -p " + dir + " && mount -t cgroup2 cgroup2 " + dir
+	}
+	return "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
 }
 
 // explainSetup is for what could not be tried. All that the tests make for themselves takes one capability.

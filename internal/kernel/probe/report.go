@@ -9,7 +9,10 @@ import (
 
 // Report is what is known of a host after probing it.
 type Report struct {
-	Verdict  Verdict   `json:"verdict"`
+	Verdict Verdict `json:"verdict"`
+	// Privileged is false when this process may not ask the kernel: for want of capabilities, or in a
+	// user namespace of its own. What stands in Ladder and Results is then about the process, not the kernel.
+	Privileged bool `json:"privileged"`
 	Facts    Facts     `json:"facts"`
 	Ladder   []Row     `json:"ladder"`
 	Findings []Finding `json:"findings"`
@@ -52,7 +55,8 @@ func newReport(facts Facts, results []Result) *Report {
 		byName[r.Name] = r
 	}
 	report := &Report{Facts: facts, Results: results, Ladder: climb(ladder(), byName)}
-	report.Findings = slices.Concat([]Finding{}, blockers(report, byName), limits(report), notes(&report.Facts))
+	report.Privileged = len(facts.Capabilities.Missing) == 0 && (!facts.UserNamespace || byName[Ringbuf].Works)
+	report.Findings = slices.Concat([]Finding{}, blockers(report, byName), limits(report), notes(report))
 	report.Verdict = Full
 	for _, f := range report.Findings {
 		switch {
@@ -65,9 +69,6 @@ func newReport(facts Facts, results []Result) *Report {
 	return report
 }
 
-// Lacks lists the capabilities that the agent lacks and cannot start without.
-func (r *Report) Lacks() []string { return r.Facts.Capabilities.Missing }
-
 // blockers are why the agent cannot start. Without the privilege to ask, the kernel's other answers
 // mean nothing, and that is the only finding.
 func blockers(r *Report, results map[Feature]Result) []Finding {
@@ -77,7 +78,7 @@ func blockers(r *Report, results map[Feature]Result) []Finding {
 		return []Finding{{Blocker, "this process lacks " + strings.Join(missing, ", "), all,
 			"use sudo (sudo vigie doctor) or give it these capabilities; `vigie run --replay FILE` needs none"}}
 	}
-	if f.UserNamespace && !results[Ringbuf].Works {
+	if !r.Privileged {
 		return []Finding{{Blocker, "this process is in a user namespace of its own; its capabilities do not reach the kernel's BPF", all,
 			"run it in the host's user namespace"}}
 	}
@@ -97,7 +98,7 @@ func blockers(r *Report, results map[Feature]Result) []Finding {
 
 // limits tells for each cause which jobs it keeps from their best rung.
 func limits(r *Report) []Finding {
-	if len(r.Facts.Capabilities.Missing) > 0 {
+	if !r.Privileged {
 		return nil
 	}
 	type group struct {
@@ -133,7 +134,7 @@ func limits(r *Report) []Finding {
 		if len(g.lower) > 0 {
 			costs = append(costs, "on a lower rung: "+strings.Join(g.lower, "; "))
 		}
-		list = append(list, Finding{Limit, cause, strings.Join(costs, ". "), g.needs})
+		list = append(list, Finding{Limit, cause, strings.Join(costs, " — "), g.needs})
 	}
 	if r.Facts.JIT == "disabled" {
 		list = append(list, Finding{Limit, "the kernel's BPF compiler is off", "vigie's programs are interpreted: every event costs several times more, and kernel functions cannot be called",
@@ -143,10 +144,11 @@ func limits(r *Report) []Finding {
 }
 
 // notes are what works less smoothly than it could.
-func notes(f *Facts) []Finding {
-	if len(f.Capabilities.Missing) > 0 {
+func notes(r *Report) []Finding {
+	if !r.Privileged {
 		return nil
 	}
+	f := &r.Facts
 	var list []Finding
 	if f.BPFFS == "" {
 		list = append(list, Finding{Note, "bpffs is not mounted", "programs cannot outlive the agent: an upgrade has a gap unless the agent may mount it",

@@ -167,6 +167,9 @@ func TestBlockers(t *testing.T) {
 		if report.Verdict != Unusable || len(report.Findings) == 0 || report.Findings[0].Severity != Blocker {
 			t.Errorf("%s: verdict %s, findings %+v", name, report.Verdict, report.Findings)
 		}
+		if name == "user namespace" && (report.Privileged || len(report.Findings) != 1) {
+			t.Errorf("in a user namespace nothing else is worth saying: %+v", report.Findings)
+		}
 		if name == "no capability" && (len(report.Findings) != 1 || !strings.Contains(report.Findings[0].What, "CAP_BPF")) {
 			t.Errorf("without a capability nothing else is worth saying: %+v", report.Findings)
 		}
