@@ -158,14 +158,18 @@ func (p *statusPrinter) sensors(sensors []*vigiev1.SensorStatus) {
 	for _, s := range sensors {
 		state := term.Escape(s.GetState())
 		switch s.GetState() {
-		case "on":
+		case "on", "running":
 			state = st.Green(state)
 		case "failed":
 			state = st.Red(state)
 		default:
 			state = st.Dim(state)
 		}
-		rows = append(rows, []string{term.Escape(s.GetName()), state, term.Escape(s.GetRung()), term.Escape(s.GetMessage())})
+		rung, note, _ := strings.Cut(s.GetRung(), "; ") // what the rung leaves out stands behind it
+		if s.GetMessage() != "" {
+			note = strings.TrimPrefix(note+"; "+s.GetMessage(), "; ")
+		}
+		rows = append(rows, []string{term.Escape(s.GetName()), state, term.Escape(rung), term.Escape(note)})
 	}
 	p.table([]string{"SENSOR", "STATE", "RUNG", "NOTE"}, rows)
 }

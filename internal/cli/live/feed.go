@@ -5,6 +5,7 @@ package live
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/cli/show"
@@ -28,7 +29,7 @@ type class uint8
 const (
 	classNews      class = iota // always shown
 	classRead                   // file reads
-	classNoise                  // forks, good exits, closes, granted capabilities
+	classNoise                  // forks, good exits, closes, granted capabilities, searches along PATH
 	classInventory              // what ran before the agent
 )
 
@@ -101,6 +102,9 @@ func (f *feed) add(e *model.Event) {
 func (f *feed) fold(e *model.Event) *row {
 	n := uint64(max(e.Count, 1))
 	line := show.Event(e)
+	if e.Type == model.TypeExec {
+		line.Object = show.Short(line.Object)
+	}
 	key := keyOf(e, line)
 	if r := f.folds[key]; r != nil && f.next-r.number <= foldRows && e.Time.Sub(r.first) < foldTime && e.Type != model.TypeLoss {
 		r.event, r.line = e, line
@@ -141,6 +145,8 @@ func classOf(e *model.Event, line show.Line) class {
 	case line.Failed && e.Type == model.TypeExit:
 		return classNews
 	case e.Type == model.TypeFork, e.Type == model.TypeExit, e.Type == model.TypeClose, e.Type == model.TypeCapability && !line.Failed:
+		return classNoise
+	case e.ExecFailed != nil && (e.ExecFailed.Error == model.Errno(syscall.ENOENT) || e.ExecFailed.Error == model.Errno(syscall.ENOTDIR)):
 		return classNoise
 	case e.File != nil && e.File.Op == model.FileRead:
 		return classRead

@@ -20,11 +20,12 @@ const (
 	forget = 30
 )
 
-// counts is how much happened.
+// counts is how much happened. A folded event counts for all that it stands for, but for the uses of
+// a capability: the kernel asks for those thousands of times a second without anything happening.
 type counts struct{ events, execs, opens, writes, connects, dns, failed uint64 }
 
 func (c *counts) add(e *model.Event) {
-	n := uint64(max(e.Count, 1))
+	n := weight(e)
 	c.events += n
 	failed := false
 	switch {
@@ -53,6 +54,13 @@ func (c *counts) add(e *model.Event) {
 	if failed {
 		c.failed += n
 	}
+}
+
+func weight(e *model.Event) uint64 {
+	if e.Type == model.TypeCapability {
+		return 1
+	}
+	return uint64(max(e.Count, 1))
 }
 
 func (c *counts) sum(o counts) {
@@ -146,7 +154,7 @@ func (m *meter) add(e *model.Event) {
 		return
 	}
 	m.all.add(e, m.now)
-	m.curve[m.now%history] += uint64(max(e.Count, 1))
+	m.curve[m.now%history] += weight(e)
 	p := e.Process
 	if p == nil {
 		return

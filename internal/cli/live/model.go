@@ -128,7 +128,11 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 }
 
 func (m *Model) events(batch []*model.Event) {
-	before := m.visible()
+	follow := m.offset == 0 || m.paused
+	before := 0
+	if !follow {
+		before = m.visible()
+	}
 	for _, e := range batch {
 		if e.Type == model.TypeLoss && e.Loss != nil && e.Loss.Stage == "subscriber" && e.Seq == 0 {
 			m.lostHere += e.Loss.Count
@@ -138,7 +142,7 @@ func (m *Model) events(batch []*model.Event) {
 	}
 	if m.paused {
 		m.missed += uint64(len(batch))
-	} else if m.offset > 0 { // scrolled up: what is on the screen stays there
+	} else if !follow { // scrolled up: what is on the screen stays there
 		m.offset += max(m.visible()-before, 0)
 	}
 }
@@ -282,7 +286,9 @@ func (m *Model) move(n int) {
 func (m *Model) clamp() {
 	switch m.tab {
 	case TabEvents:
-		m.offset = max(min(m.offset, m.visible()-m.body()), 0)
+		if m.offset != 0 {
+			m.offset = max(min(m.offset, m.visible()-m.body()), 0)
+		}
 	case TabTop:
 		m.cursor = max(min(m.cursor, len(m.ranking())-1), 0)
 	case TabTree:

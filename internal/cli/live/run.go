@@ -51,6 +51,8 @@ type Options struct {
 	Out     io.Writer
 	Environ []string
 	Now     func() time.Time
+	// Width and Height are for an output that cannot be asked how large it is; 0 asks it.
+	Width, Height int
 	// Notices are lines to show at the bottom, the latest stays; nil for none.
 	Notices <-chan string
 	// Explain puts an error of the source into words; nil leaves it.
@@ -61,8 +63,12 @@ type Options struct {
 // whatever happens.
 func Run(ctx context.Context, source Source, o Options) error {
 	ctx, cancel := context.WithCancel(ctx)
-	p := tea.NewProgram(New(o.Start, o.Style, o.Now()), tea.WithContext(ctx), tea.WithInput(o.In), tea.WithOutput(o.Out),
-		tea.WithEnvironment(o.Environ), tea.WithoutSignalHandler(), tea.WithFPS(20))
+	settings := []tea.ProgramOption{tea.WithContext(ctx), tea.WithInput(o.In), tea.WithOutput(o.Out), tea.WithEnvironment(o.Environ),
+		tea.WithoutSignalHandler(), tea.WithFPS(20)}
+	if o.Width > 0 && o.Height > 0 {
+		settings = append(settings, tea.WithWindowSize(o.Width, o.Height))
+	}
+	p := tea.NewProgram(New(o.Start, o.Style, o.Now()), settings...)
 	if o.Explain == nil {
 		o.Explain = func(err error) error { return err }
 	}

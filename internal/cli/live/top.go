@@ -15,18 +15,18 @@ import (
 
 // sortKey is a column by which the table can be ordered, most first.
 type sortKey struct {
-	title string
-	of    func(counts) uint64
+	title, short string
+	of           func(counts) uint64
 }
 
 var sortKeys = []sortKey{
-	{"EVENTS/S", func(c counts) uint64 { return c.events }},
-	{"EXECS/S", func(c counts) uint64 { return c.execs }},
-	{"OPENS/S", func(c counts) uint64 { return c.opens }},
-	{"WRITES/S", func(c counts) uint64 { return c.writes }},
-	{"CONNS/S", func(c counts) uint64 { return c.connects }},
-	{"DNS/S", func(c counts) uint64 { return c.dns }},
-	{"FAILED/S", func(c counts) uint64 { return c.failed }},
+	{"EVENTS/S", "EVT", func(c counts) uint64 { return c.events }},
+	{"EXECS/S", "EXEC", func(c counts) uint64 { return c.execs }},
+	{"OPENS/S", "OPEN", func(c counts) uint64 { return c.opens }},
+	{"WRITES/S", "WRITE", func(c counts) uint64 { return c.writes }},
+	{"CONNS/S", "CONN", func(c counts) uint64 { return c.connects }},
+	{"DNS/S", "DNS", func(c counts) uint64 { return c.dns }},
+	{"FAILED/S", "FAIL", func(c counts) uint64 { return c.failed }},
 }
 
 // ranking orders workloads or processes by what they did in the last seconds, then in all.
@@ -94,7 +94,7 @@ func (m *Model) topRows(height int) []string {
 		last := e.last(m.meter.now)
 		var cells strings.Builder
 		for k, key := range sortKeys {
-			cell := term.FitLeft(rate(key.of(last), m.meter.seconds()), 9)
+			cell := term.FitLeft(rate(key.of(last), m.meter.seconds()), m.numberWidth())
 			switch {
 			case key.of(last) == 0:
 				cell = m.style.Dim(cell)
@@ -131,10 +131,13 @@ func (m *Model) topTitle() string {
 	title := " " + term.Fit(name, m.nameWidth()) + term.FitLeft(what, 7)
 	for k, key := range sortKeys {
 		t := key.title
+		if m.numberWidth() < 9 {
+			t = key.short
+		}
 		if k == m.sort {
 			t = "▼" + t
 		}
-		title += term.FitLeft(t, 9)
+		title += term.FitLeft(t, m.numberWidth())
 	}
 	tail := "KIND"
 	if m.byProcess {
@@ -145,7 +148,21 @@ func (m *Model) topTitle() string {
 
 // nameWidth is what the numbers leave for names.
 func (m *Model) nameWidth() int {
-	return max(min(m.width-1-7-9*(len(sortKeys)+1)-12, 36), 12)
+	widest := 36
+	if m.byProcess { // the command line needs room too
+		widest = 18
+	}
+	return max(min(m.width-1-7-m.numberWidth()*len(sortKeys)-9-12, widest), 12)
+}
+
+func (m *Model) numberWidth() int {
+	switch {
+	case m.width < 90:
+		return 6
+	case m.width < 130:
+		return 9
+	}
+	return 10
 }
 
 // drill shows the processes of the workload under the cursor.
@@ -195,15 +212,16 @@ func (m *Model) treeRows(height int) []string {
 			rates = ""
 		}
 		sign := ""
-		if m.folded[groupOf(n.Key)] && n.Children > 0 {
+		if n.Children > 0 && m.folded[groupOf(n.Key)] {
 			sign = m.style.Yellow(fmt.Sprintf(" [+%d]", n.Children))
 		}
-		marker, name := " ", show.Process(n.Process)
+		name, args, _ := strings.Cut(show.Short(show.Command(n.Process)), " ")
+		marker := " "
 		if i == m.cursor {
 			marker, name = m.style.Cyan("▌"), m.style.Bold(name)
 		}
 		out = append(out, marker+term.FitLeft(fmt.Sprint(n.Key.PID), 8)+"  "+term.Fit(show.Workload(n.Workload), workload)+
-			term.FitLeft(rates, 7)+"  "+m.style.Dim(n.Branch)+name+sign+"  "+m.style.Dim(show.Command(n.Process)))
+			term.FitLeft(rates, 7)+"  "+m.style.Dim(n.Branch)+name+sign+" "+m.style.Dim(args))
 	}
 	return out
 }
@@ -216,15 +234,21 @@ func (m *Model) treeTitle() string {
 func (m *Model) toggle() {
 	if n := m.nodes(); m.cursor < len(n) {
 		g := groupOf(n[m.cursor].Key)
-		m.folded[g] = !m.folded[g]
-		m.tree = nil
+		if m.tree = nil; m.folded[g] {
+			delete(m.folded, g)
+		} else {
+			m.folded[g] = true
+		}
 	}
 }
 
 func (m *Model) setFolded(folded bool) {
 	if n := m.nodes(); m.cursor < len(n) && n[m.cursor].Children > 0 {
-		m.folded[groupOf(n[m.cursor].Key)] = folded
-		m.tree = nil
+		if m.tree = nil; folded {
+			m.folded[groupOf(n[m.cursor].Key)] = true
+		} else {
+			delete(m.folded, groupOf(n[m.cursor].Key))
+		}
 	}
 }
 

@@ -142,7 +142,7 @@ func (m *Model) rateLine() string {
 
 func (m *Model) curveWidth() int { return max(min(m.width-90, history-1), 10) }
 
-// sparkline draws numbers as bars, the largest as the highest.
+// sparkline draws numbers as bars, the largest as the highest, nothing as nothing.
 func sparkline(values []uint64) string {
 	bars := []rune("▁▂▃▄▅▆▇█")
 	var top uint64 = 1
@@ -151,6 +151,10 @@ func sparkline(values []uint64) string {
 	}
 	var b strings.Builder
 	for _, v := range values {
+		if v == 0 {
+			b.WriteByte(' ')
+			continue
+		}
 		b.WriteRune(bars[v*uint64(len(bars)-1)/top])
 	}
 	return b.String()

@@ -55,6 +55,8 @@ func Event(e *model.Event) Line {
 	switch {
 	case e.Exec != nil || e.Type == model.TypeExec:
 		return execLine(e)
+	case e.Type == model.TypeFork:
+		return forkLine(e)
 	case e.ExecFailed != nil:
 		x := e.ExecFailed
 		return failing(Line{Kind: Program, Verb: "exec", Object: program(x.Path, x.Args)}, x.Error)
@@ -149,6 +151,17 @@ func Workload(w *model.Workload) string {
 	return term.Escape(w.Name)
 }
 
+// Short leaves out the directory of a command line that begins in one of the usual places, so that
+// unusual ones stand out.
+func Short(command string) string {
+	for _, dir := range []string{"/usr/bin/", "/bin/", "/usr/sbin/", "/sbin/", "/usr/local/bin/", "/usr/local/sbin/"} {
+		if rest, ok := strings.CutPrefix(command, dir); ok {
+			return rest
+		}
+	}
+	return command
+}
+
 // program shows a command line; the binary stands before it where argv[0] says something else.
 func program(binary string, args []string) string {
 	if len(args) == 0 {
@@ -197,6 +210,17 @@ func execLine(e *model.Event) Line {
 	note(f.CapsGained != 0, "GAINS "+strings.Join(f.CapsGained.Names(), ","))
 	l.Detail = strings.Join(notes, ", ")
 	l.Alarm = f.Memfd || (f.Deleted && !e.PreExisting) || f.OverlayUpper || f.SetuidGained
+	return l
+}
+
+func forkLine(e *model.Event) Line {
+	l := Line{Kind: Program, Verb: "fork"}
+	switch {
+	case e.Parent != nil:
+		l.Object = fmt.Sprintf("from %s(%d)", Process(e.Parent), e.Parent.Key.PID)
+	case e.Process != nil && e.Process.ParentKey.PID != 0:
+		l.Object = fmt.Sprint("from pid ", e.Process.ParentKey.PID)
+	}
 	return l
 }
 

@@ -25,7 +25,8 @@ func TestEventsInWords(t *testing.T) {
 		{model.Event{Type: model.TypeExec, Exec: &model.Exec{}, Process: &model.Process{Binary: "/usr/bin/sudo", Args: []string{"sudo"},
 			Creds: model.Creds{UID: 1000}, File: model.ExecFile{SetuidGained: true}}}, "exec", "/usr/bin/sudo  SETUID 1000 → 0"},
 		{model.Event{Type: model.TypeExecFailed, ExecFailed: &model.ExecFailed{Path: "/x", Args: []string{"x"}, Error: 2}}, "exec", "/x  ENOENT"},
-		{model.Event{Type: model.TypeFork}, "fork", ""},
+		{model.Event{Type: model.TypeFork, Parent: nginx}, "fork", "from nginx(7)"},
+		{model.Event{Type: model.TypeFork, Process: &model.Process{ParentKey: model.ProcessKey{PID: 8}}}, "fork", "from pid 8"},
 		{model.Event{Type: model.TypeExit, Exit: &model.Exit{Signal: 9, RunTime: 1500 * time.Millisecond}}, "exit", "SIGKILL  after 1.5s"},
 		{model.Event{Type: model.TypeCredential, Credential: &model.Credential{Call: "setuid",
 			Old: model.Creds{UID: 0, EUID: 0}, New: model.Creds{UID: 33, EUID: 33}}}, "identity", "setuid  uid 0 → 33, euid 0 → 33"},
@@ -94,6 +95,14 @@ func TestNamesOfProcessesAndWorkloads(t *testing.T) {
 	}
 	if got := Command(&model.Process{Binary: "/bin/bash", Args: []string{"-bash"}}); got != "/bin/bash" {
 		t.Errorf("login shell: %q", got)
+	}
+}
+
+func TestShortKeepsUnusualPlaces(t *testing.T) {
+	for in, want := range map[string]string{"/usr/bin/ls -l": "ls -l", "/tmp/ls": "/tmp/ls", "/usr/bin": "/usr/bin"} {
+		if got := Short(in); got != want {
+			t.Errorf("Short(%q) = %q, want %q", in, got, want)
+		}
 	}
 }
 
