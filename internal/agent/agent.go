@@ -80,9 +80,12 @@ func Run(ctx context.Context, config Config, deps Deps) error {
 	if config.Replay != "" {
 		return a.replay(ctx)
 	}
+	if err := kernel.CheckPrivileges(); err != nil {
+		return cannot{err}
+	}
 	release, err := takeLock(config.LockFile)
 	if err != nil {
-		return err
+		return cannot{err}
 	}
 	defer release()
 	if a.bootWhole, err = bootID(); err != nil {
@@ -103,7 +106,7 @@ func (a *Agent) observe(ctx context.Context) error {
 
 	host, err := kernel.Open(kernel.Options{Log: a.log, Losses: a.losses})
 	if err != nil {
-		return errors.Join(err, a.resolver.Close())
+		return cannot{errors.Join(err, a.resolver.Close())}
 	}
 	a.host = host
 	defer func() {
@@ -170,6 +173,9 @@ func (a *Agent) startSensors(ctx context.Context) error {
 				return fmt.Errorf("start the process sensor: %w", err)
 			}
 			st.state, st.message = "failed", err.Error()
+			if err := a.host.Detach(s.Name()); err != nil {
+				a.log.Warn("a sensor that failed left something attached", "sensor", s.Name(), "error", err)
+			}
 			a.log.Error("a sensor does not run: its events are missing", "sensor", s.Name(), "error", err)
 			continue
 		}
@@ -208,3 +214,11 @@ func sensorNames() []string {
 	}
 	return names
 }
+
+// cannot is an error of what could not even be tried here: exit code 2.
+type cannot struct{ error }
+
+func (c cannot) Unwrap() error { return c.error }
+
+// ExitCode is what the command ends with.
+func (cannot) ExitCode() int { return 2 }

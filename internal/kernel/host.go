@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -43,14 +44,20 @@ type Host struct {
 	reasons []string // loss reasons, by number
 
 	mu       sync.Mutex
-	links    []link.Link
+	links    []namedLink
 	programs []namedProgram
+	syscalls map[int]string // system call numbers and the sensors that have them
 	closers  []io.Closer
 	shared   map[string]*ebpf.Map // by name, offered by sensors
 
 	readers    []namedReader // while Read runs
 	layoutHash hash.Hash
 	since      uint64 // boot time; records from before are an earlier agent's to report
+}
+
+type namedLink struct {
+	sensor string
+	link.Link
 }
 
 type namedProgram struct {
@@ -61,10 +68,17 @@ type namedProgram struct {
 // Open loads the shared maps and the system call dispatcher. Errors say which capability or kernel
 // feature is missing. The caller closes the Host.
 func Open(o Options) (*Host, error) {
+	if err := CheckPrivileges(); err != nil {
+		return nil, err
+	}
+	if _, err := btf.LoadKernelSpec(); err != nil {
+		return nil, &UnsupportedError{Feature: "observing this host", Cause: fmt.Sprintf("the kernel's type information cannot be read (%v)", err),
+			Needs: "a kernel with CONFIG_DEBUG_INFO_BTF=y and /sys/kernel/btf/vmlinux readable, which Debian 11, Ubuntu 20.10, RHEL 8.2 and newer have"}
+	}
 	if o.Cgroup2 == "" {
 		o.Cgroup2 = FindCgroup2()
 	}
-	h := &Host{log: o.Log, losses: o.Losses, cgroup2: o.Cgroup2, layoutHash: sha256.New()}
+	h := &Host{log: o.Log, losses: o.Losses, cgroup2: o.Cgroup2, syscalls: make(map[int]string), layoutHash: sha256.New()}
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded system call dispatcher: %w", err)
@@ -159,7 +173,7 @@ func (h *Host) keep(sensor, name string, p *ebpf.Program, l link.Link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if l != nil {
-		h.links = append(h.links, l)
+		h.links = append(h.links, namedLink{sensor, l})
 	}
 	h.programs = append(h.programs, namedProgram{sensor, name, p})
 }
@@ -194,9 +208,12 @@ func (h *Host) AttachCgroup(sensor string, p *ebpf.Program, at ebpf.AttachType) 
 // are the running architecture's. A number can have one owner.
 func (h *Host) OnSyscall(sensor string, p *ebpf.Program, numbers ...int) error {
 	for _, nr := range numbers {
-		var id uint32
-		if err := h.objs.VgSyscalls.Lookup(uint32(nr), &id); err == nil {
-			return fmt.Errorf("register %s of sensor %s: system call %d already has program %d", progName(p), sensor, nr, id)
+		h.mu.Lock()
+		owner, taken := h.syscalls[nr]
+		h.syscalls[nr] = sensor
+		h.mu.Unlock()
+		if taken {
+			return fmt.Errorf("register %s of sensor %s: system call %d is the sensor %s's", progName(p), sensor, nr, owner)
 		}
 		if err := h.objs.VgSyscalls.Update(uint32(nr), p, ebpf.UpdateAny); err != nil {
 			return Explain(fmt.Sprintf("register %s of sensor %s for system call %d", progName(p), sensor, nr), err)
@@ -204,6 +221,29 @@ func (h *Host) OnSyscall(sensor string, p *ebpf.Program, numbers ...int) error {
 	}
 	h.keep(sensor, progName(p), p, nil)
 	return nil
+}
+
+// Detach takes everything back that a sensor attached, for one that could not start in full: its records
+// would have nobody to decode them.
+func (h *Host) Detach(sensor string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	h.links = slices.DeleteFunc(h.links, func(l namedLink) bool {
+		if l.sensor != sensor {
+			return false
+		}
+		errs = append(errs, l.Close())
+		return true
+	})
+	for nr, owner := range h.syscalls {
+		if owner == sensor {
+			errs = append(errs, h.objs.VgSyscalls.Delete(uint32(nr)))
+			delete(h.syscalls, nr)
+		}
+	}
+	h.programs = slices.DeleteFunc(h.programs, func(p namedProgram) bool { return p.sensor == sensor })
+	return errors.Join(errs...)
 }
 
 // Iterate runs a BPF iterator program to its end. The program writes records, each preceded by its length
