@@ -68,6 +68,7 @@ const (
 	bpfVgProtocolVG_PROTO_TCP  bpfVgProtocol = 0
 	bpfVgProtocolVG_PROTO_UDP  bpfVgProtocol = 1
 	bpfVgProtocolVG_PROTO_UNIX bpfVgProtocol = 2
+	bpfVgProtocolVG_PROTO_NONE bpfVgProtocol = 3
 )
 
 type bpfVgUnix struct {
@@ -82,36 +83,39 @@ type bpfVgUnix struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapVgAccepted          = "vg_accepted"
-	bpfMapVgFailed            = "vg_failed"
-	bpfMapVgLosses            = "vg_losses"
-	bpfMapVgPeers             = "vg_peers"
-	bpfMapVgResetEarly        = "vg_reset_early"
-	bpfMapVgSecurity          = "vg_security"
-	bpfMapVgSocks             = "vg_socks"
-	bpfMapVgState             = "vg_state"
-	bpfMapVgTelemetry         = "vg_telemetry"
-	bpfMapVgUnixScratch       = "vg_unix_scratch"
-	bpfProgVgBind4            = "vg_bind4"
-	bpfProgVgBind6            = "vg_bind6"
-	bpfProgVgConnect4         = "vg_connect4"
-	bpfProgVgConnect6         = "vg_connect6"
-	bpfProgVgEgress           = "vg_egress"
-	bpfProgVgExitAccept       = "vg_exit_accept"
-	bpfProgVgExitBind         = "vg_exit_bind"
-	bpfProgVgExitConnect      = "vg_exit_connect"
-	bpfProgVgExitListen       = "vg_exit_listen"
-	bpfProgVgIngress          = "vg_ingress"
-	bpfProgVgSendmsg4         = "vg_sendmsg4"
-	bpfProgVgSendmsg6         = "vg_sendmsg6"
-	bpfProgVgSockRelease      = "vg_sock_release"
-	bpfProgVgSockState        = "vg_sock_state"
-	bpfVarVgExportVgClosed    = "vg_export_vg_closed"
-	bpfVarVgExportVgConn      = "vg_export_vg_conn"
-	bpfVarVgExportVgDirection = "vg_export_vg_direction"
-	bpfVarVgExportVgProtocol  = "vg_export_vg_protocol"
-	bpfVarVgExportVgUnix      = "vg_export_vg_unix"
-	bpfVarVgNrConnect         = "vg_nr_connect"
+	bpfMapVgAccepted              = "vg_accepted"
+	bpfMapVgFailed                = "vg_failed"
+	bpfMapVgListenPorts           = "vg_listen_ports"
+	bpfMapVgLosses                = "vg_losses"
+	bpfMapVgPeers                 = "vg_peers"
+	bpfMapVgResetEarly            = "vg_reset_early"
+	bpfMapVgSecurity              = "vg_security"
+	bpfMapVgSocks                 = "vg_socks"
+	bpfMapVgState                 = "vg_state"
+	bpfMapVgTelemetry             = "vg_telemetry"
+	bpfMapVgUnixScratch           = "vg_unix_scratch"
+	bpfProgVgBind4                = "vg_bind4"
+	bpfProgVgBind6                = "vg_bind6"
+	bpfProgVgConnect4             = "vg_connect4"
+	bpfProgVgConnect6             = "vg_connect6"
+	bpfProgVgEgress               = "vg_egress"
+	bpfProgVgExitAccept           = "vg_exit_accept"
+	bpfProgVgExitBind             = "vg_exit_bind"
+	bpfProgVgExitConnect          = "vg_exit_connect"
+	bpfProgVgExitListen           = "vg_exit_listen"
+	bpfProgVgIngress              = "vg_ingress"
+	bpfProgVgInventoryConnections = "vg_inventory_connections"
+	bpfProgVgInventoryListeners   = "vg_inventory_listeners"
+	bpfProgVgSendmsg4             = "vg_sendmsg4"
+	bpfProgVgSendmsg6             = "vg_sendmsg6"
+	bpfProgVgSockRelease          = "vg_sock_release"
+	bpfProgVgSockState            = "vg_sock_state"
+	bpfVarVgExportVgClosed        = "vg_export_vg_closed"
+	bpfVarVgExportVgConn          = "vg_export_vg_conn"
+	bpfVarVgExportVgDirection     = "vg_export_vg_direction"
+	bpfVarVgExportVgProtocol      = "vg_export_vg_protocol"
+	bpfVarVgExportVgUnix          = "vg_export_vg_unix"
+	bpfVarVgNrConnect             = "vg_nr_connect"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -156,20 +160,22 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	VgBind4       *ebpf.ProgramSpec `ebpf:"vg_bind4"`
-	VgBind6       *ebpf.ProgramSpec `ebpf:"vg_bind6"`
-	VgConnect4    *ebpf.ProgramSpec `ebpf:"vg_connect4"`
-	VgConnect6    *ebpf.ProgramSpec `ebpf:"vg_connect6"`
-	VgEgress      *ebpf.ProgramSpec `ebpf:"vg_egress"`
-	VgExitAccept  *ebpf.ProgramSpec `ebpf:"vg_exit_accept"`
-	VgExitBind    *ebpf.ProgramSpec `ebpf:"vg_exit_bind"`
-	VgExitConnect *ebpf.ProgramSpec `ebpf:"vg_exit_connect"`
-	VgExitListen  *ebpf.ProgramSpec `ebpf:"vg_exit_listen"`
-	VgIngress     *ebpf.ProgramSpec `ebpf:"vg_ingress"`
-	VgSendmsg4    *ebpf.ProgramSpec `ebpf:"vg_sendmsg4"`
-	VgSendmsg6    *ebpf.ProgramSpec `ebpf:"vg_sendmsg6"`
-	VgSockRelease *ebpf.ProgramSpec `ebpf:"vg_sock_release"`
-	VgSockState   *ebpf.ProgramSpec `ebpf:"vg_sock_state"`
+	VgBind4                *ebpf.ProgramSpec `ebpf:"vg_bind4"`
+	VgBind6                *ebpf.ProgramSpec `ebpf:"vg_bind6"`
+	VgConnect4             *ebpf.ProgramSpec `ebpf:"vg_connect4"`
+	VgConnect6             *ebpf.ProgramSpec `ebpf:"vg_connect6"`
+	VgEgress               *ebpf.ProgramSpec `ebpf:"vg_egress"`
+	VgExitAccept           *ebpf.ProgramSpec `ebpf:"vg_exit_accept"`
+	VgExitBind             *ebpf.ProgramSpec `ebpf:"vg_exit_bind"`
+	VgExitConnect          *ebpf.ProgramSpec `ebpf:"vg_exit_connect"`
+	VgExitListen           *ebpf.ProgramSpec `ebpf:"vg_exit_listen"`
+	VgIngress              *ebpf.ProgramSpec `ebpf:"vg_ingress"`
+	VgInventoryConnections *ebpf.ProgramSpec `ebpf:"vg_inventory_connections"`
+	VgInventoryListeners   *ebpf.ProgramSpec `ebpf:"vg_inventory_listeners"`
+	VgSendmsg4             *ebpf.ProgramSpec `ebpf:"vg_sendmsg4"`
+	VgSendmsg6             *ebpf.ProgramSpec `ebpf:"vg_sendmsg6"`
+	VgSockRelease          *ebpf.ProgramSpec `ebpf:"vg_sock_release"`
+	VgSockState            *ebpf.ProgramSpec `ebpf:"vg_sock_state"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -178,6 +184,7 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	VgAccepted    *ebpf.MapSpec `ebpf:"vg_accepted"`
 	VgFailed      *ebpf.MapSpec `ebpf:"vg_failed"`
+	VgListenPorts *ebpf.MapSpec `ebpf:"vg_listen_ports"`
 	VgLosses      *ebpf.MapSpec `ebpf:"vg_losses"`
 	VgPeers       *ebpf.MapSpec `ebpf:"vg_peers"`
 	VgResetEarly  *ebpf.MapSpec `ebpf:"vg_reset_early"`
@@ -222,6 +229,7 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	VgAccepted    *ebpf.Map `ebpf:"vg_accepted"`
 	VgFailed      *ebpf.Map `ebpf:"vg_failed"`
+	VgListenPorts *ebpf.Map `ebpf:"vg_listen_ports"`
 	VgLosses      *ebpf.Map `ebpf:"vg_losses"`
 	VgPeers       *ebpf.Map `ebpf:"vg_peers"`
 	VgResetEarly  *ebpf.Map `ebpf:"vg_reset_early"`
@@ -236,6 +244,7 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgAccepted,
 		m.VgFailed,
+		m.VgListenPorts,
 		m.VgLosses,
 		m.VgPeers,
 		m.VgResetEarly,
@@ -263,20 +272,22 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	VgBind4       *ebpf.Program `ebpf:"vg_bind4"`
-	VgBind6       *ebpf.Program `ebpf:"vg_bind6"`
-	VgConnect4    *ebpf.Program `ebpf:"vg_connect4"`
-	VgConnect6    *ebpf.Program `ebpf:"vg_connect6"`
-	VgEgress      *ebpf.Program `ebpf:"vg_egress"`
-	VgExitAccept  *ebpf.Program `ebpf:"vg_exit_accept"`
-	VgExitBind    *ebpf.Program `ebpf:"vg_exit_bind"`
-	VgExitConnect *ebpf.Program `ebpf:"vg_exit_connect"`
-	VgExitListen  *ebpf.Program `ebpf:"vg_exit_listen"`
-	VgIngress     *ebpf.Program `ebpf:"vg_ingress"`
-	VgSendmsg4    *ebpf.Program `ebpf:"vg_sendmsg4"`
-	VgSendmsg6    *ebpf.Program `ebpf:"vg_sendmsg6"`
-	VgSockRelease *ebpf.Program `ebpf:"vg_sock_release"`
-	VgSockState   *ebpf.Program `ebpf:"vg_sock_state"`
+	VgBind4                *ebpf.Program `ebpf:"vg_bind4"`
+	VgBind6                *ebpf.Program `ebpf:"vg_bind6"`
+	VgConnect4             *ebpf.Program `ebpf:"vg_connect4"`
+	VgConnect6             *ebpf.Program `ebpf:"vg_connect6"`
+	VgEgress               *ebpf.Program `ebpf:"vg_egress"`
+	VgExitAccept           *ebpf.Program `ebpf:"vg_exit_accept"`
+	VgExitBind             *ebpf.Program `ebpf:"vg_exit_bind"`
+	VgExitConnect          *ebpf.Program `ebpf:"vg_exit_connect"`
+	VgExitListen           *ebpf.Program `ebpf:"vg_exit_listen"`
+	VgIngress              *ebpf.Program `ebpf:"vg_ingress"`
+	VgInventoryConnections *ebpf.Program `ebpf:"vg_inventory_connections"`
+	VgInventoryListeners   *ebpf.Program `ebpf:"vg_inventory_listeners"`
+	VgSendmsg4             *ebpf.Program `ebpf:"vg_sendmsg4"`
+	VgSendmsg6             *ebpf.Program `ebpf:"vg_sendmsg6"`
+	VgSockRelease          *ebpf.Program `ebpf:"vg_sock_release"`
+	VgSockState            *ebpf.Program `ebpf:"vg_sock_state"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -291,6 +302,8 @@ func (p *bpfPrograms) Close() error {
 		p.VgExitConnect,
 		p.VgExitListen,
 		p.VgIngress,
+		p.VgInventoryConnections,
+		p.VgInventoryListeners,
 		p.VgSendmsg4,
 		p.VgSendmsg6,
 		p.VgSockRelease,

@@ -94,12 +94,14 @@ int vg_exit_connect(u64 *ctx)
 
 static __always_inline int listening(struct task_struct *t, struct sock *sk, u8 protocol)
 {
+	struct sock *flow = subflow(sk);
 	struct vg_conn c;
 
 	vg_fill_header(&c.h, VG_LISTEN, t);
-	fill_ends(&c, sk);
-	fill_conn(&c, sk, protocol, VG_DIR_LISTENER, raw_cookie(sk));
-	c.backlog = protocol == VG_PROTO_TCP ? BPF_CORE_READ(sk, sk_max_ack_backlog) : 0;
+	fill_ends(&c, flow);
+	fill_conn(&c, flow, protocol, VG_DIR_LISTENER, raw_cookie(sk));
+	if (protocol == VG_PROTO_TCP)
+		c.backlog = BPF_CORE_READ(flow, sk_max_ack_backlog);
 	vg_emit_telemetry(&c, sizeof(c));
 	return 0;
 }
@@ -165,7 +167,7 @@ int vg_exit_accept(u64 *ctx)
 		return unix_event(t, sk, sk, VG_ACCEPT, 0, peer_pid(sk));
 	protocol = BPF_CORE_READ(sk, sk_protocol);
 	if ((family == AF_INET || family == AF_INET6) && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP))
-		tcp_accepted(t, sk, protocol);
+		tcp_accepted(t, sk);
 	return 0;
 }
 

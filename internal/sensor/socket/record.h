@@ -20,6 +20,7 @@ enum vg_protocol {
 	VG_PROTO_TCP,
 	VG_PROTO_UDP,
 	VG_PROTO_UNIX,
+	VG_PROTO_NONE, /* none that is reported */
 };
 
 /* connect, accept, listen; a close begins with it. */

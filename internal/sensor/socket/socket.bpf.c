@@ -21,5 +21,6 @@
 #include "udp.h"
 #include "unix.h"
 #include "calls.h"
+#include "inventory.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -83,6 +83,14 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	return nil
 }
 
+// Inventory implements sensor.Inventory: listeners first, then connections.
+func (s *Sensor) Inventory(_ context.Context, h *kernel.Host, fn func(kernel.Record) error) error {
+	if err := h.Iterate(s.objs.VgInventoryListeners, fn); err != nil {
+		return err
+	}
+	return h.Iterate(s.objs.VgInventoryConnections, fn)
+}
+
 // Decoders implements sensor.Sensor.
 func (s *Sensor) Decoders() map[kernel.RecordType]sensor.Decode {
 	return map[kernel.RecordType]sensor.Decode{

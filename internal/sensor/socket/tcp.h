@@ -76,6 +76,14 @@ static __always_inline struct sock *held_sock(struct sock *sk, bool *joined)
 	return BPF_CORE_READ(sub, conn) ?: sk;
 }
 
+/* The other way: the socket that holds addresses, state and counters of what a process holds. */
+static __always_inline struct sock *subflow(struct sock *sk)
+{
+	if (!bpf_core_type_exists(struct mptcp_sock) || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_MPTCP)
+		return sk;
+	return BPF_CORE_READ((struct mptcp_sock *)sk, first) ?: sk;
+}
+
 static __always_inline u64 cookie_of(struct sock *sk, struct sock *held)
 {
 	return held == sk ? bpf_get_socket_cookie(sk) : raw_cookie(held);
@@ -286,17 +294,15 @@ int vg_sock_state(u64 *ctx)
 }
 
 /* accept returned a connection. */
-static __always_inline void tcp_accepted(struct task_struct *t, struct sock *sk, u16 protocol)
+static __always_inline void tcp_accepted(struct task_struct *t, struct sock *sk)
 {
-	struct sock *flow = sk;
+	struct sock *flow = subflow(sk);
 	struct vg_accepted a;
 	struct vg_conn c;
 	u64 cookie = raw_cookie(sk), key = cookie ?: (u64)sk;
 	bool gone;
 
 	/* Before anything else: see inbound_closed for who reports the end of one that is closed already. */
-	if (protocol == IPPROTO_MPTCP)
-		flow = BPF_CORE_READ((struct mptcp_sock *)sk, first) ?: sk;
 	gone = BPF_CORE_READ(flow, __sk_common.skc_state) == TCP_CLOSE;
 	vg_fill_header(&c.h, VG_ACCEPT, t);
 	fill_ends(&c, flow);
