@@ -12,11 +12,11 @@ type Report struct {
 	Verdict Verdict `json:"verdict"`
 	// Privileged is false when this process may not ask the kernel: for want of capabilities, or in a
 	// user namespace of its own. What stands in Ladder and Results is then about the process, not the kernel.
-	Privileged bool `json:"privileged"`
-	Facts    Facts     `json:"facts"`
-	Ladder   []Row     `json:"ladder"`
-	Findings []Finding `json:"findings"`
-	Results  []Result  `json:"results"`
+	Privileged bool      `json:"privileged"`
+	Facts      Facts     `json:"facts"`
+	Ladder     []Row     `json:"ladder"`
+	Findings   []Finding `json:"findings"`
+	Results    []Result  `json:"results"`
 }
 
 // Verdict says whether vigie can run here.
