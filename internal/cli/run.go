@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/agent"
 	"github.com/vigie-io/vigie/internal/cli/live"
+	"github.com/vigie-io/vigie/internal/cli/term"
 )
 
 // Agent runs an agent until ctx ends: agent.Run, or a test's own.
@@ -41,7 +41,8 @@ func NewRun(env Env, defaults agent.Config, run Agent) *cobra.Command {
 		Long: "Run the agent: it sees what the workloads of this host do, and answers the other commands.\n\n" +
 			"On a terminal it shows live what happens; --quiet and --export-json - leave the terminal alone. Logs go to standard\n" +
 			"error. Seeing needs root; --replay plays a recorded capture instead and needs no privilege.\n\n" +
-			"--config names a YAML file with the same names: `http: off`. Flags win over the file. SIGHUP has files reopened.",
+			"--config names a YAML file with the same names: `http: off`. Flags win over the file. SIGHUP has files reopened,\n" +
+			"unless it was started from a terminal, which has hung up then.",
 		Example: "  sudo vigie run\n  sudo vigie run --quiet --export-json /var/log/vigie/events.json\n  vigie run --replay capture.vigie --speed 4",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,12 +59,12 @@ func NewRun(env Env, defaults agent.Config, run Agent) *cobra.Command {
 				return Cannot(err)
 			}
 			r := runner{env: env, run: run, config: c, level: level, handler: handler}
-			ctx, stop := r.reloadOnHangup(cmd.Context())
+			ctx, stop := r.onHangup(cmd.Context())
 			defer stop()
 			if r.canShow(o.quiet) {
 				return r.show(ctx)
 			}
-			return r.plain(ctx)
+			return r.start(ctx, r.handler(env.Err, level))
 		},
 	}
 	configFlags(cmd.Flags(), &c)
@@ -158,8 +159,11 @@ type runner struct {
 	reload  <-chan struct{}
 }
 
-// reloadOnHangup makes SIGHUP a reload. The returned function ends that.
-func (r *runner) reloadOnHangup(ctx context.Context) (context.Context, func()) {
+// onHangup makes SIGHUP a reload, or the end where a terminal has hung up. The returned function undoes that.
+func (r *runner) onHangup(ctx context.Context) (context.Context, func()) {
+	if r.terminal() {
+		return signal.NotifyContext(ctx, syscall.SIGHUP)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 1)
 	reload := make(chan struct{}, 1)
@@ -187,11 +191,7 @@ func (r *runner) reloadOnHangup(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// plain runs the agent with its log on standard error.
-func (r *runner) plain(ctx context.Context) error {
-	return r.start(ctx, r.handler(r.env.Err, r.level))
-}
-
+// start runs the agent until it ends.
 func (r *runner) start(ctx context.Context, log slog.Handler) error {
 	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), Version: r.env.Version, Reload: r.reload})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
@@ -202,15 +202,20 @@ func (r *runner) start(ctx context.Context, log slog.Handler) error {
 
 // canShow reports whether there is a terminal for the live view, and nothing else on it.
 func (r *runner) canShow(quiet bool) bool {
+	return !quiet && r.config.ExportJSON != "-" && r.config.Socket != agent.Off && r.env.screen().Terminal && r.terminal()
+}
+
+// terminal reports whether somebody can type.
+func (r *runner) terminal() bool {
 	in, ok := r.env.In.(*os.File)
-	return !quiet && r.config.ExportJSON != "-" && r.config.Socket != agent.Off && r.env.screen().Terminal &&
-		ok && xterm.IsTerminal(int(in.Fd()))
+	return ok && xterm.IsTerminal(int(in.Fd()))
 }
 
 // show runs the agent with the live view before it: a client of the agent's own socket. The log is
 // held back and printed after.
 func (r *runner) show(ctx context.Context) error {
-	client, err := (&target{socket: r.config.Socket}).dial()
+	to := target{socket: r.config.Socket}
+	client, err := to.dial()
 	if err != nil {
 		return err
 	}
@@ -227,9 +232,8 @@ func (r *runner) show(ctx context.Context) error {
 		}
 		agentEnd <- err
 	}()
-	t := target{socket: r.config.Socket}
 	viewErr := live.Run(viewCtx, liveSource{client}, live.Options{Start: live.TabEvents, Style: r.env.screen().Style, In: r.env.In, Out: r.env.Out,
-		Environ: r.env.Environ, Now: r.env.Now, Notices: notices, Explain: func(err error) error { return startingUp(t.explain(err)) }})
+		Environ: r.env.Environ, Now: r.env.Now, Notices: notices, Explain: to.explain, Starting: r.starting()})
 	cancel()
 	agentErr := <-agentEnd
 	log.printTo(r.env.Err)
@@ -239,10 +243,15 @@ func (r *runner) show(ctx context.Context) error {
 	return viewErr
 }
 
-// startingUp leaves out the advice to start an agent: this command just does.
-func startingUp(err error) error {
-	if text, _, found := strings.Cut(err.Error(), ": start one"); found {
-		return errors.New(text + " yet")
+// starting is what can be said before the agent answers.
+func (r *runner) starting() string {
+	what := "loading programs into the kernel …"
+	if r.config.Replay != "" {
+		what = "opening the capture …"
 	}
-	return err
+	host, err := os.Hostname()
+	if err != nil {
+		return what
+	}
+	return term.Escape(host) + "  " + what
 }

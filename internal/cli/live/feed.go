@@ -28,7 +28,7 @@ type class uint8
 
 const (
 	classNews      class = iota // always shown
-	classRead                   // file reads
+	classRead                   // file reads, and writes to terminals and /dev/null
 	classNoise                  // forks, good exits, closes, granted capabilities, searches along PATH
 	classInventory              // what ran before the agent
 )
@@ -148,10 +148,15 @@ func classOf(e *model.Event, line show.Line) class {
 		return classNoise
 	case e.ExecFailed != nil && (e.ExecFailed.Error == model.Errno(syscall.ENOENT) || e.ExecFailed.Error == model.Errno(syscall.ENOTDIR)):
 		return classNoise
-	case e.File != nil && e.File.Op == model.FileRead:
+	case e.File != nil && (e.File.Op == model.FileRead || terminal(e.File.Path)):
 		return classRead
 	}
 	return classNews
+}
+
+// terminal reports whether a file is where programs write to say something, or nothing.
+func terminal(path string) bool {
+	return path == "/dev/null" || path == "/dev/tty" || path == "/dev/ptmx" || strings.HasPrefix(path, "/dev/pts/")
 }
 
 func cookie(e *model.Event) uint64 {

@@ -120,9 +120,12 @@ func newModel(tab Tab) *Model {
 
 func TestHeaderSaysWhereAndHowMuch(t *testing.T) {
 	m := New(TabEvents, term.Style{}, start)
-	mustShow(t, m, "starting", "waiting for the agent")
-	m.Update(connectionMsg{errors.New("no agent yet")})
-	mustShow(t, m, "no agent yet", "trying again")
+	m.Update(connectionMsg{errors.New("no agent")})
+	mustShow(t, m, "no agent", "trying again")
+	m = New(TabEvents, term.Style{}, start)
+	m.starting = "web1  loading"
+	m.Update(connectionMsg{errors.New("no agent")})
+	mustShow(t, m, "web1  loading", "the first events")
 	m.Update(tea.WindowSizeMsg{Width: 140, Height: 40})
 	m.Update(statusMsg{&vigiev1.Status{Host: "web1", Kernel: "6.1.0", Arch: "amd64", UptimeNs: int64(time.Minute),
 		Losses: []*vigiev1.LossStatus{{Stage: "kernel"}}, Memory: &vigiev1.MemoryStatus{Rss: 40 << 20}}, &vigiev1.HealthResponse{Ready: true}})
@@ -169,9 +172,12 @@ func TestNoiseIsHiddenUntilAskedFor(t *testing.T) {
 	inventory.PreExisting = true
 	listener := event(model.TypeListen, p)
 	listener.PreExisting, listener.Socket = true, &model.Socket{Protocol: "tcp", Local: netip.MustParseAddrPort("0.0.0.0:80")}
-	m.Update(eventsMsg{file(p, model.FileRead, "/etc/hosts"), file(p, model.FileWrite, "/etc/shadow"), event(model.TypeFork, p), missing, inventory, listener})
+	m.Update(eventsMsg{file(p, model.FileRead, "/etc/hosts"), file(p, model.FileWrite, "/dev/null"), file(p, model.FileWrite, "/etc/shadow"), event(model.TypeFork, p), missing, inventory, listener})
 	mustShow(t, m, "/etc/shadow", "listening tcp 0.0.0.0:80", "hidden")
 	mustHide(t, m, "/etc/hosts", "fork ", "/opt/ls", "ancient")
+	m.Update(statusMsg{&vigiev1.Status{Pid: 77}, nil})
+	m.Update(eventsMsg{file(process(77, 1, "vigie.service", "/bin/vigie"), model.FileWrite, "/var/lib/vigie/own")})
+	mustHide(t, m, "/var/lib/vigie/own")
 	press(m, "r")
 	mustShow(t, m, "/etc/hosts")
 	press(m, "a")

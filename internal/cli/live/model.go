@@ -51,6 +51,7 @@ type Model struct {
 	statusAt   time.Time
 	connection error
 	connected  bool
+	starting   string // what to say until the agent answers for the first time
 	lostHere   uint64 // events that this view itself was too slow for
 	notice     string
 	processes  []*model.Process
@@ -114,9 +115,12 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.processes, m.tree = msg, nil
 	case statusMsg:
 		m.status, m.health, m.statusAt = msg.status, msg.health, m.now
-		m.connected, m.connection = true, nil
+		m.connected, m.connection, m.starting = true, nil, ""
 	case connectionMsg:
-		m.connection, m.connected = msg.err, msg.err == nil
+		if msg.err != nil && m.starting != "" {
+			break
+		}
+		m.connection, m.connected, m.starting = msg.err, msg.err == nil, ""
 	case noticeMsg:
 		m.notice = term.Escape(strings.TrimSpace(string(msg)))
 	case tickMsg:

@@ -51,6 +51,8 @@ type Options struct {
 	Out     io.Writer
 	Environ []string
 	Now     func() time.Time
+	// Starting is shown until the agent answers for the first time; without it, why it does not.
+	Starting string
 	// Width and Height are for an output that cannot be asked how large it is; 0 asks it.
 	Width, Height int
 	// Notices are lines to show at the bottom, the latest stays; nil for none.
@@ -68,7 +70,9 @@ func Run(ctx context.Context, source Source, o Options) error {
 	if o.Width > 0 && o.Height > 0 {
 		settings = append(settings, tea.WithWindowSize(o.Width, o.Height))
 	}
-	p := tea.NewProgram(New(o.Start, o.Style, o.Now()), settings...)
+	m := New(o.Start, o.Style, o.Now())
+	m.starting = o.Starting
+	p := tea.NewProgram(m, settings...)
 	if o.Explain == nil {
 		o.Explain = func(err error) error { return err }
 	}

@@ -18,6 +18,9 @@ func (m *Model) source() []*row {
 
 // wanted reports whether the user asked to see rows like r.
 func (m *Model) wanted(r *row, words []string) bool {
+	if !m.showAll && m.status != nil && r.event.Key.PID == m.status.GetPid() && !r.line.Alarm {
+		return false // the agent looks at others
+	}
 	switch r.class {
 	case classRead:
 		if !m.showReads {

@@ -84,7 +84,7 @@ func (m *Model) hostLine() string {
 	case s == nil && m.connection != nil:
 		left += m.style.Red(term.EscapeLines(m.connection.Error()))
 	case s == nil:
-		left += "starting …"
+		left += m.starting
 	default:
 		up := time.Duration(s.GetUptimeNs()) + m.now.Sub(m.statusAt)
 		left += m.style.Bold(term.Escape(s.GetHost()))
@@ -131,19 +131,28 @@ func (m *Model) rateLine() string {
 	number := func(n, what string) string { return m.style.Bold(n) + " " + what }
 	left := " " + number(fmt.Sprint(len(workloads)), "workloads") + "  " + number(show.Count(processes), "processes") + "  " +
 		number(rate(last.events, seconds), "events/s") + "  " + m.style.Cyan(sparkline(m.meter.recent(m.curveWidth())))
-	left += "  " + m.style.Green("exec "+rate(last.execs, seconds)) + "  " + m.style.Yellow("file "+rate(last.opens, seconds)) + "  " +
+	left += m.style.Green("exec "+rate(last.execs, seconds)) + "  " + m.style.Yellow("file "+rate(last.opens, seconds)) + "  " +
 		m.style.Cyan("net "+rate(last.connects, seconds)) + "  " + m.style.Blue("dns "+rate(last.dns, seconds))
 	right := ""
-	if m.status != nil {
+	if m.status != nil && m.width >= 100 {
 		right = m.style.Dim("agent " + show.Bytes(m.status.GetMemory().GetRss()) + " ")
 	}
 	return m.justify(left, right)
 }
 
-func (m *Model) curveWidth() int { return max(min(m.width-90, history-1), 10) }
+// curveWidth is what the numbers leave, up to a minute.
+func (m *Model) curveWidth() int {
+	if m.width < 100 {
+		return 0
+	}
+	return min(m.width-90, history-1)
+}
 
 // sparkline draws numbers as bars, the largest as the highest, nothing as nothing.
 func sparkline(values []uint64) string {
+	if len(values) == 0 {
+		return ""
+	}
 	bars := []rune("▁▂▃▄▅▆▇█")
 	var top uint64 = 1
 	for _, v := range values {
@@ -157,6 +166,7 @@ func sparkline(values []uint64) string {
 		}
 		b.WriteRune(bars[v*uint64(len(bars)-1)/top])
 	}
+	b.WriteString("  ")
 	return b.String()
 }
 
@@ -201,7 +211,11 @@ func (m *Model) hidden() string {
 }
 
 func (m *Model) keyLine() string {
-	key := func(k, what string) string { return m.style.Bold(k) + " " + m.style.Dim(what) + "   " }
+	gap := "   "
+	if m.width < 100 {
+		gap = "  "
+	}
+	key := func(k, what string) string { return m.style.Bold(k) + " " + m.style.Dim(what) + gap }
 	s := " "
 	if m.typing {
 		return s + key("enter", "keep") + key("esc", "clear") + m.style.Dim("words that must all appear: a workload, a process, a verb, an object")
@@ -209,7 +223,7 @@ func (m *Model) keyLine() string {
 	s += key("q", "quit") + key("tab", "page") + key("p", "pause") + key("f", "filter")
 	switch m.tab {
 	case TabEvents:
-		s += key("r", onOff("reads", m.showReads)) + key("a", onOff("all", m.showAll)) + key("↑↓", "scroll")
+		s += key("r", onOff("reads", m.showReads)) + key("a", onOff("all", m.showAll))
 	case TabTop:
 		what := "processes"
 		if m.byProcess {
@@ -217,7 +231,7 @@ func (m *Model) keyLine() string {
 		}
 		s += key("w", what) + key("s", "sort") + key("enter", "tree")
 	case TabTree:
-		s += key("enter", "fold") + key("c", "fold all") + key("↑↓", "move")
+		s += key("enter", "fold") + key("c", "fold all")
 	}
 	return s + key("?", "help")
 }
@@ -247,6 +261,8 @@ func (m *Model) emptyText() string {
 	switch {
 	case m.connection != nil:
 		return "trying again …"
+	case m.starting != "":
+		return "the first events show within seconds"
 	case !m.connected:
 		return "waiting for the agent …"
 	case m.filter != "":

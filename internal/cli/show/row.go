@@ -16,11 +16,15 @@ const (
 	processWidth  = 20
 )
 
-// Row is an event as one line of a list: time, workload, process, verb, object. Wide adds the exec_id
-// and cuts nothing.
+// Row is an event as one line of a list: time, workload, process, verb, object. Wide has the
+// date and the exec_id, and cuts nothing.
 func Row(e *model.Event, zone *time.Location, st term.Style, wide bool) string {
 	l := Event(e)
-	at := st.Dim(e.Time.In(zone).Format("15:04:05.000"))
+	layout := "15:04:05.000"
+	if wide {
+		layout = "2006-01-02T15:04:05.000000Z07:00"
+	}
+	at := st.Dim(e.Time.In(zone).Format(layout))
 	if l.Kind == Loss {
 		return at + " " + st.Alarm(" LOST ") + " " + st.Red(l.Text())
 	}

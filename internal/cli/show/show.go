@@ -4,6 +4,7 @@ package show
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -202,7 +203,7 @@ func execLine(e *model.Event) Line {
 		}
 	}
 	f := &p.File
-	note(f.Script != "", "script "+term.Escape(f.Script))
+	note(f.Script != "" && !slices.Contains(p.Args, f.Script), "script "+term.Escape(f.Script))
 	note(f.Memfd, "MEMFD")
 	note(f.Deleted && !f.Memfd, "DELETED BINARY")
 	note(f.OverlayUpper, "WRITTEN AFTER START")
