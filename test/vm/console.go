@@ -14,9 +14,14 @@ type report struct {
 	release  string
 	done     bool
 	packages []*packageResult
-	passed   int      // test functions, without their subtests
-	skipped  []string // "package.TestName: reason"
+	passed   int // test functions, without their subtests
+	skipped  []skip
 	tail     []string // last lines of the console
+}
+
+type skip struct {
+	test   string // "package.TestName"
+	reason string
 }
 
 type packageResult struct {
@@ -74,7 +79,7 @@ func (r *report) count(p *packageResult, s string) {
 		if n := len(p.lines); n >= 2 {
 			reason = strings.TrimSpace(p.lines[n-2])
 		}
-		r.skipped = append(r.skipped, fmt.Sprintf("%s.%s: %s", p.name, name, reason))
+		r.skipped = append(r.skipped, skip{p.name + "." + name, reason})
 	}
 }
 
@@ -113,7 +118,7 @@ func (r *report) verdict(want int) error {
 
 func (r *report) print(out io.Writer, kernel string) {
 	for _, s := range r.skipped {
-		fmt.Fprintf(out, "skip %s: %s\n", kernel, s)
+		fmt.Fprintf(out, "skip %s %s: %s\n", kernel, s.test, s.reason)
 	}
 	for _, p := range r.packages {
 		word := "FAIL"

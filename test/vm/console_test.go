@@ -38,9 +38,9 @@ func TestReportOfAPassingRun(t *testing.T) {
 	if r.passed != 1 {
 		t.Errorf("passed = %d, want 1", r.passed)
 	}
-	want := []string{"example.org/a.TestTwo: a_test.go:9: missing on this host: fprobe"}
+	want := []skip{{"example.org/a.TestTwo", "a_test.go:9: missing on this host: fprobe"}}
 	if !slices.Equal(r.skipped, want) {
-		t.Errorf("skipped = %q, want %q", r.skipped, want)
+		t.Errorf("skipped = %v, want %v", r.skipped, want)
 	}
 }
 

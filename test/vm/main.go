@@ -8,9 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -53,13 +55,23 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	var failed []string
+	skips := map[string]int{}
 	for _, name := range cfg.kernels {
-		if err := runKernel(ctx, cfg, name, bins, work, out); err != nil {
+		rep, err := runKernel(ctx, cfg, name, bins, work, out)
+		for _, s := range rep.skipped {
+			skips[s.test]++
+		}
+		if err != nil {
 			fmt.Fprintf(out, "FAIL kernel %s: %v\n", name, err)
 			failed = append(failed, name)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+	}
+	for _, test := range slices.Sorted(maps.Keys(skips)) {
+		if skips[test] == len(cfg.kernels) {
+			fmt.Fprintf(out, "note: %s was skipped on every kernel: it must run on the host, or it proves nothing\n", test)
 		}
 	}
 	if len(failed) > 0 {
@@ -68,20 +80,21 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// runKernel boots one kernel with all test binaries and reports what the console said.
-func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, work string, out io.Writer) error {
+// runKernel boots one kernel with all test binaries and reports what the console said. The report is never nil.
+func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, work string, out io.Writer) (*report, error) {
+	rep := &report{}
 	img, err := fetchKernel(ctx, name, cfg.cache)
 	if err != nil {
-		return err
+		return rep, err
 	}
 	initrd := filepath.Join(work, "initramfs-"+filepath.Base(img.dir)+".cpio")
 	if err := writeInitramfs(initrd, img, bins, cfg.run); err != nil {
-		return fmt.Errorf("write the initramfs: %w", err)
+		return rep, fmt.Errorf("write the initramfs: %w", err)
 	}
 	logPath := filepath.Join(cfg.cache, "console-"+filepath.Base(img.dir)+".log")
 	log, err := os.Create(logPath)
 	if err != nil {
-		return fmt.Errorf("create the console log: %w", err)
+		return rep, fmt.Errorf("create the console log: %w", err)
 	}
 	defer log.Close()
 
@@ -93,7 +106,7 @@ func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, 
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, cfg.timeout)
 	defer cancel()
-	rep, err := boot(ctx, guest{kernel: img.vmlinuz, initrd: initrd, memory: cfg.memory}, console)
+	rep, err = boot(ctx, guest{kernel: img.vmlinuz, initrd: initrd, memory: cfg.memory}, console)
 	rep.print(out, name)
 	if err == nil {
 		err = rep.verdict(len(bins))
@@ -102,11 +115,11 @@ func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, 
 		if !cfg.verbose {
 			printFailure(out, rep, logPath)
 		}
-		return err
+		return rep, err
 	}
 	fmt.Fprintf(out, "ok   kernel %s: %d packages, %d tests passed, %d skipped, 0 failed (%s)\n",
 		name, len(rep.packages), rep.passed, len(rep.skipped), time.Since(started).Round(time.Second))
-	return nil
+	return rep, nil
 }
 
 // printFailure shows the output of the packages that failed, or the end of the console when no package
