@@ -128,9 +128,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		if err != nil {
 			a.log.Warn("what the agent before left for this one could not all be taken over", "error", err)
 		}
-		if err := a.river.inventory(ctx, host, running, func(p *model.Process) { exec.FillArgs(p, a.config.ArgsLimit) }); err != nil {
-			return err
-		}
+		a.river.settle(func(p *model.Process) { exec.FillArgs(p, a.config.ArgsLimit) })
 		a.river.inherit(inherited)
 		a.ready()
 		err = a.river.run(ctx, host, running)
@@ -181,6 +179,10 @@ func (a *Agent) startSensors(ctx context.Context) error {
 		}
 		if err := a.river.register(s); err != nil {
 			return err
+		}
+		if err := a.river.inventory(ctx, a.host, s); err != nil {
+			st.message = err.Error()
+			a.log.Error("what existed before the agent is not complete", "sensor", s.Name(), "error", err)
 		}
 		a.log.Info("sensor runs", "sensor", s.Name(), "rung", s.Rung())
 	}

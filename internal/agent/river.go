@@ -32,6 +32,7 @@ type river struct {
 	malformed *pipeline.Counter
 	seq       uint64
 	batch     []*model.Event
+	found     []*model.Event // by inventories, until settle
 	reported  map[pipeline.LossKey]uint64 // losses that were told as events so far
 	counts    [len(eventTypes)]atomic.Uint64
 }
@@ -178,26 +179,29 @@ func (r *river) tidy(h *kernel.Host, sensors []sensor.Sensor, now time.Time, fin
 	r.reportLosses(now)
 }
 
-// inventory takes in what existed before the sensors were started. It runs before run, in the same goroutine.
-func (r *river) inventory(ctx context.Context, h *kernel.Host, sensors []sensor.Sensor, fill func(*model.Process)) error {
-	var found []*model.Event
-	for _, s := range sensors {
-		inv, ok := s.(sensor.Inventory)
-		if !ok {
-			continue
-		}
-		if err := inv.Inventory(ctx, h, func(rec kernel.Record) error {
-			if ev := r.decode(rec); ev != nil {
-				found = append(found, ev)
-			}
-			return ctx.Err()
-		}); err != nil {
-			return fmt.Errorf("inventory of sensor %s: %w", s.Name(), err)
-		}
+// inventory collects what existed before a sensor was started. It is called right after the start: what ends in
+// between is in no list.
+func (r *river) inventory(ctx context.Context, h *kernel.Host, s sensor.Sensor) error {
+	inv, ok := s.(sensor.Inventory)
+	if !ok {
+		return nil
 	}
-	r.table.Settle(r.clock.now())
+	err := inv.Inventory(ctx, h, func(rec kernel.Record) error {
+		if ev := r.decode(rec); ev != nil {
+			r.found = append(r.found, ev)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("list what existed before: %w", err)
+	}
+	return nil
+}
+
+// settle takes in what the inventories found, before anything that happened since. fill completes a process.
+func (r *river) settle(fill func(*model.Process)) {
 	// The kernel lists by pid; parents first is what the table wants. What is no process comes after all of them.
-	slices.SortStableFunc(found, func(a, b *model.Event) int {
+	slices.SortStableFunc(r.found, func(a, b *model.Event) int {
 		if a.Type != b.Type && (a.Type == model.TypeExec || b.Type == model.TypeExec) {
 			if a.Type == model.TypeExec {
 				return -1
@@ -206,14 +210,15 @@ func (r *river) inventory(ctx context.Context, h *kernel.Host, sensors []sensor.
 		}
 		return cmp.Compare(a.Key.Start, b.Key.Start)
 	})
-	for _, ev := range found {
+	for _, ev := range r.found {
 		if ev.Type == model.TypeExec {
 			fill(ev.Process)
 		}
 		r.event(ev)
 	}
+	r.found = nil
+	r.table.Settle(r.clock.now())
 	r.flush()
-	return nil
 }
 
 // inherit takes in what happened since the agent before this one stopped.
