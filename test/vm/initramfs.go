@@ -36,7 +36,7 @@ func writeInitramfs(file string, img image, bins []testBinary, runExpr string) e
 	}
 	defer f.Close()
 	w := &cpio{w: bufio.NewWriter(f)}
-	for _, dir := range []string{"bin", "sbin", "usr/bin", "usr/sbin", "dev", "proc", "sys", "tmp", "run", "etc", "root", "var", "modules", "tests"} {
+	for _, dir := range []string{"bin", "sbin", "usr", "usr/bin", "usr/sbin", "etc", "modules", "tests"} {
 		w.dir(dir)
 	}
 	w.copy("bin/busybox", busybox)

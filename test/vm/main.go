@@ -91,11 +91,11 @@ func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, 
 	if err := writeInitramfs(initrd, img, bins, cfg.run); err != nil {
 		return rep, fmt.Errorf("write the initramfs: %w", err)
 	}
-	logPath := filepath.Join(cfg.cache, "console-"+filepath.Base(img.dir)+".log")
-	log, err := os.Create(logPath)
+	log, err := os.CreateTemp("", "vigie-console-"+img.release+"-*.log")
 	if err != nil {
 		return rep, fmt.Errorf("create the console log: %w", err)
 	}
+	logPath := log.Name()
 	defer log.Close()
 
 	fmt.Fprintf(out, "=== kernel %s: booting %s with %d test binaries (console: %s)\n", name, img.release, len(bins), logPath)
@@ -116,6 +116,9 @@ func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, 
 			printFailure(out, rep, logPath)
 		}
 		return rep, err
+	}
+	if err := os.Remove(logPath); err != nil {
+		return rep, fmt.Errorf("remove the console log of a run that passed: %w", err)
 	}
 	fmt.Fprintf(out, "ok   kernel %s: %d packages, %d tests passed, %d skipped, 0 failed (%s)\n",
 		name, len(rep.packages), rep.passed, len(rep.skipped), time.Since(started).Round(time.Second))
