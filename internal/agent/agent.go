@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -130,6 +131,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		}
 		a.river.settle(func(p *model.Process) { exec.FillArgs(p, a.config.ArgsLimit) })
 		a.river.inherit(inherited)
+		debug.FreeOSMemory() // the kernel's type information, some 20 MB decoded, is not needed again
 		a.ready()
 		err = a.river.run(ctx, host, running)
 		if a.config.Handover && err == nil {

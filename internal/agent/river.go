@@ -32,7 +32,7 @@ type river struct {
 	malformed *pipeline.Counter
 	seq       uint64
 	batch     []*model.Event
-	found     []*model.Event // by inventories, until settle
+	found     []*model.Event              // by inventories, until settle
 	reported  map[pipeline.LossKey]uint64 // losses that were told as events so far
 	counts    [len(eventTypes)]atomic.Uint64
 }
