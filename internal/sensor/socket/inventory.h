@@ -30,7 +30,9 @@ struct {
 
 static __always_inline long write_record(struct seq_file *seq, void *rec, u32 len)
 {
-	return bpf_seq_write(seq, &len, sizeof(len)) ?: bpf_seq_write(seq, rec, len);
+	u32 size = len; /* a copy, for what has its address taken is unknown to the verifier afterwards */
+
+	return bpf_seq_write(seq, &size, sizeof(size)) ?: bpf_seq_write(seq, rec, len);
 }
 
 static __always_inline void own_pre(struct sock *sk, struct task_struct *t, u32 flags, u64 cookie)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -311,13 +312,11 @@ func helper(what string) error {
 		if err != nil {
 			return err
 		}
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-		if err != nil {
+		if err := connectTo(sa); err != nil {
 			return err
 		}
-		if err := unix.Connect(fd, sa); err != nil {
-			return err
-		}
+	case "connect to 10.9.0.77:80":
+		return connectTo(&unix.SockaddrInet4{Addr: [4]byte{10, 9, 0, 77}, Port: 80})
 	case "hold": // what it was given
 	default:
 		return fmt.Errorf("no such task %q", what)
@@ -325,4 +324,44 @@ func helper(what string) error {
 	fmt.Println("done")
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// connectTo opens a connection and never closes it.
+func connectTo(sa unix.Sockaddr) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Connect(fd, sa)
+}
+
+// awaitBlocked waits until a helper is inside connect(2).
+func (w *world) awaitBlocked(p *process) {
+	w.t.Helper()
+	path := fmt.Sprintf("/proc/%d/task", p.pid())
+	prefix := fmt.Sprintf("%d ", unix.SYS_CONNECT)
+	for end := time.Now().Add(testkit.Deadline); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		threads, _ := os.ReadDir(path)
+		for _, th := range threads {
+			if b, err := os.ReadFile(path + "/" + th.Name() + "/syscall"); err == nil && strings.HasPrefix(string(b), prefix) {
+				return
+			}
+		}
+	}
+	w.t.Fatalf("the helper did not call connect within %v", testkit.Deadline)
+}
+
+// enableFastOpen has servers and clients of the namespace use TCP fast open.
+func (w *world) enableFastOpen() {
+	w.t.Helper()
+	w.ns.Do(w.t, func() error {
+		return os.WriteFile("/proc/sys/net/ipv4/tcp_fastopen", []byte("3"), 0)
+	})
+}
+
+func (s *sock) remote() netip.AddrPort {
+	s.t.Helper()
+	sa, err := unix.Getpeername(s.fd)
+	s.check("read the remote address", err)
+	return addrPort(sa)
 }
