@@ -57,7 +57,10 @@ func New(env Env, commands ...*cobra.Command) *cobra.Command {
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
 	root.AddCommand(commands...)
-	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // --help says the same
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion", "powershell"}); err == nil && c.Name() == "powershell" {
+		c.Parent().RemoveCommand(c) // Linux only
+	}
 	return root
 }
 

@@ -88,7 +88,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.IntVar(&c.ExitedProcesses, "exited-processes", c.ExitedProcesses, "ended processes to remember")
 	fs.BoolVar(&c.ProgramStats, "program-stats", c.ProgramStats, "have the kernel measure the run time of the programs")
 	fs.BoolVar(&c.Handover, "handover", c.Handover, "leave the programs running for the next agent when this one stops; needs bpffs")
-	fs.StringVar(&c.Replay, "replay", c.Replay, "play a capture of `vigie record` instead of looking at this host")
+	fs.StringVar(&c.Replay, "replay", c.Replay, "play this capture of vigie record instead of looking at this host")
 	fs.Float64Var(&c.Speed, "speed", c.Speed, "how fast to replay: 1 as recorded, 0 as fast as it goes")
 }
 

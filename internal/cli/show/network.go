@@ -27,7 +27,11 @@ func socketLine(e *model.Event) Line {
 	switch {
 	case x.Protocol == "unix":
 		l.Object = "unix " + unixPath(x.Path)
-		if x.PeerPID != 0 {
+		switch {
+		case x.PeerPID == 0:
+		case e.Type == model.TypeAccept || x.Direction == "inbound":
+			l.Detail = fmt.Sprint("from pid ", x.PeerPID)
+		default:
 			l.Detail = fmt.Sprint("served by pid ", x.PeerPID)
 		}
 	case e.Type == model.TypeListen || x.Direction == "listener":
