@@ -132,9 +132,9 @@ type sourceKind int
 const (
 	notSource sourceKind = iota
 	goSource
-	kernelC // runs in the kernel
-	otherC
-	hashed // shell, make, unit files: comments begin with a hash
+	kernelC // runs in the kernel; every header is for it
+	otherC  // helpers of tests
+	hashed  // shell, make, unit files: comments begin with a hash
 	proto
 )
 
@@ -142,9 +142,9 @@ func kindOf(name string, data []byte) sourceKind {
 	switch ext := path.Ext(name); {
 	case ext == ".go":
 		return goSource
-	case strings.HasSuffix(name, ".bpf.c"), ext == ".h" && strings.HasPrefix(name, "bpf/"):
+	case strings.HasSuffix(name, ".bpf.c"), ext == ".h":
 		return kernelC
-	case ext == ".c", ext == ".h":
+	case ext == ".c":
 		return otherC
 	case ext == ".proto":
 		return proto

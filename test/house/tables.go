@@ -26,6 +26,8 @@ func arrows() []arrow {
 		{from: "internal/cli", to: "internal/wire", why: "the commands print model types"},
 		{from: "internal/export", to: "internal/wire", why: "JSON has the names of the protobuf"},
 		{from: "internal/store", to: "internal/wire", why: "a capture holds events as protobuf"},
+		{from: "internal/kernel", to: "internal/sensor", tests: true, why: "that an upgrade leaves no gap is proved with a real sensor"},
+		{from: "internal/server", to: "internal/store", tests: true, why: "queries are proved on the real history"},
 		{from: "internal/model", to: "internal/wire", tests: true, why: "names are compared with the protobuf's"},
 		{from: "internal/model", to: "api", tests: true, why: "names are compared with the protobuf's"},
 	}
