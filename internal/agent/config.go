@@ -56,7 +56,7 @@ type Config struct {
 // Default is the configuration of an agent that was told nothing.
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
-		ArgsLimit: 4096, History: 50000, ExitedProcesses: 8192, Speed: 1}
+		ArgsLimit: 4096, History: 20000, ExitedProcesses: 4096, Speed: 1}
 }
 
 // Validate reports everything that is wrong, each with the name of its field.

@@ -18,7 +18,7 @@ import (
 // serve puts everything above the source in place, runs source until ctx ends or it fails, and takes all
 // down in the order in which events flow: source, hub, exporters, server. So what was seen is delivered.
 func (a *Agent) serve(ctx context.Context, source func(context.Context) error) error {
-	a.store = store.NewMemory(store.Config{MaxEvents: a.config.History}, a.started)
+	a.store = store.NewMemory(store.Config{MaxEvents: a.config.History, MaxBytes: historyBytes(a.config.History)}, a.started)
 	a.river.publish = func(batch []*model.Event) {
 		a.store.Append(batch)
 		a.hub.Publish(batch)
@@ -62,6 +62,9 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 	}
 	return errors.Join(sourceErr, exportErr, serverErr)
 }
+
+// historyBytes bounds the memory of the store: by experience an event takes 400 bytes, those of an exec 2,000.
+func historyBytes(events int) int { return max(events, 1000) * 500 }
 
 // ready tells that the agent observes and answers.
 func (a *Agent) ready() {

@@ -18,7 +18,7 @@ import (
 )
 
 // DefaultExited is how many exited processes are remembered.
-const DefaultExited = 8192
+const DefaultExited = 4096
 
 // oldImages is how many earlier images of a process are remembered for records that arrive after the exec
 // that replaced them.
