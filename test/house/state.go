@@ -152,6 +152,7 @@ func writes(f *ast.File, report func(id *ast.Ident, pos token.Pos, how string)) 
 			report(id, e.Pos(), how)
 		}
 	}
+	ranged := map[ast.Expr]bool{} // range &array reads it, without a copy
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.AssignStmt:
@@ -163,12 +164,13 @@ func writes(f *ast.File, report func(id *ast.Ident, pos token.Pos, how string)) 
 		case *ast.IncDecStmt:
 			target(n.X, assigned)
 		case *ast.RangeStmt:
+			ranged[n.X] = true
 			if n.Tok == token.ASSIGN {
 				target(n.Key, assigned)
 				target(n.Value, assigned)
 			}
 		case *ast.UnaryExpr:
-			if n.Op == token.AND {
+			if n.Op == token.AND && !ranged[n] {
 				target(n.X, "handed out by address")
 			}
 		case *ast.CallExpr:
