@@ -34,6 +34,8 @@ type Sensor struct {
 	hooks   hooks
 	noHooks error // why the better rung is not in use; nil when it is
 	folds   folds
+
+	seenEntries, countEntries uint32 // sizes of vg_seen and vg_counts where tests want them small
 }
 
 // objects is what every rung needs, hooks what the better one adds.
@@ -85,6 +87,7 @@ func (s *Sensor) Rung() string {
 
 // Start implements sensor.Sensor.
 func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
+	s.folds.last = s.options.BootTime()
 	if err := s.load(h); err != nil {
 		return err
 	}
@@ -155,6 +158,12 @@ func (s *Sensor) loadObject(h *kernel.Host, withHooks bool, into any) error {
 	}
 	if !withHooks {
 		spec.Maps["vg_captures"].MaxEntries = 1
+	}
+	if s.seenEntries > 0 {
+		spec.Maps["vg_seen"].MaxEntries = s.seenEntries
+	}
+	if s.countEntries > 0 {
+		spec.Maps["vg_counts"].MaxEntries = s.countEntries
 	}
 	return h.Load(s.Name(), spec, map[string]any{"vg_calls": table, "vg_hooks": withHooks}, into)
 }
