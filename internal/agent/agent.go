@@ -76,7 +76,7 @@ func Run(ctx context.Context, config Config, deps Deps) error {
 	if err := config.Validate(); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	a := &Agent{config: config, deps: deps, log: deps.Log, started: time.Now(), losses: new(pipeline.Losses), clock: newClock()}
+	a := &Agent{config: config, deps: deps, log: deps.Log, started: time.Now(), losses: new(pipeline.Losses), clock: newClock(time.Now, bootTime)}
 	a.hub = pipeline.NewHub(a.losses)
 	if config.Replay != "" {
 		return a.replay(ctx)

@@ -14,22 +14,26 @@ import (
 
 // clock turns the kernel's time since boot into wall-clock time. The offset is read anew with every batch, so
 // that a step of the wall clock shows in the events after it and in none before.
-type clock struct{ offset atomic.Int64 }
+type clock struct {
+	realtime func() time.Time
+	boottime func() uint64 // ns since boot; 0 when the kernel does not say
+	offset   atomic.Int64
+}
 
-func newClock() *clock {
-	c := new(clock)
+func newClock(realtime func() time.Time, boottime func() uint64) *clock {
+	c := &clock{realtime: realtime, boottime: boottime}
 	c.sync()
 	return c
 }
 
 func (c *clock) sync() {
-	if now := c.now(); now != 0 {
-		c.offset.Store(time.Now().UnixNano() - int64(now))
+	if boot := c.boottime(); boot != 0 {
+		c.offset.Store(c.realtime().UnixNano() - int64(boot))
 	}
 }
 
-// now is nanoseconds since boot; 0 when the kernel does not say.
-func (c *clock) now() uint64 {
+// bootTime is CLOCK_BOOTTIME.
+func bootTime() uint64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		return 0

@@ -217,7 +217,7 @@ func (r *river) settle(fill func(*model.Process)) {
 		r.event(ev)
 	}
 	r.found = nil
-	r.table.Settle(r.clock.now())
+	r.table.Settle(r.clock.boottime())
 	r.flush()
 }
 
