@@ -30,10 +30,10 @@ struct vg_sock {
 	/* UDP only, counted by packet, payload bytes; TCP keeps its own. */
 	u64 bytes_out, bytes_in;
 	u64 packets_out, packets_in;
-	u8 local[16]; /* UDP, once a packet has passed; IPv4 as ::ffff:a.b.c.d */
-	u8 peer[16];  /* UDP: where the last unconnected datagram went */
-	u16 local_port, peer_port; /* network byte order */
-	u32 netns; /* UDP: of the process when it named an address, which is the socket's unless it was handed over */
+	u64 sk;       /* UDP: the socket's address, to read what the cgroup hooks do not show; valid while this storage is */
+	u8 peer[16];  /* UDP: where the last unconnected datagram went; IPv4 as ::ffff:a.b.c.d */
+	u16 peer_port; /* network byte order */
+	u16 pad[3];
 	u32 recent[VG_SOCK_RECENT]; /* UDP listeners: hashes of who sent lately, so that an answer is known as one */
 };
 

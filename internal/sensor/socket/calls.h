@@ -45,7 +45,8 @@ static __always_inline bool remote_from_user(struct vg_conn *c, const void *addr
 static __always_inline int inet_connected(struct task_struct *t, struct sock *sk, s64 ret, const void *addr)
 {
 	u16 protocol = BPF_CORE_READ(sk, sk_protocol);
-	u64 cookie = raw_cookie(sk);
+	struct sock *flow = subflow(sk);
+	u64 cookie = raw_cookie(flow);
 	struct vg_conn c;
 	u32 *reported;
 
@@ -61,8 +62,8 @@ static __always_inline int inet_connected(struct task_struct *t, struct sock *sk
 		return 0;
 	}
 	vg_fill_header(&c.h, VG_CONNECT, t);
-	fill_ends(&c, sk);
-	fill_conn(&c, sk, protocol == IPPROTO_UDP ? VG_PROTO_UDP : VG_PROTO_TCP, VG_DIR_OUTBOUND, cookie);
+	fill_ends(&c, flow);
+	fill_conn(&c, flow, protocol == IPPROTO_UDP ? VG_PROTO_UDP : VG_PROTO_TCP, VG_DIR_OUTBOUND, cookie);
 	if (!remote_from_user(&c, addr))
 		return 0; /* AF_UNSPEC: takes a connection back */
 	c.error = -ret;

@@ -49,7 +49,7 @@ static __always_inline void own_pre(struct sock *sk, struct task_struct *t, u32 
 	s->tid = t->pid;
 	s->cookie = cookie;
 	s->since = bpf_ktime_get_boot_ns();
-	s->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	s->sk = (u64)sk;
 	s->flags = flags | VG_SK_PRE;
 }
 
@@ -163,20 +163,30 @@ int vg_inventory_listeners(struct bpf_iter__task_file *ctx)
 }
 
 /* An MPTCP connection, whose subflow cannot be reached from here to put an owner into it. */
-static __always_inline void list_mptcp(struct seq_file *seq, struct task_struct *t, struct sock *sk, u8 direction, u64 cookie)
+static __always_inline void list_mptcp(struct seq_file *seq, struct task_struct *t, struct sock *sk, u8 direction)
 {
+	struct sock *flow = subflow(sk);
+	u64 cookie = raw_cookie(flow), key = cookie ?: (u64)flow;
 	struct vg_accepted a = {};
 
-	if (bpf_map_lookup_elem(&vg_accepted, &cookie) ||
-	    list_inet(seq, t, sk, subflow(sk), direction == VG_DIR_INBOUND ? VG_ACCEPT : VG_CONNECT,
+	if (bpf_map_lookup_elem(&vg_accepted, &key) ||
+	    list_inet(seq, t, sk, flow, direction == VG_DIR_INBOUND ? VG_ACCEPT : VG_CONNECT,
 		      VG_PROTO_TCP, direction, cookie))
 		return;
 	vg_fill_image(&a.owner, t);
 	a.tid = t->pid;
 	a.direction = direction;
 	a.since = bpf_ktime_get_boot_ns();
-	if (bpf_map_update_elem(&vg_accepted, &cookie, &a, BPF_NOEXIST))
+	if (bpf_map_update_elem(&vg_accepted, &key, &a, BPF_NOEXIST))
 		vg_lose(VG_LOST_ACCEPT_TABLE_FULL);
+}
+
+/* Whether it was seen when it was accepted: by its cookie as it was then. */
+static __always_inline bool accepted_live(struct sock *sk)
+{
+	u64 cookie = raw_cookie(sk), address = (u64)sk;
+
+	return (cookie && bpf_map_lookup_elem(&vg_accepted, &cookie)) || bpf_map_lookup_elem(&vg_accepted, &address);
 }
 
 SEC("iter/task_file")
@@ -197,9 +207,9 @@ int vg_inventory_connections(struct bpf_iter__task_file *ctx)
 	state = sk->__sk_common.skc_state;
 	if (state == TCP_CLOSE || state == TCP_LISTEN)
 		return 0;
+	if (protocol == VG_PROTO_TCP && accepted_live(sk))
+		return 0;
 	cookie = bpf_get_socket_cookie(sk);
-	if (bpf_map_lookup_elem(&vg_accepted, &cookie))
-		return 0; /* seen living */
 	if (state == TCP_SYN_SENT) {
 		own_pre(sk, t, VG_SK_OUTBOUND, cookie); /* reported when it is decided */
 		return 0;
@@ -207,7 +217,7 @@ int vg_inventory_connections(struct bpf_iter__task_file *ctx)
 	port_key(&port, sk, protocol);
 	direction = bpf_map_lookup_elem(&vg_listen_ports, &port) ? VG_DIR_INBOUND : VG_DIR_OUTBOUND;
 	if (sk->sk_protocol == IPPROTO_MPTCP) {
-		list_mptcp(seq, t, sk, direction, cookie);
+		list_mptcp(seq, t, sk, direction);
 		return 0;
 	}
 	if (list_inet(seq, t, sk, sk, direction == VG_DIR_INBOUND ? VG_ACCEPT : VG_CONNECT, protocol,

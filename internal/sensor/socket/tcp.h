@@ -3,9 +3,9 @@
  * TCP by its state changes. There is no program for each packet: the kernel's own counters are read when the
  * socket reaches CLOSE, which every socket does once for each time it left it (also when TIME_WAIT goes on without it).
  *
- * MPTCP: the socket that the process holds (protocol 262) has subflows, which are TCP sockets. What
- * happened is told by the first subflow and named by the cookie of the MPTCP socket; joined subflows are not
- * connections of their own. Counters are those of the first subflow.
+ * MPTCP: the socket that the process holds (protocol 262) has subflows, which are TCP sockets. A connection is its
+ * first subflow: state, addresses, counters and cookie are those. (The MPTCP socket's own cookie does not do:
+ * an accepted one has its listener's.) Subflows that join later are not connections of their own.
  */
 #ifndef VIGIE_SOCKET_TCP_H
 #define VIGIE_SOCKET_TCP_H
@@ -60,7 +60,7 @@ struct {
 	__type(value, u32);
 } vg_failed SEC(".maps");
 
-/* The subflow's MPTCP socket and whether it only joined; sk itself when it is no subflow. */
+/* The MPTCP socket that a process holds and whether sk only joined it; sk itself when it is no subflow. */
 static __always_inline struct sock *held_sock(struct sock *sk, bool *joined)
 {
 	struct mptcp_subflow_context *sub;
@@ -82,11 +82,6 @@ static __always_inline struct sock *subflow(struct sock *sk)
 	if (!bpf_core_type_exists(struct mptcp_sock) || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_MPTCP)
 		return sk;
 	return BPF_CORE_READ((struct mptcp_sock *)sk, first) ?: sk;
-}
-
-static __always_inline u64 cookie_of(struct sock *sk, struct sock *held)
-{
-	return held == sk ? bpf_get_socket_cookie(sk) : raw_cookie(held);
 }
 
 /* Makes the current process the socket's owner. */
@@ -146,10 +141,10 @@ static __always_inline void emit_close(struct sock *sk, const struct vg_image *o
 	vg_emit_telemetry(&r, sizeof(r));
 }
 
-static __always_inline void established(struct sock *sk, struct sock *held)
+static __always_inline void established(struct sock *sk)
 {
 	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
-	u64 cookie = cookie_of(sk, held);
+	u64 cookie = bpf_get_socket_cookie(sk);
 
 	if (!s)
 		return;
@@ -194,10 +189,10 @@ static __always_inline bool take_accepted(u64 key, struct vg_accepted *a)
 static __always_inline void inbound_closed(struct sock *sk, struct sock *held, struct vg_sock *s)
 {
 	struct vg_accepted a;
-	u64 cookie = raw_cookie(held), key = cookie ?: (u64)held;
+	u64 cookie = raw_cookie(sk), key = cookie ?: (u64)sk;
 	u32 one = 1;
 
-	if (take_accepted(key, &a) || (cookie && take_accepted((u64)held, &a))) {
+	if (take_accepted(key, &a) || (cookie && take_accepted((u64)sk, &a))) {
 		emit_close(sk, &a.owner, a.tid, a.direction, a.since, cookie);
 		return;
 	}
@@ -240,13 +235,11 @@ static __always_inline void closed(struct sock *sk, struct sock *held, int old)
 	inbound_closed(sk, held, s);
 }
 
-/* The MPTCP socket itself: its cookie is made here, before its subflows are seen; and it is what listens. */
+/* The MPTCP socket itself is what listens. */
 static __always_inline void mptcp_state(struct sock *sk, int old, int new)
 {
-	u64 cookie = bpf_get_socket_cookie(sk);
-
 	if (new == TCP_LISTEN)
-		own(sk, VG_SK_LISTENER, cookie);
+		own(sk, VG_SK_LISTENER, bpf_get_socket_cookie(sk));
 	else if (new == TCP_CLOSE && old == TCP_LISTEN)
 		closed(sk, sk, old);
 }
@@ -272,13 +265,13 @@ int vg_sock_state(u64 *ctx)
 		return 0;
 	switch (new) {
 	case TCP_SYN_SENT:
-		own(sk, VG_SK_OUTBOUND, cookie_of(sk, held));
+		own(sk, VG_SK_OUTBOUND, bpf_get_socket_cookie(sk));
 		break;
 	case TCP_LISTEN:
-		own(sk, VG_SK_LISTENER, cookie_of(sk, held));
+		own(sk, VG_SK_LISTENER, bpf_get_socket_cookie(sk));
 		break;
 	case TCP_ESTABLISHED:
-		established(sk, held);
+		established(sk);
 		break;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
@@ -299,7 +292,7 @@ static __always_inline void tcp_accepted(struct task_struct *t, struct sock *sk)
 	struct sock *flow = subflow(sk);
 	struct vg_accepted a;
 	struct vg_conn c;
-	u64 cookie = raw_cookie(sk), key = cookie ?: (u64)sk;
+	u64 cookie = raw_cookie(flow), key = cookie ?: (u64)flow;
 	bool gone;
 
 	/* Before anything else: see inbound_closed for who reports the end of one that is closed already. */

@@ -41,9 +41,15 @@ static __always_inline struct vg_sock *own_udp(struct bpf_sock *sk, u64 cookie)
 	if (!s->cookie) {
 		s->cookie = cookie;
 		s->since = bpf_ktime_get_boot_ns();
-		s->netns = t->nsproxy->net_ns->ns.inum;
+		s->sk = (u64)sk;
 	}
 	return s;
+}
+
+/* The socket as one that can be read by probe: through the map, where the verifier forgets what it was. */
+static __always_inline struct sock *kernel_sock(struct vg_sock *s)
+{
+	return (struct sock *)*(volatile u64 *)&s->sk;
 }
 
 /* Never 0, which stands for an empty place. */
@@ -91,10 +97,8 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx)
 	if (ctx->protocol != IPPROTO_UDP || !ctx->sk)
 		return 1;
 	s = own_udp(ctx->sk, bpf_get_socket_cookie(ctx));
-	if (s) {
+	if (s)
 		s->flags |= VG_SK_OUTBOUND;
-		s->local_port = 0; /* the kernel chooses the local address anew */
-	}
 	return 1;
 }
 
@@ -110,21 +114,32 @@ int vg_connect6(struct bpf_sock_addr *ctx)
 	return on_connect(ctx);
 }
 
-static __always_inline void emit_peer(struct vg_sock *s, struct vg_peer *p, struct bpf_sock *sk)
+static __always_inline void emit_peer(struct vg_sock *s, struct vg_peer *p)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
-	struct vg_conn c = {};
+	struct sock *sk = kernel_sock(s);
+	struct vg_conn c;
 
-	vg_fill_header(&c.h, VG_CONNECT, t);
-	__builtin_memcpy(c.local, s->local, 16);
+	vg_fill_header(&c.h, VG_CONNECT, bpf_get_current_task_btf());
+	fill_ends(&c, sk);
+	fill_conn(&c, sk, VG_PROTO_UDP, VG_DIR_OUTBOUND, p->cookie);
 	__builtin_memcpy(c.remote, p->addr, 16);
-	c.local_port = s->local_port ?: bpf_htons(sk->src_port);
 	c.remote_port = p->port;
-	c.protocol = VG_PROTO_UDP;
-	c.direction = VG_DIR_OUTBOUND;
-	c.netns = s->netns;
-	c.cookie = p->cookie;
 	vg_emit_telemetry(&c, sizeof(c));
+}
+
+/* Whether the datagram goes where the socket is connected to: an IPv6 socket that is connected to an IPv4 address
+ * names it with each datagram, inside the kernel. */
+static __always_inline bool connected_to(struct vg_sock *s, const struct vg_peer *p)
+{
+	const u64 *a, *b = (const void *)p->addr;
+	struct sock *sk = kernel_sock(s);
+	struct vg_conn c;
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED)
+		return false;
+	fill_ends(&c, sk);
+	a = (const void *)c.remote;
+	return a[0] == b[0] && a[1] == b[1] && c.remote_port == p->port;
 }
 
 static __always_inline bool same_peer(const struct vg_sock *s, const struct vg_peer *p)
@@ -155,6 +170,8 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, struct vg_peer *p)
 	hash = peer_hash((u32 *)p->addr, p->port);
 	if (s->flags & VG_SK_LISTENER && s->recent[hash & (VG_SOCK_RECENT - 1)] == hash)
 		return 1;
+	if (connected_to(s, p))
+		return 1;
 	if (s->peer_port)
 		s->flags |= VG_SK_PEERS;
 	__builtin_memcpy(s->peer, p->addr, 16);
@@ -163,7 +180,7 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, struct vg_peer *p)
 	if (bpf_map_lookup_elem(&vg_peers, p))
 		return 1;
 	bpf_map_update_elem(&vg_peers, p, &one, BPF_ANY);
-	emit_peer(s, p, sk);
+	emit_peer(s, p);
 	return 1;
 }
 
@@ -187,21 +204,6 @@ int vg_sendmsg6(struct bpf_sock_addr *ctx)
 	w[2] = ctx->user_ip6[2];
 	w[3] = ctx->user_ip6[3];
 	return on_send(ctx, &p);
-}
-
-static __always_inline void note_local(struct vg_sock *s, struct bpf_sock *sk)
-{
-	u32 *w = (u32 *)s->local;
-
-	if (sk->family == AF_INET) {
-		map_ipv4(s->local, sk->src_ip4);
-	} else {
-		w[0] = sk->src_ip6[0];
-		w[1] = sk->src_ip6[1];
-		w[2] = sk->src_ip6[2];
-		w[3] = sk->src_ip6[3];
-	}
-	s->local_port = bpf_htons(sk->src_port);
 }
 
 /* Notes who sent this packet to a listener. A packet that cannot be read only makes the answer look like a
@@ -258,8 +260,6 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool in)
 		__sync_fetch_and_add(&s->bytes_out, bytes);
 		__sync_fetch_and_add(&s->packets_out, packets);
 	}
-	if (!s->local_port)
-		note_local(s, sk);
 	return 1;
 }
 
@@ -278,41 +278,30 @@ int vg_egress(struct __sk_buff *skb)
 SEC("cgroup/sock_release")
 int vg_sock_release(struct bpf_sock *ctx)
 {
-	struct vg_closed r = {};
+	struct vg_closed r;
 	struct vg_sock *s;
-	u32 *w = (u32 *)r.c.remote;
+	struct sock *sk;
 
 	if (ctx->protocol != IPPROTO_UDP)
 		return 1;
 	s = bpf_sk_storage_get(&vg_socks, ctx, 0, 0);
 	if (!s || !(s->flags & (VG_SK_LISTENER | VG_SK_OUTBOUND)))
 		return 1;
+	sk = kernel_sock(s);
 	header_of(&r.c.h, VG_CLOSE, &s->owner, s->tid);
-	__builtin_memcpy(r.c.local, s->local, 16);
-	r.c.local_port = s->local_port;
-	if (ctx->state == TCP_ESTABLISHED) {
-		r.c.remote_port = ctx->dst_port;
-		if (ctx->family == AF_INET) {
-			map_ipv4(r.c.remote, ctx->dst_ip4);
-		} else {
-			w[0] = ctx->dst_ip6[0];
-			w[1] = ctx->dst_ip6[1];
-			w[2] = ctx->dst_ip6[2];
-			w[3] = ctx->dst_ip6[3];
-		}
-	} else if (!(s->flags & VG_SK_PEERS)) {
+	fill_ends(&r.c, sk);
+	fill_conn(&r.c, sk, VG_PROTO_UDP, s->flags & VG_SK_LISTENER ? VG_DIR_LISTENER : VG_DIR_OUTBOUND, s->cookie);
+	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED && s->peer_port && !(s->flags & VG_SK_PEERS)) {
 		__builtin_memcpy(r.c.remote, s->peer, 16);
 		r.c.remote_port = s->peer_port;
 	}
-	r.c.protocol = VG_PROTO_UDP;
-	r.c.direction = s->flags & VG_SK_LISTENER ? VG_DIR_LISTENER : VG_DIR_OUTBOUND;
-	r.c.netns = s->netns;
-	r.c.cookie = s->cookie;
 	r.c.elapsed = r.c.h.time - s->since;
 	r.bytes_out = s->bytes_out;
 	r.bytes_in = s->bytes_in;
 	r.packets_out = s->packets_out;
 	r.packets_in = s->packets_in;
+	r.retransmits = 0;
+	r.srtt_us = 0;
 	vg_emit_telemetry(&r, sizeof(r));
 	return 1;
 }
