@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/cli/show"
+	"github.com/vigie-io/vigie/internal/cli/term"
 	"github.com/vigie-io/vigie/internal/model"
 )
 
@@ -28,7 +29,7 @@ type class uint8
 
 const (
 	classNews      class = iota // always shown
-	classRead                   // file reads, and writes to terminals and /dev/null
+	classRead                   // file reads, searches for files, and writes to terminals and /dev/null
 	classNoise                  // forks, good exits, closes, granted capabilities, searches along PATH
 	classInventory              // what ran before the agent
 )
@@ -43,6 +44,7 @@ type row struct {
 	class    class
 	count    uint64
 	number   uint64 // of the row, to tell how old it is
+	mixed    bool   // it stands for several files
 
 	ended, failed uint64 // of an exec: processes that have ended, and that ended badly
 	outcome       string // how the latest ended
@@ -107,7 +109,8 @@ func (f *feed) fold(e *model.Event) *row {
 	}
 	key := keyOf(e, line)
 	if r := f.folds[key]; r != nil && f.next-r.number <= foldRows && e.Time.Sub(r.first) < foldTime && e.Type != model.TypeLoss {
-		r.event, r.line = e, line
+		r.line = merged(r, e, line)
+		r.event = e
 		r.count += n
 		r.search = ""
 		return r
@@ -121,7 +124,10 @@ func (f *feed) fold(e *model.Event) *row {
 }
 
 func keyOf(e *model.Event, line show.Line) foldKey {
-	key := foldKey{typ: e.Type, object: line.Object, failed: line.Failed}
+	key := foldKey{typ: e.Type, object: line.Verb + " " + line.Object, failed: line.Failed}
+	if dir, _, ok := workFile(e); ok {
+		key.object, key.pid = line.Verb+" "+dir, e.Key.PID
+	}
 	if p := e.Process; p != nil {
 		key.binary, key.workload = p.Binary, show.Workload(p.Workload)
 		if e.Type == model.TypeExec {
@@ -132,6 +138,37 @@ func keyOf(e *model.Event, line show.Line) foldKey {
 		}
 	}
 	return key
+}
+
+// workFile splits the path of a file that a program makes, fills or removes where programs do their
+// work: builds and caches touch thousands in one directory. Where a change matters to others, every
+// file keeps its row.
+func workFile(e *model.Event) (dir, name string, ok bool) {
+	if e.File == nil || e.File.NewPath != "" {
+		return "", "", false
+	}
+	for _, kept := range []string{"/etc/", "/usr/", "/bin/", "/sbin/", "/lib", "/boot/", "/opt/", "/dev/", "/proc/", "/sys/", "/run/"} {
+		if strings.HasPrefix(e.File.Path, kept) {
+			return "", "", false
+		}
+	}
+	i := strings.LastIndexByte(e.File.Path, '/')
+	if i <= 0 {
+		return "", "", false
+	}
+	return e.File.Path[:i], e.File.Path[i+1:], true
+}
+
+// merged is the line of a row that e repeats: of several files in one directory, that and the last one.
+func merged(r *row, e *model.Event, line show.Line) show.Line {
+	dir, name, ok := workFile(e)
+	if !ok || r.event.File == nil || !r.mixed && r.event.File.Path == e.File.Path {
+		return line
+	}
+	r.mixed = true
+	line.Object = term.Escape(dir) + "/…"
+	line.Detail = strings.TrimSuffix("last "+term.Escape(name)+", "+line.Detail, ", ")
+	return line
 }
 
 func classOf(e *model.Event, line show.Line) class {
@@ -146,12 +183,22 @@ func classOf(e *model.Event, line show.Line) class {
 		return classNews
 	case e.Type == model.TypeFork, e.Type == model.TypeExit, e.Type == model.TypeClose, e.Type == model.TypeCapability && !line.Failed:
 		return classNoise
-	case e.ExecFailed != nil && (e.ExecFailed.Error == model.Errno(syscall.ENOENT) || e.ExecFailed.Error == model.Errno(syscall.ENOTDIR)):
+	case e.ExecFailed != nil && absent(e.ExecFailed.Error):
 		return classNoise
-	case e.File != nil && (e.File.Op == model.FileRead || terminal(e.File.Path)):
+	case e.File != nil && (e.File.Op == model.FileRead || terminal(e.File.Path) || absent(e.File.Error)):
 		return classRead
 	}
 	return classNews
+}
+
+// absent reports whether nothing happened because something was not there, or was there already: how
+// programs look for files.
+func absent(err model.Errno) bool {
+	switch syscall.Errno(err) {
+	case syscall.ENOENT, syscall.ENOTDIR, syscall.EEXIST:
+		return true
+	}
+	return false
 }
 
 // terminal reports whether a file is where programs write to say something, or nothing.

@@ -155,6 +155,10 @@ func TestRepetitionsAreFoldedAndEndsNoted(t *testing.T) {
 	if n := m.visible(); n != 2 {
 		t.Errorf("%d rows, want 2", n)
 	}
+	for i := range 9 {
+		m.Update(eventsMsg{file(one, model.FileCreate, fmt.Sprint("/tmp/build/o", i)), file(one, model.FileWrite, fmt.Sprint("/etc/conf", i%2))})
+	}
+	mustShow(t, m, "create    ×9 /tmp/build/…  last o8", "write     ×5 /etc/conf0", "write     ×4 /etc/conf1")
 	conn := event(model.TypeConnect, one)
 	conn.Socket = &model.Socket{Protocol: "tcp", Remote: netip.MustParseAddrPort("192.0.2.1:443"), Cookie: 77}
 	end := event(model.TypeClose, one)
@@ -189,25 +193,25 @@ func TestFilterPauseAndScroll(t *testing.T) {
 	m := newModel(TabEvents)
 	p := process(7, 1, "web", "/bin/x")
 	for i := range 100 {
-		m.Update(eventsMsg{file(p, model.FileWrite, fmt.Sprintf("/tmp/n%03d", i))})
+		m.Update(eventsMsg{file(p, model.FileWrite, fmt.Sprintf("/etc/n%03d", i))})
 	}
-	mustShow(t, m, "/tmp/n099")
-	mustHide(t, m, "/tmp/n060")
+	mustShow(t, m, "/etc/n099")
+	mustHide(t, m, "/etc/n060")
 	press(m, "home")
-	mustShow(t, m, "/tmp/n000", "65 below")
-	m.Update(eventsMsg{file(p, model.FileWrite, "/tmp/later")})
-	mustShow(t, m, "/tmp/n000", "66 below")
+	mustShow(t, m, "/etc/n000", "65 below")
+	m.Update(eventsMsg{file(p, model.FileWrite, "/etc/later")})
+	mustShow(t, m, "/etc/n000", "66 below")
 	press(m, "G")
-	mustShow(t, m, "/tmp/later")
+	mustShow(t, m, "/etc/later")
 	press(m, "p")
-	m.Update(eventsMsg{file(p, model.FileWrite, "/tmp/hidden-while-paused")})
+	m.Update(eventsMsg{file(p, model.FileWrite, "/etc/hidden-while-paused")})
 	mustShow(t, m, "PAUSED, 1 new")
 	mustHide(t, m, "hidden-while-paused")
 	press(m, "p")
 	mustShow(t, m, "hidden-while-paused")
 	press(m, "f", "N04q", "backspace")
-	mustShow(t, m, "filter: n04", "/tmp/n040", "/tmp/n049")
-	mustHide(t, m, "/tmp/n050")
+	mustShow(t, m, "filter: n04", "/etc/n040", "/etc/n049")
+	mustHide(t, m, "/etc/n050")
 	press(m, "enter", "q") // the filter stays; q is no letter any more
 	mustShow(t, m, "filter: n04")
 	press(m, "esc")
