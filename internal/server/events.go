@@ -249,9 +249,11 @@ func (st *stream) send(events []*model.Event) error {
 
 // streams are the open streams.
 type streams struct {
-	limit int
-	mu    sync.Mutex
-	open  map[*stream]struct{}
+	limit   int
+	mu      sync.Mutex
+	open    map[*stream]struct{}
+	closed  bool
+	running sync.WaitGroup
 }
 
 func (l *streams) add(st *stream) error {
@@ -261,7 +263,11 @@ func (l *streams) add(st *stream) error {
 		return connect.NewError(connect.CodeResourceExhausted,
 			fmt.Errorf("%d streams are open, no more are allowed: end one, see the subscribers in `vigie status`", len(l.open)))
 	}
+	if l.closed {
+		return connect.NewError(connect.CodeUnavailable, errors.New("the agent stops"))
+	}
 	l.open[st] = struct{}{}
+	l.running.Add(1)
 	return nil
 }
 
@@ -269,6 +275,15 @@ func (l *streams) remove(st *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.open, st)
+	l.running.Done()
+}
+
+// wait refuses new streams and returns when there are none.
+func (l *streams) wait() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.running.Wait()
 }
 
 // subscribers lists the streams that follow, ordered by peer.

@@ -206,6 +206,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	s.streams.wait() // their connections are closed: what they wait for fails
 	return err
 }
 
