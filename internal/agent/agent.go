@@ -22,6 +22,7 @@ import (
 	"github.com/vigie-io/vigie/internal/process"
 	"github.com/vigie-io/vigie/internal/sensor"
 	"github.com/vigie-io/vigie/internal/sensor/all"
+	"github.com/vigie-io/vigie/internal/sensor/dns"
 	"github.com/vigie-io/vigie/internal/sensor/exec"
 	"github.com/vigie-io/vigie/internal/store"
 	"github.com/vigie-io/vigie/internal/workload"
@@ -160,9 +161,23 @@ func (a *Agent) handover() {
 func (a *Agent) newTable(w process.Workloads) {
 	a.table = process.New(process.Options{Boot: a.boot, Exited: a.config.ExitedProcesses, Workloads: w,
 		Losses: a.losses, Wall: a.clock.wall})
-	a.river = &river{log: a.log, clock: a.clock, table: a.table, losses: a.losses, annotate: func(*model.Event) {},
+	a.river = &river{log: a.log, clock: a.clock, table: a.table, losses: a.losses, annotate: nameAddresses(dns.NewNames(dns.NamesOptions{})),
 		publish: a.hub.Publish, malformed: a.losses.Counter("decode", "malformed record"),
 		reported: make(map[pipeline.LossKey]uint64)}
+}
+
+// nameAddresses gives a conversation the name by which its process asked for the other end's address.
+func nameAddresses(names *dns.Names) func(*model.Event) {
+	return func(ev *model.Event) {
+		switch {
+		case ev.DNS != nil:
+			names.Learn(ev)
+		case ev.Socket != nil && ev.Socket.Remote.IsValid() && ev.Socket.Direction != "inbound":
+			if name, ok := names.Lookup(ev.Key, ev.Socket.NetNS, ev.Socket.Remote.Addr(), ev.BootTime); ok {
+				ev.Socket.RemoteName = name
+			}
+		}
+	}
 }
 
 // startSensors starts all that are configured. Without the process sensor there is no agent; any other may fail

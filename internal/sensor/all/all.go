@@ -7,6 +7,7 @@ package all
 import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sensor"
+	"github.com/vigie-io/vigie/internal/sensor/dns"
 	"github.com/vigie-io/vigie/internal/sensor/exec"
 	"github.com/vigie-io/vigie/internal/sensor/file"
 	"github.com/vigie-io/vigie/internal/sensor/privilege"
@@ -26,6 +27,7 @@ func Sensors(o Options) []sensor.Sensor {
 		exec.New(exec.Options{ArgsLimit: o.ArgsLimit, OnCgroup: o.OnCgroup}),
 		file.New(file.Options{}),
 		socket.New(socket.Options{}),
+		dns.New(dns.Options{Losses: o.Losses}), // after socket, whose owners it reads
 		privilege.New(privilege.Options{Losses: o.Losses}),
 	}
 }
