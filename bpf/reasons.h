@@ -17,6 +17,7 @@ enum vg_lost {
 	VG_LOST_DNS_UNREADABLE,      /* a DNS packet whose bytes could not be read */
 	VG_LOST_FILE_CLOSED,         /* an open whose descriptor another thread closed before it could be read */
 	VG_LOST_ACCEPT_TABLE_FULL,   /* too many open accepted connections: closes name the listener's process */
+	VG_LOST_IO_URING_FILE,       /* a change of a file by io_uring whose arguments are gone, or an open into its own table */
 	VG_LOST_REASONS,             /* number of reasons */
 };
 

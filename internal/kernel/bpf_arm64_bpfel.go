@@ -77,7 +77,8 @@ const (
 	bpfVgLostVG_LOST_DNS_UNREADABLE      bpfVgLost = 7
 	bpfVgLostVG_LOST_FILE_CLOSED         bpfVgLost = 8
 	bpfVgLostVG_LOST_ACCEPT_TABLE_FULL   bpfVgLost = 9
-	bpfVgLostVG_LOST_REASONS             bpfVgLost = 10
+	bpfVgLostVG_LOST_IO_URING_FILE       bpfVgLost = 10
+	bpfVgLostVG_LOST_REASONS             bpfVgLost = 11
 )
 
 type bpfVgNs struct {

@@ -118,6 +118,7 @@ const (
 	bpfProgVgPathSymlink     = "vg_path_symlink"
 	bpfProgVgPathTruncate    = "vg_path_truncate"
 	bpfProgVgPathUnlink      = "vg_path_unlink"
+	bpfProgVgUringComplete   = "vg_uring_complete"
 	bpfVarVgCalls            = "vg_calls"
 	bpfVarVgExportVgCall     = "vg_export_vg_call"
 	bpfVarVgExportVgFile     = "vg_export_vg_file"
@@ -181,6 +182,7 @@ type bpfProgramSpecs struct {
 	VgPathSymlink     *ebpf.ProgramSpec `ebpf:"vg_path_symlink"`
 	VgPathTruncate    *ebpf.ProgramSpec `ebpf:"vg_path_truncate"`
 	VgPathUnlink      *ebpf.ProgramSpec `ebpf:"vg_path_unlink"`
+	VgUringComplete   *ebpf.ProgramSpec `ebpf:"vg_uring_complete"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -287,6 +289,7 @@ type bpfPrograms struct {
 	VgPathSymlink     *ebpf.Program `ebpf:"vg_path_symlink"`
 	VgPathTruncate    *ebpf.Program `ebpf:"vg_path_truncate"`
 	VgPathUnlink      *ebpf.Program `ebpf:"vg_path_unlink"`
+	VgUringComplete   *ebpf.Program `ebpf:"vg_uring_complete"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -304,6 +307,7 @@ func (p *bpfPrograms) Close() error {
 		p.VgPathSymlink,
 		p.VgPathTruncate,
 		p.VgPathUnlink,
+		p.VgUringComplete,
 	)
 }
 

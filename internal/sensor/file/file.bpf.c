@@ -11,12 +11,13 @@
  *                               thread may have changed it since, and a link in the path may have moved
  *   fentry/security_path_*      where trampolines load: the object's own path before the change, kept for the
  *                               sys_exit of the same call, which stays the only one to report
+ *   tp_btf/io_uring_complete    opens by io_uring, which no system call returns
  *   tp_btf/sched_process_exit   tells the agent that a process's folded counts are complete
  * Works from 5.15 with BTF; lowest rung without a trampoline. Fails open: it only observes, and counts what
  * it loses.
  *
- * Not seen: opens and changes by io_uring (no system call returns), by 32-bit programs (counted by
- * the dispatcher), by the kernel itself. An open that failed is reported when it was denied, not when the file was
+ * Not seen, but counted as lost: changes of names by io_uring, what it opens into its own table, 32-bit programs. Not
+ * seen at all: denied opens by io_uring, any before 5.19, what the kernel itself opens. An open that failed is reported when it was denied, not when the file was
  * not there. An O_PATH open gives no access to the file and is none.
  *
  * Folding: the first open of a file by a process image under one name for one purpose is reported at once, and
@@ -24,6 +25,8 @@
  * vg_counts, to which all others add one and do nothing else. vg_seen may forget, and a first open is reported again;
  * vg_counts does not, and when it is full opens are reported one by one. So opens = reported + counted + lost records.
  */
+#include <linux/io_uring.h>
+
 #include "abi.h"
 #include "task.h"
 #include "path.h"
@@ -222,6 +225,34 @@ VG_EXPORT(enum, vg_file_op);
 #define ETXTBSY 26
 #define EROFS   30
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct io_cqe {
+	s32 res;
+};
+
+struct io_cmd_data {
+	struct file *file;
+};
+
+struct io_kiocb {
+	struct io_cmd_data cmd; /* an io_open, for one */
+	u8 opcode;
+	struct io_cqe cqe;
+};
+
+struct open_how___kernel {
+	u64 flags;
+	u64 mode;
+};
+
+struct io_open {
+	u32 file_slot; /* 0: none, else its number in the ring's own table and one */
+	struct open_how___kernel how;
+};
+
+#pragma clang attribute pop
+
 /* The file behind a descriptor of t, or 0. */
 static __always_inline struct file *fd_file(struct task_struct *t, u32 fd)
 {
@@ -312,9 +343,8 @@ static __always_inline void fill_args(struct vg_file_scratch *s, const volatile 
 		f->file_mode = c->type;
 }
 
-/* Begins a record: everything but the object and the tail. */
-static __always_inline struct vg_file_scratch *begin(struct pt_regs *regs, s64 ret, struct task_struct *t,
-						     const volatile struct vg_call *c)
+/* Begins a record: everything but the object, what the call's arguments say, and the tail. */
+static __always_inline struct vg_file_scratch *begin(struct task_struct *t, u8 op, s64 ret)
 {
 	u32 zero = 0;
 	struct vg_file_scratch *s = bpf_map_lookup_elem(&vg_file_scratch, &zero);
@@ -330,14 +360,26 @@ static __always_inline struct vg_file_scratch *begin(struct pt_regs *regs, s64 r
 	f->inode = 0;
 	f->dev = 0;
 	f->name = 0;
+	f->flags = 0;
+	f->mode = 0;
 	f->uid = f->gid = ~0u;
 	f->error = ret < 0 ? -ret : 0;
 	f->file_mode = 0;
-	f->op = c->op;
+	f->op = op;
 	f->kind = 0;
 	f->path_len = f->arg_len = f->new_path_len = f->new_arg_len = 0;
-	save_args(s, regs, ret);
-	fill_args(s, c);
+	return s;
+}
+
+static __always_inline struct vg_file_scratch *begin_call(struct task_struct *t, const volatile struct vg_call *c,
+							  struct pt_regs *regs, s64 ret)
+{
+	struct vg_file_scratch *s = begin(t, c->op, ret);
+
+	if (s) {
+		save_args(s, regs, ret);
+		fill_args(s, c);
+	}
 	return s;
 }
 
@@ -400,7 +442,7 @@ static __always_inline u16 argument(struct vg_file_scratch *s, const char *path,
 static __always_inline int by_argument(struct pt_regs *regs, s64 ret, struct task_struct *t,
 				       const volatile struct vg_call *c)
 {
-	struct vg_file_scratch *s = begin(regs, ret, t, c);
+	struct vg_file_scratch *s = begin_call(t, c, regs, ret);
 	struct vg_file *f;
 	const char *path, *new_path;
 
@@ -423,114 +465,201 @@ static __always_inline int by_argument(struct pt_regs *regs, s64 ret, struct tas
 	return 0;
 }
 
+/* What an open did; VG_FILE_NONE when it gives no access. One operation an open, the most telling: made, else emptied,
+ * else written, else read. */
+static __always_inline u32 open_op(struct file *file, struct inode *inode, u64 flags)
+{
+	u32 fmode = BPF_CORE_READ(file, f_mode);
+
+	if (fmode & FMODE_PATH)
+		return VG_FILE_NONE;
+	if (fmode & FMODE_CREATED)
+		return VG_FILE_CREATE;
+	if ((flags & O_TRUNC) && (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFREG)
+		return VG_FILE_TRUNCATE;
+	return fmode & FMODE_WRITE ? VG_FILE_WRITE : VG_FILE_READ;
+}
+
+static __always_inline void fill_key(struct vg_fold_key *key, struct task_struct *t, struct file *file,
+				     struct inode *inode, u32 op)
+{
+	key->start = t->group_leader->start_boottime;
+	key->inode = BPF_CORE_READ(inode, i_ino);
+	key->pid = t->tgid;
+	key->exec = t->self_exec_id;
+	key->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	key->name = BPF_CORE_READ(file, f_path.dentry, d_name.hash);
+	key->op = op;
+	key->pad = 0;
+}
+
+/* The whole cost of an open that was seen before. */
+static __always_inline bool counted(struct vg_fold_key *key)
+{
+	u64 *count = bpf_map_lookup_elem(&vg_counts, key);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	return count != 0;
+}
+
+static __always_inline long emit_object(struct vg_file_scratch *s, struct task_struct *t, struct file *file,
+					struct inode *inode)
+{
+	s->r.f.kind |= VG_FILE_OBJECT;
+	fill_inode(&s->r.f, inode);
+	s->r.f.path_len = walk(&s->r, t, BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), VG_FILE_CUT);
+	return emit(s);
+}
+
+/* Reports an open that is in no count: the first, or the second, which begins a count. What does not fit the ring is
+ * lost, and counted as lost: neither seen nor in a count. */
+static __always_inline void emit_open(struct vg_file_scratch *s, struct task_struct *t, struct file *file,
+				      struct inode *inode, struct vg_fold_key *key)
+{
+	u64 one = 1;
+	u8 yes = 1;
+
+	s->r.f.op = key->op;
+	s->r.f.name = key->name;
+	if (!bpf_map_lookup_elem(&vg_seen, key)) {
+		if (emit_object(s, t, file, inode) == 0)
+			bpf_map_update_elem(&vg_seen, key, &yes, BPF_ANY);
+		return;
+	}
+	s->r.f.kind = VG_FILE_HELD;
+	if (emit_object(s, t, file, inode))
+		return;
+	if (bpf_map_update_elem(&vg_counts, key, &one, BPF_NOEXIST) == 0) {
+		struct vg_image image = {.start = key->start, .pid = key->pid, .exec = key->exec};
+
+		bpf_map_update_elem(&vg_folders, &image, &yes, BPF_ANY);
+	} else if (!counted(key)) { /* else another thread was here first */
+		s->r.f.kind &= ~VG_FILE_HELD; /* full: by itself, then */
+		emit(s);
+	}
+}
+
 /* Calls that return a file descriptor, or have one: the object is at hand. */
 SEC("tp_btf/sys_exit")
 int vg_exit_fd(u64 *ctx)
 {
-	struct pt_regs *r = (struct pt_regs *)ctx[0];
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	s64 ret = ctx[1];
 	struct task_struct *t = bpf_get_current_task_btf();
-	const volatile struct vg_call *c = &vg_calls[vg_sys_nr(r) & (VG_SYSCALLS - 1)];
-	u32 fd, op = c->op, fmode;
+	const volatile struct vg_call *c = &vg_calls[vg_sys_nr(regs) & (VG_SYSCALLS - 1)];
+	u32 op = c->op;
 	struct vg_fold_key key;
 	struct vg_file_scratch *s;
 	struct file *file;
 	struct inode *inode;
-	u16 mode;
-	bool folds, again = false;
-	u64 *count, one = 1;
 
-	if (c->fd == VG_ARG_RET) {
-		if (ret < 0) {
-			if (ret == -EACCES || ret == -EPERM || ret == -EROFS || ret == -EXDEV || ret == -ETXTBSY)
-				return by_argument(r, ret, t, c);
-			return 0;
-		}
-		fd = ret;
-	} else {
-		fd = vg_sys_arg0(r);
+	if (c->fd == VG_ARG_RET && ret < 0) {
+		if (ret == -EACCES || ret == -EPERM || ret == -EROFS || ret == -EXDEV || ret == -ETXTBSY)
+			return by_argument(regs, ret, t, c);
+		return 0;
 	}
-	file = fd_file(t, fd);
+	file = fd_file(t, c->fd == VG_ARG_RET ? ret : vg_sys_arg0(regs));
 	if (!file) {
-		if (ret < 0) /* not a descriptor: nothing to tell about */
+		if (ret >= 0) /* else it never was one */
+			vg_lose(VG_LOST_FILE_CLOSED);
+		return 0;
+	}
+	inode = BPF_CORE_READ(file, f_inode);
+	if (!op) {
+		u64 flags = 0;
+
+		if (c->flags == 2)
+			flags = vg_sys_arg2(regs);
+		else if (c->flags == 1)
+			flags = vg_sys_arg1(regs);
+		if (c->how == VG_HOW_STRUCT)
+			bpf_probe_read_user(&flags, sizeof(flags), (void *)flags);
+		op = open_op(file, inode, flags | c->fixed);
+		if (!op)
 			return 0;
+	}
+	if (op > VG_FILE_TRUNCATE || ret < 0) {
+		s = begin_call(t, c, regs, ret);
+		if (s)
+			emit_object(s, t, file, inode);
+		return 0;
+	}
+	fill_key(&key, t, file, inode, op);
+	if (counted(&key))
+		return 0;
+	s = begin_call(t, c, regs, ret);
+	if (s)
+		emit_open(s, t, file, inode, &key);
+	return 0;
+}
+
+/*
+ * No system call returns for what io_uring does. Its completion runs in a thread of the process that asked: the
+ * one that submitted, or a worker that shares its files. An open is read as above; the arguments of what changes
+ * names are freed by now, and a file in the ring's own table has no descriptor: those are counted as lost.
+ */
+SEC("tp_btf/io_uring_complete")
+int vg_uring_complete(u64 *ctx)
+{
+	struct io_kiocb *req = (struct io_kiocb *)ctx[1];
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct vg_fold_key key;
+	struct vg_file_scratch *s;
+	struct io_open *open;
+	struct file *file;
+	struct inode *inode;
+	u64 flags;
+	u32 op;
+	s32 res;
+
+	if (!bpf_core_field_exists(req->cqe) || !bpf_core_type_exists(struct io_open))
+		return 0; /* before 5.19 the tracepoint does not have the request: not seen at all */
+	op = BPF_CORE_READ(req, opcode);
+	if (op < IORING_OP_OPENAT)
+		return 0;
+	res = BPF_CORE_READ(req, cqe.res);
+	if (res < 0)
+		return 0;
+	switch (op) {
+	case IORING_OP_OPENAT:
+	case IORING_OP_OPENAT2:
+		break;
+	case IORING_OP_RENAMEAT:
+	case IORING_OP_UNLINKAT:
+	case IORING_OP_MKDIRAT:
+	case IORING_OP_SYMLINKAT:
+	case IORING_OP_LINKAT:
+	case 55: /* IORING_OP_FTRUNCATE, 6.9 */
+		vg_lose(VG_LOST_IO_URING_FILE);
+		return 0;
+	default:
+		return 0;
+	}
+	open = (void *)req + bpf_core_field_offset(struct io_kiocb, cmd);
+	if (BPF_CORE_READ(open, file_slot)) {
+		vg_lose(VG_LOST_IO_URING_FILE);
+		return 0;
+	}
+	file = fd_file(t, res);
+	if (!file) {
 		vg_lose(VG_LOST_FILE_CLOSED);
 		return 0;
 	}
 	inode = BPF_CORE_READ(file, f_inode);
-	mode = BPF_CORE_READ(inode, i_mode);
-	if (!op) {
-		fmode = BPF_CORE_READ(file, f_mode);
-		if (fmode & FMODE_PATH)
-			return 0;
-		/* One event an open, the most telling: made, else emptied, else written, else read. */
-		if (fmode & FMODE_CREATED) {
-			op = VG_FILE_CREATE;
-		} else {
-			u64 flags = 0;
-
-			if (c->flags == 2)
-				flags = vg_sys_arg2(r);
-			else if (c->flags == 1)
-				flags = vg_sys_arg1(r);
-			if (c->how == VG_HOW_STRUCT)
-				bpf_probe_read_user(&flags, sizeof(flags), (void *)flags);
-			flags |= c->fixed;
-			op = fmode & FMODE_WRITE ? VG_FILE_WRITE : VG_FILE_READ;
-			if ((flags & O_TRUNC) && (mode & S_IFMT) == S_IFREG)
-				op = VG_FILE_TRUNCATE;
-		}
-	}
-
-	folds = op <= VG_FILE_TRUNCATE && ret >= 0;
-	key.start = t->group_leader->start_boottime;
-	key.inode = BPF_CORE_READ(inode, i_ino);
-	key.pid = t->tgid;
-	key.exec = t->self_exec_id;
-	key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	key.name = BPF_CORE_READ(file, f_path.dentry, d_name.hash);
-	key.op = op;
-	key.pad = 0;
-	if (folds) {
-		count = bpf_map_lookup_elem(&vg_counts, &key);
-		if (count) {
-			__sync_fetch_and_add(count, 1);
-			return 0;
-		}
-		again = bpf_map_lookup_elem(&vg_seen, &key) != 0;
-	}
-
-	s = begin(r, ret, t, c);
+	flags = BPF_CORE_READ(open, how.flags);
+	op = open_op(file, inode, flags);
+	if (!op)
+		return 0;
+	fill_key(&key, t, file, inode, op);
+	if (counted(&key))
+		return 0;
+	s = begin(t, op, 0);
 	if (!s)
 		return 0;
-	s->r.f.op = op;
-	s->r.f.name = key.name;
-	s->r.f.kind = VG_FILE_OBJECT | (again ? VG_FILE_HELD : 0);
-	fill_inode(&s->r.f, inode);
-	s->r.f.path_len = walk(&s->r, t, BPF_CORE_READ(file, f_path.mnt), BPF_CORE_READ(file, f_path.dentry), VG_FILE_CUT);
-	/* What does not fit the ring is lost, and counted as lost: neither seen nor in a count. */
-	if (emit(s) || !folds)
-		return 0;
-	if (!again) {
-		u8 seen = 1;
-
-		bpf_map_update_elem(&vg_seen, &key, &seen, BPF_ANY);
-		return 0;
-	}
-	if (bpf_map_update_elem(&vg_counts, &key, &one, BPF_NOEXIST) == 0) {
-		struct vg_image image = {.start = key.start, .pid = key.pid, .exec = key.exec};
-		u8 yes = 1;
-
-		bpf_map_update_elem(&vg_folders, &image, &yes, BPF_ANY);
-		return 0;
-	}
-	count = bpf_map_lookup_elem(&vg_counts, &key);
-	if (count) { /* another thread was here first */
-		__sync_fetch_and_add(count, 1);
-		return 0;
-	}
-	s->r.f.kind &= ~VG_FILE_HELD; /* full */
-	emit(s);
+	s->r.f.flags = flags;
+	s->r.f.mode = BPF_CORE_READ(open, how.mode);
+	emit_open(s, t, file, inode, &key);
 	return 0;
 }
 
@@ -551,7 +680,7 @@ int vg_exit_path(u64 *ctx)
 		kept = bpf_map_lookup_elem(&vg_captures, &thread);
 	if (!kept)
 		return by_argument(regs, ret, t, c);
-	s = begin(regs, ret, t, c);
+	s = begin_call(t, c, regs, ret);
 	if (!s)
 		return 0;
 	len = kept->len;

@@ -43,6 +43,7 @@ type objects struct {
 	ExitFD      *ebpf.Program `ebpf:"vg_exit_fd"`
 	ExitPath    *ebpf.Program `ebpf:"vg_exit_path"`
 	ProcessExit *ebpf.Program `ebpf:"vg_file_process_exit"`
+	Uring       *ebpf.Program `ebpf:"vg_uring_complete"`
 	Counts      *ebpf.Map     `ebpf:"vg_counts"`
 }
 
@@ -91,7 +92,7 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	if err := s.load(h); err != nil {
 		return err
 	}
-	if err := h.AttachTracing(s.Name(), s.objs.ProcessExit); err != nil {
+	if err := h.AttachTracing(s.Name(), s.objs.ProcessExit, s.objs.Uring); err != nil {
 		return err
 	}
 	if s.noHooks == nil {

@@ -225,7 +225,7 @@ func opCases() []opCase {
 		}, change(model.FileUnlink, "d", "")},
 		{"unlinkat of nothing", func(p place) error {
 			return unix.Unlinkat(p.fd, "nothing", 0)
-		}, model.File{Op: model.FileUnlink, Path: "nothing", Error: model.Errno(unix.ENOENT)}},
+		}, model.File{Op: model.FileUnlink, Path: "nothing", Error: model.Errno(unix.ENOENT), PathFrom: onlyArgument}},
 		{"unlinkat below no directory", func(p place) error {
 			return unix.Unlinkat(p.fd, "no/thing", 0)
 		}, model.File{Op: model.FileUnlink, Path: "no/thing", Error: model.Errno(unix.ENOENT), PathFrom: onlyArgument}},
