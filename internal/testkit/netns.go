@@ -46,18 +46,23 @@ func NewNetNS(t testing.TB) *NetNS {
 	return n
 }
 
-// Do runs fn in the namespace, on a thread of its own. Sockets that fn makes stay in the namespace.
+// Do runs fn in the namespace, on a thread of its own, and fails the test when fn does. Sockets that fn makes
+// stay in the namespace.
 func (n *NetNS) Do(t testing.TB, fn func() error) {
 	t.Helper()
-	err := onThread(func() error {
+	if err := n.Run(fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Run is Do for goroutines that are not the test's own.
+func (n *NetNS) Run(fn func() error) error {
+	return onThread(func() error {
 		if err := netns.Set(n.handle); err != nil {
 			return fmt.Errorf("enter a network namespace: %w", err)
 		}
 		return fn()
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // onThread runs fn on a thread that ends with it, so that no other goroutine gets its namespace.

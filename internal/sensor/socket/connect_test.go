@@ -23,8 +23,11 @@ func (w *world) failed(remote string, want unix.Errno) *model.Event {
 	}
 	e := w.Await(w.t, "the failed connect to "+remote, match)
 	w.settle()
-	if n := len(w.Events(match)); n != 1 {
-		w.t.Errorf("%d connect events to %s, want 1", n, remote)
+	if all := w.Events(match); len(all) != 1 {
+		w.t.Errorf("%d connect events to %s, want 1", len(all), remote)
+		for _, e := range all {
+			w.t.Logf("at %d: %+v", e.BootTime, e.Socket)
+		}
 	}
 	if e.Socket.Error != model.Errno(want) || e.Socket.Direction != "outbound" || e.Key.PID != uint32(testkit.PID()) {
 		w.t.Errorf("connect to %s: %+v by %+v, want error %v", remote, e.Socket, e.Key, want)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -54,7 +53,14 @@ func TestMPTCPIsOneConnection(t *testing.T) {
 			io.ReadFull(server, make([]byte, 5000))
 			server.Write(make([]byte, 300))
 			io.ReadFull(client, make([]byte, 300))
-			cookies := [3]uint64{cookieOf(t, l.(*net.TCPListener)), cookieOf(t, client.(*net.TCPConn)), cookieOf(t, server.(*net.TCPConn))}
+			// By address: an MPTCP connection goes by the cookie of its first subflow, which cannot be asked for.
+			cookieOf := func(typ model.Type, local string) uint64 {
+				return w.Await(t, string(typ), func(e *model.Event) bool {
+					return e.Type == typ && e.Socket.NetNS == w.ns.Inode && e.Socket.Local.String() == local
+				}).Socket.Cookie
+			}
+			cookies := [3]uint64{cookieOf(model.TypeListen, l.Addr().String()),
+				cookieOf(model.TypeConnect, client.LocalAddr().String()), cookieOf(model.TypeAccept, l.Addr().String())}
 			client.Close()
 			server.Close()
 			l.Close()
@@ -86,30 +92,22 @@ func TestMPTCPIsOneConnection(t *testing.T) {
 
 func TestFailedMPTCPConnect(t *testing.T) {
 	w := newWorld(t)
-	var d net.Dialer
-	d.SetMultipathTCP(true)
-	w.ns.Do(t, func() error {
-		if c, err := d.Dial("tcp", "127.0.0.1:1"); err == nil {
-			c.Close()
-			return errors.New("connected to nobody")
-		}
-		return nil
-	})
-	w.failed("127.0.0.1:1", unix.ECONNREFUSED)
-	w.noCloses()
-}
-
-func cookieOf(t *testing.T, c syscall.Conn) (cookie uint64) {
-	t.Helper()
-	raw, err := c.SyscallConn()
-	if err != nil {
+	if probe, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP); err != nil {
+		t.Skipf("needs MPTCP (CONFIG_MPTCP, net.mptcp.enabled): %v", err)
+	} else {
+		unix.Close(probe)
+	}
+	c := w.socketIn(w.ns, unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
+	if err := c.connect("127.0.0.1:1"); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Fatal(err)
 	}
-	var opt error
-	if err := raw.Control(func(fd uintptr) {
-		cookie, opt = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_COOKIE)
-	}); err != nil || opt != nil {
-		t.Fatalf("read SO_COOKIE: %v %v", err, opt)
+	c.close()
+	w.failed("127.0.0.1:1", unix.ECONNREFUSED)
+	c = w.socketIn(w.ns, unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
+	if err := c.connect("192.0.2.1:1"); !errors.Is(err, unix.ENETUNREACH) {
+		t.Fatal(err)
 	}
-	return cookie
+	c.close()
+	w.failed("192.0.2.1:1", unix.ENETUNREACH)
+	w.noCloses()
 }
