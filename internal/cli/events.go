@@ -120,6 +120,9 @@ func printEvents(ctx context.Context, env Env, out format, client vigiev1connect
 	if err := stream.Err(); err != nil && (ctx.Err() == nil || req.NoFollow) {
 		return to.explain(err)
 	}
+	if !req.NoFollow && ctx.Err() == nil {
+		return fmt.Errorf("the agent at %s ended the stream: see its log, then start it again", to)
+	}
 	return nil
 }
 

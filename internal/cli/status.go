@@ -133,23 +133,19 @@ func (p *statusPrinter) losses(s *vigiev1.Status) {
 	slices.SortStableFunc(lost, func(a, b *vigiev1.LossStatus) int {
 		return int(min(b.GetCount(), 1<<40)) - int(min(a.GetCount(), 1<<40))
 	})
-	total := totalLost(s)
+	total, slow := show.Lost(s)
 	st := p.screen.Style
-	if total == 0 {
-		p.line("%s of %d events", st.Green("lost nothing"), seen)
-	} else {
+	switch {
+	case total > 0:
 		p.line("%s beside %d seen events", st.Alarm(fmt.Sprintf(" LOST %d ", total)), seen)
+	case slow > 0:
+		p.line("%s of %d events; clients that read too slowly missed some", st.Green("lost nothing"), seen)
+	default:
+		p.line("%s of %d events", st.Green("lost nothing"), seen)
 	}
 	for _, l := range lost {
 		p.line("  %12d  %s: %s", l.GetCount(), term.Escape(l.GetStage()), term.Escape(l.GetReason()))
 	}
-}
-
-func totalLost(s *vigiev1.Status) (n uint64) {
-	for _, l := range s.GetLosses() {
-		n += l.GetCount()
-	}
-	return n
 }
 
 func (p *statusPrinter) sensors(sensors []*vigiev1.SensorStatus) {

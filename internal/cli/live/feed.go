@@ -140,8 +140,8 @@ func keyOf(e *model.Event, line show.Line) foldKey {
 	return key
 }
 
-// workFile splits the path of a file that a program makes, fills or removes where programs do their
-// work: builds and caches touch thousands in one directory. Where a change matters to others, every
+// workFile names the place and the name of a file that a program makes, fills or removes where programs
+// do their work: builds and caches touch thousands of files in a tree. Where a change matters to others, every
 // file keeps its row.
 func workFile(e *model.Event) (dir, name string, ok bool) {
 	if e.File == nil || e.File.NewPath != "" {
@@ -152,14 +152,30 @@ func workFile(e *model.Event) (dir, name string, ok bool) {
 			return "", "", false
 		}
 	}
-	i := strings.LastIndexByte(e.File.Path, '/')
-	if i <= 0 {
+	for _, kept := range []string{"/.ssh/", "/.gnupg/", "/.aws/", "/.kube/"} {
+		if strings.Contains(e.File.Path, kept) {
+			return "", "", false
+		}
+	}
+	depth := 3 // "/root/.cache/go-build", "/home/me/project"
+	if strings.HasPrefix(e.File.Path, "/tmp/") {
+		depth = 2
+	}
+	end := 0
+	for range depth {
+		i := strings.IndexByte(e.File.Path[end+1:], '/')
+		if i < 0 {
+			break
+		}
+		end += 1 + i
+	}
+	if end == 0 {
 		return "", "", false
 	}
-	return e.File.Path[:i], e.File.Path[i+1:], true
+	return e.File.Path[:end], e.File.Path[strings.LastIndexByte(e.File.Path, '/')+1:], true
 }
 
-// merged is the line of a row that e repeats: of several files in one directory, that and the last one.
+// merged is the line of a row that e repeats: of several files in one place, that and the last one.
 func merged(r *row, e *model.Event, line show.Line) show.Line {
 	dir, name, ok := workFile(e)
 	if !ok || r.event.File == nil || !r.mixed && r.event.File.Path == e.File.Path {
@@ -195,7 +211,7 @@ func classOf(e *model.Event, line show.Line) class {
 // programs look for files.
 func absent(err model.Errno) bool {
 	switch syscall.Errno(err) {
-	case syscall.ENOENT, syscall.ENOTDIR, syscall.EEXIST:
+	case syscall.ENOENT, syscall.ENOTDIR, syscall.EEXIST, syscall.EISDIR:
 		return true
 	}
 	return false

@@ -137,6 +137,9 @@ func TestHeaderSaysWhereAndHowMuch(t *testing.T) {
 
 	m.Update(statusMsg{&vigiev1.Status{Losses: []*vigiev1.LossStatus{{Stage: "kernel", Count: 12}}}, &vigiev1.HealthResponse{Problems: []string{"sensor dns failed"}}})
 	mustShow(t, m, "LOST 12", "sensor dns failed")
+	m.Update(statusMsg{&vigiev1.Status{Losses: []*vigiev1.LossStatus{{Stage: "subscriber", Reason: "client", Count: 12}}}, &vigiev1.HealthResponse{}})
+	m.Update(eventsMsg{{Type: model.TypeLoss, Time: start, Loss: &model.Loss{Stage: "subscriber", Reason: "reader too slow", Count: 5}}})
+	mustShow(t, m, "lost 0, this view skipped 5")
 	m.Update(noticeMsg("warn: disk\x1b[2J full\n"))
 	mustShow(t, m, `warn: disk\x1b[2J full`)
 	m.Update(connectionMsg{errors.New("gone")})
@@ -158,7 +161,11 @@ func TestRepetitionsAreFoldedAndEndsNoted(t *testing.T) {
 	for i := range 9 {
 		m.Update(eventsMsg{file(one, model.FileCreate, fmt.Sprint("/tmp/build/o", i)), file(one, model.FileWrite, fmt.Sprint("/etc/conf", i%2))})
 	}
-	mustShow(t, m, "create    ×9 /tmp/build/…  last o8", "write     ×5 /etc/conf0", "write     ×4 /etc/conf1")
+	for i := range 4 {
+		m.Update(eventsMsg{file(one, model.FileWrite, fmt.Sprintf("/root/.cache/go/%d/x%d", i, i)), file(one, model.FileWrite, fmt.Sprint("/root/.ssh/key", i))})
+	}
+	mustShow(t, m, "create    ×9 /tmp/build/…  last o8", "write     ×4 /root/.cache/go/…  last x3", "write     /root/.ssh/key0", "write     /root/.ssh/key3",
+		"write     ×5 /etc/conf0", "write     ×4 /etc/conf1")
 	conn := event(model.TypeConnect, one)
 	conn.Socket = &model.Socket{Protocol: "tcp", Remote: netip.MustParseAddrPort("192.0.2.1:443"), Cookie: 77}
 	end := event(model.TypeClose, one)

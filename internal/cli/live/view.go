@@ -105,15 +105,12 @@ func (m *Model) hostLine() string {
 
 // lossMark says what was lost: by the agent, and by this view alone.
 func (m *Model) lossMark() string {
-	var lost uint64
-	for _, l := range m.status.GetLosses() {
-		lost += l.GetCount()
-	}
+	lost, _ := show.Lost(m.status)
 	switch {
 	case lost == 0 && m.lostHere == 0:
 		return m.style.Green("lost 0") + " "
-	case lost <= m.lostHere:
-		return m.style.Yellow(fmt.Sprintf("this view skipped %s", show.Count(m.lostHere))) + " "
+	case lost == 0:
+		return m.style.Yellow(fmt.Sprintf("lost 0, this view skipped %s", show.Count(m.lostHere))) + " "
 	}
 	return m.style.Alarm(fmt.Sprintf(" LOST %s ", show.Count(lost)))
 }
