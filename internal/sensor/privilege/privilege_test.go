@@ -18,9 +18,11 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/model"
+	processes "github.com/vigie-io/vigie/internal/sensor/exec"
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
@@ -96,6 +98,14 @@ func deeds() map[string]func(args []string) error {
 				return err
 			}
 			return nil
+		},
+		"ptrace-own-child": func([]string) error {
+			child := exec.Command("/bin/sleep", "1000.25")
+			if err := child.Start(); err != nil {
+				return err
+			}
+			defer func() { _ = child.Process.Kill(); _ = child.Wait() }()
+			return unix.PtraceSeize(child.Process.Pid)
 		},
 		"process-vm": func(args []string) error {
 			pid, err := strconv.Atoi(args[0])
@@ -252,7 +262,7 @@ func do(t *testing.T, attr *syscall.SysProcAttr, what string, args ...string) ui
 	if err != nil {
 		t.Fatal(err)
 	}
-	if attr != nil { // it must be able to run the binary
+	if attr != nil && attr.Credential != nil { // it must be able to run the binary
 		exe = forNobody(t, exe)
 	}
 	cmd := exec.Command(exe, args...)
@@ -403,6 +413,23 @@ func TestPtraceIsSeenWithItsTarget(t *testing.T) {
 	if p := k.Await(t, "traceme", of(uint32(child.Pid), model.TypePtrace)).Ptrace; p.Request != "traceme" ||
 		p.TargetPID != uint32(child.Pid) || p.Error != 0 {
 		t.Errorf("traceme is %+v", p)
+	}
+}
+
+func TestPtraceInAPIDNamespaceNamesTheTargetByItsRootPID(t *testing.T) {
+	k := testkit.StartSensor(t, processes.New(processes.Options{}), New(Options{}))
+	pid := do(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}, "ptrace-own-child")
+	target := k.Await(t, "the child of the child", func(e *model.Event) bool {
+		return e.Type == model.TypeExec && e.Process.ParentKey.PID == pid && slices.Contains(e.Process.Args, "1000.25")
+	})
+	p := k.Await(t, "seize", of(pid, model.TypePtrace)).Ptrace
+	if p.TargetPID != target.Key.PID && p.TargetPID != 0 { // before 6.14 the number can't be translated
+		t.Errorf("seize is %+v, the target is pid %d", p, target.Key.PID)
+	}
+	if spec, err := btf.LoadKernelSpec(); err != nil {
+		t.Fatal(err)
+	} else if _, err := spec.AnyTypeByName("bpf_task_from_vpid"); err == nil && p.TargetPID == 0 {
+		t.Error("the target was not translated, though this kernel can")
 	}
 }
 
