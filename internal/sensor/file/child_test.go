@@ -3,6 +3,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -125,12 +126,12 @@ func childWork(what string, args []string) error {
 			return err
 		}
 		for _, flags := range []int{unix.O_RDONLY, unix.O_WRONLY | unix.O_CREAT} {
-			if fd, err := unix.Open(filepath.Base(args[0]), flags, 0o600); err != unix.EACCES {
-				return fmt.Errorf("open returned %d, %v, want EACCES", fd, err)
+			if fd, err := unix.Open(filepath.Base(args[0]), flags, 0o600); !errors.Is(err, unix.EACCES) {
+				return fmt.Errorf("open returned %d, %w, want EACCES", fd, err)
 			}
 		}
-		if _, err := unix.Open("not there", unix.O_RDONLY, 0); err != unix.ENOENT {
-			return fmt.Errorf("open returned %v, want ENOENT", err)
+		if _, err := unix.Open("not there", unix.O_RDONLY, 0); !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("open returned %w, want ENOENT", err)
 		}
 		return nil
 	}

@@ -13,5 +13,6 @@
 // the kernel shows it, "/tmp/#123 (deleted)", "/memfd:name (deleted)"; a pipe opened again through /proc as
 // "pipe:[inode]". Device is that of the file system (of a subvolume's file system on btrfs), which stat may show otherwise.
 //
-// Not seen: what io_uring opens or changes, and what 32-bit programs do (the dispatcher counts those).
+// Counted as lost, not seen: names that io_uring changes, what it opens into its own table, and what 32-bit programs do.
+// Not seen at all: denied opens by io_uring, and any of its opens before Linux 5.19.
 package file

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
@@ -33,6 +34,7 @@ type Sensor struct {
 	objs    objects
 	hooks   hooks
 	noHooks error // why the better rung is not in use; nil when it is
+	noURing bool  // the kernel has no io_uring
 	folds   folds
 
 	seenEntries, countEntries uint32 // sizes of vg_seen and vg_counts where tests want them small
@@ -64,6 +66,26 @@ func (h *hooks) all() []*ebpf.Program {
 	return []*ebpf.Program{h.Unlink, h.Rmdir, h.Mkdir, h.Mknod, h.Symlink, h.Link, h.Rename, h.Truncate, h.Chmod, h.Chown}
 }
 
+// better is the better rung.
+type better struct {
+	objects
+	hooks
+}
+
+// Close implements io.Closer for the host, which closes what it has loaded.
+func (o *objects) Close() error {
+	return errors.Join(o.ExitFD.Close(), o.ExitPath.Close(), o.ProcessExit.Close(), o.Uring.Close(), o.Counts.Close())
+}
+
+// Close implements io.Closer for the host.
+func (b *better) Close() error {
+	err := b.objects.Close()
+	for _, p := range b.all() {
+		err = errors.Join(err, p.Close())
+	}
+	return err
+}
+
 // New returns the sensor; Start loads it.
 func New(o Options) *Sensor {
 	if o.Interval == 0 {
@@ -72,7 +94,7 @@ func New(o Options) *Sensor {
 	if o.BootTime == nil {
 		o.BootTime = bootTime
 	}
-	return &Sensor{options: o, folds: newFolds()}
+	return &Sensor{options: o, folds: newFolds(), noHooks: errNotStarted}
 }
 
 // Name implements sensor.Sensor.
@@ -92,8 +114,13 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	if err := s.load(h); err != nil {
 		return err
 	}
-	if err := h.AttachTracing(s.Name(), s.objs.ProcessExit, s.objs.Uring); err != nil {
+	if err := h.AttachTracing(s.Name(), s.objs.ProcessExit); err != nil {
 		return err
+	}
+	if !s.noURing {
+		if err := h.AttachTracing(s.Name(), s.objs.Uring); err != nil {
+			return err
+		}
 	}
 	if s.noHooks == nil {
 		if err := h.AttachTracing(s.Name(), s.hooks.all()...); err != nil {
@@ -114,7 +141,10 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	return h.OnSyscall(s.Name(), s.objs.ExitFD, byFD...)
 }
 
-var errLowestRung = errors.New("the lowest rung was asked for")
+var (
+	errNotStarted = errors.New("the sensor has not been started")
+	errLowestRung = errors.New("the lowest rung was asked for")
+)
 
 // load loads the better rung where the kernel lets it, else the lowest.
 func (s *Sensor) load(h *kernel.Host) error {
@@ -123,10 +153,7 @@ func (s *Sensor) load(h *kernel.Host) error {
 		s.noHooks = probeHooks()
 	}
 	if s.noHooks == nil {
-		var both struct {
-			objects
-			hooks
-		}
+		var both better
 		if s.noHooks = s.loadObject(h, true, &both); s.noHooks == nil {
 			s.objs, s.hooks = both.objects, both.hooks
 			return nil
@@ -160,6 +187,12 @@ func (s *Sensor) loadObject(h *kernel.Host, withHooks bool, into any) error {
 	if !withHooks {
 		spec.Maps["vg_captures"].MaxEntries = 1
 	}
+	if !hasTracepoint("io_uring_complete") {
+		// A kernel without io_uring: something in its place that loads, and is not attached.
+		p := spec.Programs["vg_uring_complete"]
+		p.AttachTo, p.Instructions = "sys_exit", asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
+		s.noURing = true
+	}
 	if s.seenEntries > 0 {
 		spec.Maps["vg_seen"].MaxEntries = s.seenEntries
 	}
@@ -167,6 +200,16 @@ func (s *Sensor) loadObject(h *kernel.Host, withHooks bool, into any) error {
 		spec.Maps["vg_counts"].MaxEntries = s.countEntries
 	}
 	return h.Load(s.Name(), spec, map[string]any{"vg_calls": table, "vg_hooks": withHooks}, into)
+}
+
+// hasTracepoint tells by the kernel's types whether it has a tracepoint.
+func hasTracepoint(name string) bool {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		return false // then nothing loads, and the loader says why
+	}
+	_, err = spec.AnyTypeByName("btf_trace_" + name)
+	return err == nil
 }
 
 // Decoders implements sensor.Sensor.

@@ -3,6 +3,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -131,7 +132,7 @@ func opCases() []opCase {
 		{"open_by_handle_at", func(p place) error {
 			p.make("f")
 			h, _, err := unix.NameToHandleAt(p.fd, "f", 0)
-			if err == unix.EOPNOTSUPP {
+			if errors.Is(err, unix.EOPNOTSUPP) {
 				return unix.ENOSYS // the file system has no handles
 			} else if err != nil {
 				return err
@@ -148,7 +149,7 @@ func opCases() []opCase {
 		}, file(model.FileRead, "f")},
 		{"O_TMPFILE", func(p place) error {
 			fd, err := unix.Openat(p.fd, ".", unix.O_RDWR|unix.O_TMPFILE, 0o600)
-			if err == unix.EOPNOTSUPP {
+			if errors.Is(err, unix.EOPNOTSUPP) {
 				return unix.ENOSYS
 			}
 			return closing(fd, err)
@@ -292,15 +293,16 @@ func TestEveryOperationIsReported(t *testing.T) {
 }
 
 func testOperation(t *testing.T, k *testkit.Kernel, c opCase, hooks bool) {
+	t.Helper()
 	p := place{t: t, dir: testkit.RealPath(t, t.TempDir())}
 	p.fd = p.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
 	err := c.do(p)
-	if err == unix.ENOSYS {
+	if errors.Is(err, unix.ENOSYS) {
 		t.Skip("the kernel or the file system does not have this call")
 	}
 	want := c.want
 	if want.Error != 0 {
-		if err != unix.Errno(want.Error) {
+		if !errors.Is(err, unix.Errno(want.Error)) {
 			t.Fatalf("the operation returned %v, want %v", err, want.Error)
 		}
 	} else if err != nil {
