@@ -38,7 +38,8 @@ type SubscribeOptions struct {
 	// Keep selects events; nil takes all. It runs in the publisher's goroutine: keep it quick.
 	Keep func(*model.Event) bool
 	// Wait makes a full queue hold the publisher up to this long before events are dropped: for what
-	// must lose nothing under a burst (a local file). Zero never waits.
+	// must lose nothing under a burst (a local file). Zero never waits. A reader that is stuck holds the
+	// publisher once, not for every batch.
 	Wait time.Duration
 }
 
@@ -109,6 +110,7 @@ type Subscription struct {
 	queued    int    // events in queue
 	missed    uint64 // dropped since the last loss event
 	missedAll uint64
+	gaveUp    bool // the last wait was in vain: no more until the reader takes something
 	closed    bool
 
 	ready chan struct{} // something was queued
@@ -129,7 +131,7 @@ func (s *Subscription) offer(batch []*model.Event) {
 		}
 	}
 	s.mu.Lock()
-	if s.wait > 0 && s.queued+len(batch) > s.limit && !s.closed {
+	if s.wait > 0 && s.queued+len(batch) > s.limit && !s.closed && !s.gaveUp {
 		s.awaitSpace(len(batch))
 	}
 	// An empty queue takes any batch: one larger than the limit must not starve for ever.
@@ -159,6 +161,7 @@ func (s *Subscription) awaitSpace(n int) {
 		case <-s.done:
 		case <-timer.C:
 			s.mu.Lock()
+			s.gaveUp = true
 			return
 		}
 		s.mu.Lock()
@@ -182,6 +185,7 @@ func (s *Subscription) Next(ctx context.Context) ([]*model.Event, error) {
 			s.queue[0] = nil
 			s.queue = s.queue[1:]
 			s.queued -= len(batch)
+			s.gaveUp = false
 			if len(s.queue) == 0 {
 				s.queue = nil
 			}

@@ -115,3 +115,38 @@ func TestRaiseOnlyGrows(t *testing.T) {
 		t.Errorf("got %d, want 5", c.Load())
 	}
 }
+
+// A reader that takes nothing holds the publisher once, or it would hold everybody for ever.
+func TestStuckWaitingSubscriberHoldsThePublisherOnce(t *testing.T) {
+	h := NewHub(new(Losses))
+	s := h.Subscribe(SubscribeOptions{Name: "file", Queue: 1, Wait: time.Millisecond})
+	h.Publish(batch(1))
+	h.Publish(batch(1)) // waits in vain
+	if !s.gaveUp {
+		t.Fatal("it did not give up")
+	}
+	s.wait = time.Hour
+	for range 100 {
+		h.Publish(batch(1)) // would never end if it waited
+	}
+	if _, err := s.Next(context.Background()); err != nil || s.Lost() != 101 {
+		t.Errorf("%d lost, %v", s.Lost(), err)
+	}
+	if _, err := s.Next(context.Background()); err != nil || s.gaveUp {
+		t.Errorf("it does not wait again for a reader that reads: %v", err)
+	}
+}
+
+// Close does not wait for a publisher that waits for the subscription.
+func TestCloseEndsAWait(t *testing.T) {
+	h := NewHub(new(Losses))
+	s := h.Subscribe(SubscribeOptions{Name: "file", Queue: 1, Wait: time.Hour})
+	h.Publish(batch(1))
+	published := make(chan struct{})
+	go func() {
+		h.Publish(batch(1))
+		close(published)
+	}()
+	s.Close()
+	<-published
+}
