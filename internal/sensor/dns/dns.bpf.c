@@ -122,6 +122,7 @@ static __always_inline void fill_process(struct vg_dns *d, struct bpf_sock *sk, 
 static __always_inline bool emit(struct __sk_buff *skb, const struct vg_dns *d, u32 off, u32 len, const u32 size)
 {
 	struct vg_dns *r;
+	u32 last = len - 1;
 
 	if (len > size)
 		return false;
@@ -131,8 +132,9 @@ static __always_inline bool emit(struct __sk_buff *skb, const struct vg_dns *d, 
 		return true;
 	}
 	__builtin_memcpy(r, d, sizeof(*r));
-	asm volatile("" : "+r"(len)); /* the bounds below belong to this very register */
-	if (len < 1 || len > size || bpf_skb_load_bytes(skb, off, r + 1, len)) {
+	/* Before 6.8 the verifier does not learn from "not 0" that a length is at least 1, but adds bounds up. */
+	asm volatile("" : "+r"(last));
+	if (last >= size || bpf_skb_load_bytes(skb, off, r + 1, last + 1)) {
 		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
 		vg_lose(VG_LOST_DNS_UNREADABLE);
 		return true;
