@@ -84,7 +84,9 @@ func (a *Agent) reload(ctx context.Context) {
 		case <-a.deps.Reload:
 			a.log.Info("reloading: files are reopened")
 			a.notify(daemon.SdNotifyReloading)
-			a.exporters.reopen()
+			if err := a.exporters.reopen(); err != nil {
+				a.log.Error("not everything could be reopened", "error", err)
+			}
 			a.notify(daemon.SdNotifyReady)
 		}
 	}
