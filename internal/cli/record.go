@@ -74,14 +74,8 @@ func NewRecord(env Env, create CreateCapture) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := recorder{env: env, client: client, filter: f, path: args[0], maxSize: size, progress: progressOn(env, quiet)}
-			ctx := cmd.Context()
-			if limit > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, limit)
-				defer cancel()
-			}
-			return r.run(ctx, &to, create, overwrite)
+			r := recorder{env: env, client: client, filter: f, path: args[0], limit: limit, maxSize: size, progress: progressOn(env, quiet)}
+			return r.run(cmd.Context(), &to, create, overwrite)
 		},
 	}
 	to.flags(cmd.Flags())
@@ -103,7 +97,8 @@ type recorder struct {
 	client   vigiev1connect.VigieClient
 	filter   *vigiev1.Filter
 	path     string
-	maxSize  int64 // 0: no limit
+	limit    time.Duration // 0: none
+	maxSize  int64         // 0: none
 	progress io.Writer
 
 	file    Capture
@@ -126,6 +121,11 @@ func (r *recorder) run(ctx context.Context, to *target, create CreateCapture, ov
 	}
 	r.started = r.env.Now()
 	r.printed, r.flushed = r.started, r.started
+	if r.limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.limit)
+		defer cancel()
+	}
 	err = r.stream(ctx, status.Msg.GetStatus())
 	closeErr := r.file.Close()
 	r.clearProgress()

@@ -160,7 +160,7 @@ func (m *Model) numberWidth() int {
 	case m.width < 90:
 		return 6
 	case m.width < 130:
-		return 9
+		return 7
 	}
 	return 10
 }
