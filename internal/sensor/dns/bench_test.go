@@ -98,6 +98,7 @@ func BenchmarkOtherPackets(b *testing.B) {
 }
 
 func loadPrograms(b *testing.B) *bpfObjects {
+	b.Helper()
 	testkit.RequireBPF(b)
 	spec, err := loadBpf()
 	if err != nil {
@@ -112,6 +113,7 @@ func loadPrograms(b *testing.B) *bpfObjects {
 }
 
 func attach(b *testing.B, cgroup string, objs *bpfObjects) (detach func()) {
+	b.Helper()
 	var links []link.Link
 	for at, p := range map[ebpf.AttachType]*ebpf.Program{
 		ebpf.AttachCGroupInetEgress: objs.VgDnsEgress, ebpf.AttachCGroupInetIngress: objs.VgDnsIngress} {
@@ -129,6 +131,7 @@ func attach(b *testing.B, cgroup string, objs *bpfObjects) (detach func()) {
 }
 
 func compare(b *testing.B, with, without []time.Duration) {
+	b.Helper()
 	slices.Sort(with)
 	slices.Sort(without)
 	n := len(with) / 2

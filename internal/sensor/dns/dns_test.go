@@ -242,19 +242,36 @@ func TestSameQuestionOfTwoProcessesAtOnce(t *testing.T) {
 }
 
 func TestFurtherPortsAreWatched(t *testing.T) {
-	k := start(t, Options{Ports: []uint16{5353}})
-	ns := testkit.NewNetNS(t)
-	s := &server{ns: ns}
-	ns.Do(t, func() error {
-		c, err := net.ListenPacket("udp", "127.0.0.1:5353")
-		if err == nil {
-			t.Cleanup(func() { c.Close() })
-			go s.serveUDP(c)
-		}
-		return err
-	})
+	k, s := start(t, Options{Ports: []uint16{5353}}), newServer(t)
+	s.listen(t, "127.0.0.1:5353")
 	pid := s.ask(t, "raw", "udp", "127.0.0.1:5353", "1", "1", "host.test.")
 	if d := k.Await(t, "the answer", asked(pid, "host.test", "A")).DNS; len(d.Answers) != 1 || d.Server.Port() != 5353 {
+		t.Errorf("answer is %+v", d)
+	}
+}
+
+// Docker's resolver is an address of the container's own loopback, which is translated to another port on the way out.
+func TestQuestionsToATranslatedAddressAreSeen(t *testing.T) {
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip("needs nft (Debian package nftables) to translate addresses")
+	}
+	k, s := start(t, Options{}), newServer(t)
+	s.listen(t, "127.0.0.11:40053")
+	s.ns.Do(t, func() error {
+		rules := exec.Command(nft, "-f", "-")
+		rules.Stdin = strings.NewReader(`table ip nat {
+			chain output { type nat hook output priority -100; ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053; }
+			chain postrouting { type nat hook postrouting priority 100; }
+		}`)
+		if out, err := rules.CombinedOutput(); err != nil {
+			t.Skipf("needs a kernel with nf_tables and address translation: %s", out)
+		}
+		return nil
+	})
+	pid := s.ask(t, "raw", "udp", "127.0.0.11:53", "1", "1", "host.test.")
+	d := k.Await(t, "the answer", asked(pid, "host.test", "A")).DNS
+	if d.Timeout || len(d.Answers) != 1 || d.Server != netip.MustParseAddrPort("127.0.0.11:53") {
 		t.Errorf("answer is %+v", d)
 	}
 }

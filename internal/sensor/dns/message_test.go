@@ -18,11 +18,11 @@ import (
 )
 
 // packed is a message; answers are A records of the name.
-func packed(t testing.TB, id uint16, name string, response bool, answers int) []byte {
-	t.Helper()
+func packed(tb testing.TB, id uint16, name string, response bool, answers int) []byte {
+	tb.Helper()
 	n, err := dnsmessage.NewName(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	m := dnsmessage.Message{Header: dnsmessage.Header{ID: id, Response: response}, Questions: []dnsmessage.Question{
 		{Name: n, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
@@ -32,7 +32,7 @@ func packed(t testing.TB, id uint16, name string, response bool, answers int) []
 	}
 	b, err := m.Pack()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
@@ -49,13 +49,13 @@ func record(what uint16, cookie, at uint64, payload []byte) kernel.Record {
 }
 
 // take decodes a record, as the agent does.
-func take(t testing.TB, s *Sensor, r kernel.Record) (*model.Event, bool) {
-	t.Helper()
+func take(tb testing.TB, s *Sensor, r kernel.Record) (*model.Event, bool) {
+	tb.Helper()
 	h := r.Header()
 	ev := &model.Event{BootTime: h.Time, Key: h.Key(), TID: h.Tid, Count: h.Count}
 	keep, err := s.decode(r, ev)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return ev, keep
 }

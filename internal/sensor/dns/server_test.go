@@ -16,8 +16,8 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
-// server is a DNS server on port 53 of a network namespace of the test, for IPv4, IPv6, UDP and TCP. What it
-// answers depends on the first label of the name.
+// server is a DNS server in a network namespace of the test. What it answers depends on the first label of the
+// name.
 type server struct {
 	ns *testkit.NetNS
 
@@ -25,34 +25,42 @@ type server struct {
 	held []func() // answers to names that begin with "both", until there are two
 }
 
+// newServer returns a server that listens nowhere yet, in a network namespace of its own.
+func newServer(t *testing.T) *server {
+	t.Helper()
+	return &server{ns: testkit.NewNetNS(t)}
+}
+
+// startServer returns a server on port 53 of both loopback addresses.
 func startServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{ns: testkit.NewNetNS(t)}
-	var closers []io.Closer
-	var done sync.WaitGroup
-	s.ns.Do(t, func() error {
-		for _, addr := range []string{"127.0.0.1:53", "[::1]:53"} {
-			udp, err := net.ListenPacket("udp", addr)
-			if err != nil {
-				return err
-			}
-			tcp, err := net.Listen("tcp", addr)
-			if err != nil {
-				return err
-			}
-			closers = append(closers, udp, tcp)
-			done.Go(func() { s.serveUDP(udp) })
-			done.Go(func() { s.serveTCP(tcp, &done) })
+	s := newServer(t)
+	for _, addr := range []string{"127.0.0.1:53", "[::1]:53"} {
+		s.listen(t, addr)
+	}
+	return s
+}
+
+// listen serves UDP and TCP at addr until the test ends.
+func (s *server) listen(t *testing.T, addr string) {
+	t.Helper()
+	var udp net.PacketConn
+	var tcp net.Listener
+	s.ns.Do(t, func() (err error) {
+		if udp, err = net.ListenPacket("udp", addr); err != nil {
+			return err
 		}
-		return nil
+		tcp, err = net.Listen("tcp", addr)
+		return err
 	})
+	var done sync.WaitGroup
+	done.Go(func() { s.serveUDP(udp) })
+	done.Go(func() { s.serveTCP(tcp, &done) })
 	t.Cleanup(func() {
-		for _, c := range closers {
-			_ = c.Close()
-		}
+		_ = udp.Close()
+		_ = tcp.Close()
 		done.Wait()
 	})
-	return s
 }
 
 func (s *server) serveUDP(c net.PacketConn) {

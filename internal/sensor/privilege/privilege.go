@@ -169,10 +169,12 @@ func closeAll(closers ...io.Closer) error {
 // Start implements sensor.Sensor.
 func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	base := new(basePrograms)
-	if err := s.load(h, base, nil); err != nil {
+	if err := s.load(h, base); err != nil {
 		return err
 	}
 	s.fold.counts, s.fold.folded = base.Fold, base.Folded
+	h.Share("vg_fold", base.Fold)
+	h.Share("vg_folded", base.Folded)
 	s.rung = []string{"sys_exit"}
 	for _, hook := range base.onSyscall() {
 		if !s.on(hook.typ) {
@@ -191,7 +193,7 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 		s.rung = append(s.rung, s.startModules(h))
 	}
 	if s.on(model.TypeCapability) {
-		s.rung = append(s.rung, s.startCapability(h, base.Fold, base.Folded))
+		s.rung = append(s.rung, s.startCapability(h))
 	}
 	return nil
 }
@@ -201,7 +203,7 @@ func (s *Sensor) on(t model.Type) bool { return !slices.Contains(s.options.Witho
 // startModules and startCapability attach what not every kernel has, and say what came of it.
 func (s *Sensor) startModules(h *kernel.Host) string {
 	p := new(moduleTracepoints)
-	err := s.load(h, p, nil)
+	err := s.load(h, p)
 	if err == nil {
 		err = h.AttachTracing(s.Name(), p.Load, p.Free)
 	}
@@ -211,16 +213,15 @@ func (s *Sensor) startModules(h *kernel.Host) string {
 	return "modules: tp_btf"
 }
 
-func (s *Sensor) startCapability(h *kernel.Host, fold, folded *ebpf.Map) string {
-	maps := map[string]*ebpf.Map{"vg_fold": fold, "vg_folded": folded}
+func (s *Sensor) startCapability(h *kernel.Host) string {
 	exit := new(capableFexit)
-	if err := s.load(h, exit, maps); err == nil {
+	if err := s.load(h, exit); err == nil {
 		if err = h.AttachTracing(s.Name(), exit.Capable); err == nil {
 			return "capability use: fexit"
 		}
 	}
 	point := new(capableTracepoint)
-	err := s.load(h, point, maps)
+	err := s.load(h, point)
 	if err == nil {
 		err = h.AttachTracing(s.Name(), point.Capable)
 	}
@@ -230,20 +231,11 @@ func (s *Sensor) startCapability(h *kernel.Host, fold, folded *ebpf.Map) string 
 	return "capability use: tp_btf"
 }
 
-// load loads a group of programs; maps are used in place of the object's own.
-func (s *Sensor) load(h *kernel.Host, into any, maps map[string]*ebpf.Map) error {
+// load loads a group of programs.
+func (s *Sensor) load(h *kernel.Host, into any) error {
 	spec, err := loadBpf()
 	if err != nil {
 		return fmt.Errorf("read the embedded object: %w", err)
-	}
-	for _, p := range spec.Programs {
-		for i := range p.Instructions {
-			if m := maps[p.Instructions[i].Reference()]; m != nil {
-				if err := p.Instructions[i].AssociateMap(m); err != nil {
-					return fmt.Errorf("share the fold map: %w", err)
-				}
-			}
-		}
 	}
 	return h.Load(s.Name(), spec, map[string]any{"vg_self": s.options.Self}, into)
 }
