@@ -201,6 +201,10 @@ static __noinline int message(struct __sk_buff *skb, u32 off, bool tcp, bool in)
 	d.netns = netns_of(skb);
 	fill_process(&d, sk, in);
 
+	if (vg_expired(d.h.time)) {
+		vg_lose(VG_LOST_NO_AGENT);
+		return 1;
+	}
 	len = total;
 	if (len > VG_DNS_MAX + skip) {
 		len = VG_DNS_MAX + skip;
