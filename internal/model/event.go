@@ -112,7 +112,9 @@ type Namespace struct {
 
 // Ptrace is one process taking hold of another: ptrace attach or seize, or process_vm_writev and its like.
 type Ptrace struct {
-	Request   string // attach, seize, traceme, process_vm_readv, process_vm_writev
+	Request string // attach, seize, traceme, process_vm_readv, process_vm_writev
+	// TargetPID is a number of the root pid namespace; of traceme the caller's own. 0: the caller is in another pid
+	// namespace and its number could not be translated (before Linux 6.14).
 	TargetPID uint32
 	Target    *Process // set by enrich when known
 	Error     Errno
