@@ -57,7 +57,9 @@ enum sock_flags {
 };
 
 struct in6_addr {
-	u32 words[4];
+	union {
+		u32 u6_addr32[4];
+	} in6_u;
 };
 
 typedef struct {
@@ -100,14 +102,17 @@ struct socket {
 };
 
 struct inet_sock {
+	struct sock sk;
 	u16 inet_sport;
 };
 
 struct inet_connection_sock {
+	struct inet_sock icsk_inet;
 	void *icsk_ulp_data;
 };
 
 struct tcp_sock {
+	struct inet_connection_sock inet_conn;
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u64 bytes_received;

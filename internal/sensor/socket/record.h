@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The records of this sensor and how they are filled from a struct sock. Everything is read by probe, so
- * that it works alike for a trusted pointer and for one found behind a file descriptor. */
+/* The records of this sensor and how they are filled from a struct sock that was found behind a file
+ * descriptor: by probe. tcp.h has the same for the socket of a tracepoint, where plain loads work and cost less. */
 #ifndef VIGIE_SOCKET_RECORD_H
 #define VIGIE_SOCKET_RECORD_H
 
@@ -103,26 +103,35 @@ static __always_inline void fill_ends(struct vg_conn *c, struct sock *sk)
 }
 
 /* The other members, all of them: what is not said is zero. */
-static __always_inline void fill_conn(struct vg_conn *c, struct sock *sk, u8 protocol, u8 direction, u64 cookie)
+static __always_inline void fill_rest(struct vg_conn *c, u32 netns, u8 protocol, u8 direction, u64 cookie)
 {
 	c->error = 0;
 	c->protocol = protocol;
 	c->direction = direction;
-	c->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	c->netns = netns;
 	c->backlog = 0;
 	c->cookie = cookie;
 	c->elapsed = 0;
 }
 
+static __always_inline void fill_conn(struct vg_conn *c, struct sock *sk, u8 protocol, u8 direction, u64 cookie)
+{
+	fill_rest(c, BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum), protocol, direction, cookie);
+}
+
+/* Whether the peer's FIN came, which bytes_received counts as a byte. */
+static __always_inline bool fin_received(unsigned long flags)
+{
+	return flags & 1ull << (bpf_core_enum_value(enum sock_flags, SOCK_DONE) & 63);
+}
+
 static __always_inline void fill_closed(struct vg_closed *r, struct sock *sk)
 {
 	struct tcp_sock *tp = (struct tcp_sock *)sk;
-	u64 done = bpf_core_enum_value(enum sock_flags, SOCK_DONE) & 63;
 
 	r->bytes_out = BPF_CORE_READ(tp, bytes_sent) - BPF_CORE_READ(tp, bytes_retrans);
 	r->bytes_in = BPF_CORE_READ(tp, bytes_received);
-	/* The peer's FIN counts as a byte there. SOCK_DONE says that it came. */
-	if (r->bytes_in && BPF_CORE_READ(sk, __sk_common.skc_flags) & 1ull << done)
+	if (r->bytes_in && fin_received(BPF_CORE_READ(sk, __sk_common.skc_flags)))
 		r->bytes_in--;
 	r->packets_out = BPF_CORE_READ(tp, segs_out);
 	r->packets_in = BPF_CORE_READ(tp, segs_in);
@@ -138,9 +147,9 @@ static __always_inline struct sock *sock_of_fd(struct task_struct *t, u32 fd)
 	struct file **files, *file = 0;
 	struct socket *socket;
 
-	if (!fdt || fd >= BPF_CORE_READ(fdt, max_fds))
+	if (!fdt || fd >= fdt->max_fds)
 		return 0;
-	files = BPF_CORE_READ(fdt, fd);
+	files = fdt->fd;
 	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
 	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;

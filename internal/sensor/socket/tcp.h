@@ -60,16 +60,18 @@ struct {
 	__type(value, u32);
 } vg_failed SEC(".maps");
 
-/* The MPTCP socket that a process holds and whether sk only joined it; sk itself when it is no subflow. */
-static __always_inline struct sock *held_sock(struct sock *sk, bool *joined)
+/* The MPTCP socket that a process holds and whether this subflow only joined it; the socket itself when it
+ * is no subflow. */
+static __always_inline struct sock *held_sock(struct tcp_sock *tp, bool *joined)
 {
+	struct sock *sk = (struct sock *)tp;
 	struct mptcp_subflow_context *sub;
 
 	*joined = false;
 	if (!bpf_core_field_exists(struct tcp_sock, is_mptcp) || !bpf_core_type_exists(struct mptcp_subflow_context) ||
-	    !BPF_CORE_READ((struct tcp_sock *)sk, is_mptcp))
+	    !tp->is_mptcp)
 		return sk;
-	sub = BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_ulp_data);
+	sub = tp->inet_conn.icsk_ulp_data;
 	if (!sub)
 		return sk;
 	*joined = BPF_CORE_READ_BITFIELD_PROBED(sub, mp_join) || BPF_CORE_READ_BITFIELD_PROBED(sub, request_join);
@@ -111,37 +113,76 @@ static __always_inline bool in_connect(void)
 	return r && !(t->flags & (PF_EXITING | PF_KTHREAD)) && !vg_sys_compat(t) && vg_sys_nr(r) == vg_nr_connect;
 }
 
-static __always_inline void emit_connect(struct sock *sk, struct vg_sock *s, u32 error, u64 cookie)
+/* fill_ends and fill_conn by plain loads. */
+static __always_inline void tcp_conn(struct vg_conn *c, struct tcp_sock *tp, u8 direction, u64 cookie)
+{
+	struct sock_common *sk = &tp->inet_conn.icsk_inet.sk.__sk_common;
+
+	if (sk->skc_family == AF_INET) {
+		map_ipv4(c->local, sk->skc_rcv_saddr);
+		map_ipv4(c->remote, sk->skc_daddr);
+	} else {
+		for (int i = 0; i < 4; i++) {
+			((u32 *)c->local)[i] = sk->skc_v6_rcv_saddr.in6_u.u6_addr32[i];
+			((u32 *)c->remote)[i] = sk->skc_v6_daddr.in6_u.u6_addr32[i];
+		}
+	}
+	c->local_port = tp->inet_conn.icsk_inet.inet_sport;
+	c->remote_port = sk->skc_dport;
+	fill_rest(c, sk->skc_net.net->ns.inum, VG_PROTO_TCP, direction, cookie);
+}
+
+/* fill_closed by plain loads. */
+static __always_inline void tcp_closed(struct vg_closed *r, struct tcp_sock *tp)
+{
+	r->bytes_out = tp->bytes_sent - tp->bytes_retrans;
+	r->bytes_in = tp->bytes_received;
+	if (r->bytes_in && fin_received(tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags))
+		r->bytes_in--;
+	r->packets_out = tp->segs_out;
+	r->packets_in = tp->segs_in;
+	r->retransmits = tp->total_retrans;
+	r->srtt_us = tp->srtt_us >> 3;
+}
+
+static __always_inline void emit_connect(struct tcp_sock *tp, struct vg_sock *s, u32 error, u64 cookie)
 {
 	struct vg_conn c;
 
 	header_of(&c.h, VG_CONNECT, &s->owner, s->tid);
-	fill_ends(&c, sk);
-	fill_conn(&c, sk, VG_PROTO_TCP, VG_DIR_OUTBOUND, cookie);
+	tcp_conn(&c, tp, VG_DIR_OUTBOUND, cookie);
 	c.error = error;
 	c.elapsed = c.h.time - s->since;
 	s->since = c.h.time;
 	vg_emit_telemetry(&c, sizeof(c));
 }
 
-static __always_inline void emit_close(struct sock *sk, const struct vg_image *owner, u32 tid, u8 direction, u64 since,
+static __always_inline void emit_close(struct tcp_sock *tp, const struct vg_image *owner, u32 tid, u8 direction, u64 since,
 				       u64 cookie)
 {
 	struct vg_closed r;
 
 	header_of(&r.c.h, VG_CLOSE, owner, tid);
-	fill_ends(&r.c, sk);
-	fill_conn(&r.c, sk, VG_PROTO_TCP, direction, cookie);
-	r.c.error = direction == VG_DIR_LISTENER ? 0 : BPF_CORE_READ(sk, sk_err);
+	tcp_conn(&r.c, tp, direction, cookie);
+	r.c.error = tp->inet_conn.icsk_inet.sk.sk_err;
 	r.c.elapsed = r.c.h.time - since;
-	if (direction == VG_DIR_LISTENER)
-		__builtin_memset(&r.bytes_out, 0, sizeof(r) - __builtin_offsetof(struct vg_closed, bytes_out));
-	else
-		fill_closed(&r, sk);
+	tcp_closed(&r, tp);
 	vg_emit_telemetry(&r, sizeof(r));
 }
 
-static __always_inline void established(struct sock *sk)
+/* A listener, also an MPTCP one, which is no tcp_sock. */
+static __always_inline void emit_unlisten(struct sock *sk, struct vg_sock *s)
+{
+	struct vg_closed r = {};
+
+	header_of(&r.c.h, VG_CLOSE, &s->owner, s->tid);
+	fill_ends(&r.c, subflow(sk));
+	fill_conn(&r.c, sk, VG_PROTO_TCP, VG_DIR_LISTENER, s->cookie);
+	r.c.elapsed = r.c.h.time - s->since;
+	vg_emit_telemetry(&r, sizeof(r));
+}
+
+static __always_inline void established(struct sock *sk, struct tcp_sock *tp)
 {
 	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
 	u64 cookie = bpf_get_socket_cookie(sk);
@@ -152,7 +193,7 @@ static __always_inline void established(struct sock *sk)
 		if (s->flags & VG_SK_CONNECTED)
 			return;
 		s->flags |= VG_SK_CONNECTED;
-		emit_connect(sk, s, 0, cookie);
+		emit_connect(tp, s, 0, cookie);
 		return;
 	}
 	/* A child of a listener, with a copy of its storage. It is reported when a process accepts it. */
@@ -161,9 +202,9 @@ static __always_inline void established(struct sock *sk)
 	s->since = bpf_ktime_get_boot_ns();
 }
 
-static __always_inline void connect_failed(struct sock *sk, struct vg_sock *s, u64 cookie)
+static __always_inline void connect_failed(struct tcp_sock *tp, struct vg_sock *s, u64 cookie)
 {
-	u32 error = BPF_CORE_READ(sk, sk_err);
+	u32 error = tp->inet_conn.icsk_inet.sk.sk_err;
 
 	s->flags = 0;
 	if (!error) {
@@ -172,7 +213,7 @@ static __always_inline void connect_failed(struct sock *sk, struct vg_sock *s, u
 		error = ECANCELED; /* closed before an answer came */
 	}
 	bpf_map_update_elem(&vg_failed, &cookie, &error, BPF_ANY);
-	emit_connect(sk, s, error, cookie);
+	emit_connect(tp, s, error, cookie);
 }
 
 /* Takes the entry of an accepted connection; whoever gets it reports the close. */
@@ -186,19 +227,19 @@ static __always_inline bool take_accepted(u64 key, struct vg_accepted *a)
 	return bpf_map_delete_elem(&vg_accepted, &key) == 0;
 }
 
-static __always_inline void inbound_closed(struct sock *sk, struct sock *held, struct vg_sock *s)
+static __always_inline void inbound_closed(struct sock *sk, struct tcp_sock *tp, struct sock *held, struct vg_sock *s)
 {
 	struct vg_accepted a;
-	u64 cookie = raw_cookie(sk), key = cookie ?: (u64)sk;
+	u64 cookie = sk->__sk_common.skc_cookie.counter, key = cookie ?: (u64)sk;
 	u32 one = 1;
 
 	if (take_accepted(key, &a) || (cookie && take_accepted((u64)sk, &a))) {
-		emit_close(sk, &a.owner, a.tid, a.direction, a.since, cookie);
+		emit_close(tp, &a.owner, a.tid, a.direction, a.since, cookie);
 		return;
 	}
 	if (s && s->flags & VG_SK_OWN_CLOSE) {
 		/* Accepted without accept(2), by io_uring, or the table was full. */
-		emit_close(sk, &s->owner, s->tid, VG_DIR_INBOUND, s->since, cookie);
+		emit_close(tp, &s->owner, s->tid, VG_DIR_INBOUND, s->since, cookie);
 		return;
 	}
 	if (!BPF_CORE_READ(held, sk_socket))
@@ -206,42 +247,36 @@ static __always_inline void inbound_closed(struct sock *sk, struct sock *held, s
 	bpf_map_update_elem(&vg_reset_early, &key, &one, BPF_ANY);
 	if (take_accepted(key, &a)) {
 		bpf_map_delete_elem(&vg_reset_early, &key);
-		emit_close(sk, &a.owner, a.tid, a.direction, a.since, cookie);
+		emit_close(tp, &a.owner, a.tid, a.direction, a.since, cookie);
 	}
 }
 
-static __always_inline void closed(struct sock *sk, struct sock *held, int old)
+static __always_inline void unlistened(struct sock *sk)
 {
 	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
 
-	if (old == TCP_LISTEN) {
-		if (s && held == sk)
-			emit_close(sk, &s->owner, s->tid, VG_DIR_LISTENER, s->since, s->cookie);
-		if (s)
-			s->flags = 0;
+	if (!s)
 		return;
-	}
+	emit_unlisten(sk, s);
+	s->flags = 0;
+}
+
+static __always_inline void closed(struct sock *sk, struct tcp_sock *tp, struct sock *held)
+{
+	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
+
 	if (s && s->flags & VG_SK_CONNECTED) {
 		u8 direction = s->flags & VG_SK_OUTBOUND ? VG_DIR_OUTBOUND : VG_DIR_INBOUND;
 
 		s->flags = 0;
-		emit_close(sk, &s->owner, s->tid, direction, s->since, s->cookie);
+		emit_close(tp, &s->owner, s->tid, direction, s->since, s->cookie);
 		return;
 	}
 	if (s && s->flags & VG_SK_OUTBOUND) {
-		connect_failed(sk, s, s->cookie);
+		connect_failed(tp, s, s->cookie);
 		return;
 	}
-	inbound_closed(sk, held, s);
-}
-
-/* The MPTCP socket itself is what listens. */
-static __always_inline void mptcp_state(struct sock *sk, int old, int new)
-{
-	if (new == TCP_LISTEN)
-		own(sk, VG_SK_LISTENER, bpf_get_socket_cookie(sk));
-	else if (new == TCP_CLOSE && old == TCP_LISTEN)
-		closed(sk, sk, old);
+	inbound_closed(sk, tp, held, s);
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -250,17 +285,24 @@ int vg_sock_state(u64 *ctx)
 	struct sock *sk = (struct sock *)ctx[0];
 	int old = ctx[1], new = ctx[2];
 	u16 protocol = sk->sk_protocol;
-	struct vg_sock *s;
+	struct tcp_sock *tp;
 	struct sock *held;
+	struct vg_sock *s;
 	bool joined;
 
-	if (protocol == IPPROTO_MPTCP) {
-		mptcp_state(sk, old, new);
+	if (protocol == IPPROTO_MPTCP) { /* it listens; what is connected is its subflows */
+		if (new == TCP_LISTEN)
+			own(sk, VG_SK_LISTENER, bpf_get_socket_cookie(sk));
+		else if (new == TCP_CLOSE && old == TCP_LISTEN)
+			unlistened(sk);
 		return 0;
 	}
-	if (protocol != IPPROTO_TCP)
+	if (protocol != IPPROTO_TCP || new == TCP_SYN_RECV || new == TCP_CLOSE_WAIT || new == TCP_FIN_WAIT2)
 		return 0;
-	held = held_sock(sk, &joined);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	held = held_sock(tp, &joined);
 	if (joined)
 		return 0;
 	switch (new) {
@@ -271,7 +313,7 @@ int vg_sock_state(u64 *ctx)
 		own(sk, VG_SK_LISTENER, bpf_get_socket_cookie(sk));
 		break;
 	case TCP_ESTABLISHED:
-		established(sk);
+		established(sk, tp);
 		break;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
@@ -280,10 +322,26 @@ int vg_sock_state(u64 *ctx)
 			s->flags |= VG_SK_OWN_CLOSE;
 		break;
 	case TCP_CLOSE:
-		closed(sk, held, old);
+		if (old != TCP_LISTEN)
+			closed(sk, tp, held);
+		else if (held == sk)
+			unlistened(sk);
 		break;
 	}
 	return 0;
+}
+
+/* The close of a connection that was over when accept returned it; c is what was told of the accept. */
+static __always_inline void emit_late_close(struct sock *sk, const struct vg_conn *c, const struct vg_accepted *a)
+{
+	struct vg_closed r;
+
+	r.c = *c;
+	header_of(&r.c.h, VG_CLOSE, &a->owner, a->tid);
+	r.c.error = BPF_CORE_READ(sk, sk_err);
+	r.c.elapsed = r.c.h.time - a->since;
+	fill_closed(&r, sk);
+	vg_emit_telemetry(&r, sizeof(r));
 }
 
 /* accept returned a connection. */
@@ -319,7 +377,7 @@ static __always_inline void tcp_accepted(struct task_struct *t, struct sock *sk)
 	} else {
 		bpf_map_delete_elem(&vg_reset_early, &key);
 	}
-	emit_close(flow, &a.owner, a.tid, VG_DIR_INBOUND, a.since, cookie);
+	emit_late_close(flow, &c, &a);
 }
 
 #endif
