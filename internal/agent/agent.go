@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/capture"
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -59,7 +60,7 @@ type Agent struct {
 	host      *kernel.Host
 	sensors   []*sensorState
 
-	replayHost string // where the capture was made
+	replayed capture.Header // of the capture that is played
 
 	background sync.WaitGroup
 }

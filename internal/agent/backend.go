@@ -131,7 +131,7 @@ func (a *Agent) programs() map[string][]server.Program {
 
 func (a *Agent) hostNames() (host, release string) {
 	if a.config.Replay != "" {
-		return a.replayHost, ""
+		return a.replayed.Host, a.replayed.Kernel
 	}
 	host, _ = os.Hostname()
 	var u unix.Utsname

@@ -292,3 +292,23 @@ func (t *Table) peek(key model.ProcessKey) *model.Process {
 	}
 	return e.current
 }
+
+// Restore takes in an event that was enriched before, from a capture: its process and parent are facts.
+func (t *Table) Restore(ev *model.Event) {
+	if ev.Process == nil || ev.Key.IsZero() {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch e := t.entries[id{ev.Key.PID, ev.Key.Start}]; {
+	case e == nil:
+		t.add(ev.Process)
+	case e.current.Key.Exec < ev.Key.Exec:
+		e.replace(ev.Process)
+	case e.current.Key.Exec == ev.Key.Exec:
+		e.current = ev.Process
+	}
+	if ev.Type == model.TypeExit {
+		t.exit(ev)
+	}
+}

@@ -224,3 +224,19 @@ func TestBeforeTheInventoryIsCompleteNothingIsLost(t *testing.T) {
 		}
 	}
 }
+
+func TestRestoreBuildsTheTableFromACapture(t *testing.T) {
+	f := newFixture(Options{})
+	k := key(10, 100, 1)
+	f.Restore(&model.Event{Type: model.TypeExec, Key: k, Process: &model.Process{Key: k, Binary: "sh"}})
+	next := key(10, 100, 2)
+	f.Restore(&model.Event{Type: model.TypeFile, Key: next, Process: &model.Process{Key: next, Binary: "ls"}})
+	f.Restore(&model.Event{Type: model.TypeLoss})
+	if p := f.ByPID(10); p == nil || p.Binary != "ls" {
+		t.Errorf("pid 10 is %+v", p)
+	}
+	f.Restore(&model.Event{Type: model.TypeExit, Key: next, Process: &model.Process{Key: next, Binary: "ls"}})
+	if s := f.Stats(); s.Live != 0 || s.Exited != 1 {
+		t.Errorf("stats %+v", s)
+	}
+}
