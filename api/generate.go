@@ -5,3 +5,4 @@
 package api
 
 //go:generate go run ./internal/protogen
+//go:generate go run ./internal/docgen

@@ -12,14 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 
-	"github.com/bufbuild/protocompile"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/vigie-io/vigie/api/internal/definitions"
 )
 
 func main() {
@@ -31,24 +31,13 @@ func main() {
 
 // run generates code for all definitions below root.
 func run(ctx context.Context, root string) error {
-	names, err := filepath.Glob(filepath.Join(root, "vigie", "v1", "*.proto"))
+	files, err := definitions.Compile(ctx, root)
 	if err != nil {
-		return fmt.Errorf("list definitions: %w", err)
+		return err
 	}
-	for i, name := range names {
-		if names[i], err = filepath.Rel(root, name); err != nil {
-			return fmt.Errorf("list definitions: %w", err)
-		}
-	}
-	slices.Sort(names)
-	compiler := protocompile.Compiler{
-		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{root}}),
-		// The generated code carries the comments.
-		SourceInfoMode: protocompile.SourceInfoStandard,
-	}
-	files, err := compiler.Compile(ctx, names...)
-	if err != nil {
-		return fmt.Errorf("compile: %w", err)
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Path())
 	}
 	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: names, Parameter: proto.String("paths=source_relative")}
 	seen := make(map[string]bool)
