@@ -3,10 +3,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 
 	vigiev1 "github.com/vigie-io/vigie/api/vigie/v1"
 	"github.com/vigie-io/vigie/api/vigie/v1/vigiev1connect"
+	"github.com/vigie-io/vigie/internal/capture"
 	"github.com/vigie-io/vigie/internal/cli/show"
 	"github.com/vigie-io/vigie/internal/cli/term"
 	"github.com/vigie-io/vigie/internal/model"
@@ -32,6 +35,8 @@ type Capture interface {
 	Flush() error
 	// Size is how long the file is, in bytes.
 	Size() int64
+	// Events is how many events are in the file: those that wait for Flush are not.
+	Events() uint64
 	// Close ends the file.
 	Close() error
 }
@@ -40,8 +45,21 @@ type Capture interface {
 // file exists, unless overwrite.
 type CreateCapture func(path string, agent *vigiev1.Status, overwrite bool) (Capture, error)
 
-// flushEvery is how much of a recording a crash can cost at most.
-const flushEvery = time.Second
+// CaptureFile is the CreateCapture of the binary.
+func CaptureFile(path string, agent *vigiev1.Status, overwrite bool) (Capture, error) {
+	w, err := capture.Create(path, capture.Header{BootID: agent.GetBootId(), Host: agent.GetHost(), Kernel: agent.GetKernel(),
+		Arch: agent.GetArch(), Version: agent.GetVersion(), Start: time.Now()}, overwrite)
+	if err != nil {
+		return nil, err // not w: a nil pointer in an interface is not nil
+	}
+	return w, nil
+}
+
+// A crash costs at most what happened since the last flush: flushTicks of tick, a second.
+const (
+	tick       = 200 * time.Millisecond
+	flushTicks = 5
+)
 
 // NewRecord is `vigie record`.
 func NewRecord(env Env, create CreateCapture) *cobra.Command {
@@ -105,8 +123,7 @@ type recorder struct {
 	started time.Time
 	events  uint64
 	lost    uint64 // for this recording, as the agent said
-	printed time.Time
-	flushed time.Time
+	ticks   int
 }
 
 var errLargeEnough = errors.New("the file has the size asked for")
@@ -117,10 +134,9 @@ func (r *recorder) run(ctx context.Context, to *target, create CreateCapture, ov
 		return to.explain(err)
 	}
 	if r.file, err = create(r.path, status.Msg.GetStatus(), overwrite); err != nil {
-		return Cannot(fmt.Errorf("create %s: %w", r.path, err))
+		return Cannot(createError(err))
 	}
 	r.started = r.env.Now()
-	r.printed, r.flushed = r.started, r.started
 	if r.limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.limit)
@@ -135,12 +151,19 @@ func (r *recorder) run(ctx context.Context, to *target, create CreateCapture, ov
 		return r.writeFailed(from.err)
 	case errors.Is(err, errLargeEnough), ctx.Err() != nil:
 	case err != nil:
-		return fmt.Errorf("%w; %s holds the %d events before", to.explain(err), r.path, r.events)
+		return fmt.Errorf("%w; %s holds the %d events before", to.explain(err), r.path, r.file.Events())
 	}
 	if closeErr != nil {
 		return r.writeFailed(closeErr)
 	}
 	return r.summary()
+}
+
+func createError(err error) error {
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%w: choose another name, or replace it with --overwrite", err)
+	}
+	return err
 }
 
 // errWriting tells an error of the file from one of the agent.
@@ -150,9 +173,9 @@ func (e errWriting) Error() string { return e.err.Error() }
 
 func (r *recorder) writeFailed(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("the disk of %s is full: the file is whole up to that moment, %d events can be replayed: make room, or record elsewhere", r.path, r.events)
+		return fmt.Errorf("the disk of %s is full: the %d events before that are whole and can be replayed: make room, or record elsewhere", r.path, r.file.Events())
 	}
-	return fmt.Errorf("write %s: %w: the file is whole up to that moment", r.path, err)
+	return fmt.Errorf("%s: %w: the %d events before that are whole and can be replayed", r.path, err, r.file.Events())
 }
 
 // stream writes what runs, and then what happens, until ctx ends or the file is large enough. It asks
@@ -163,28 +186,54 @@ func (r *recorder) stream(ctx context.Context, s *vigiev1.Status) error {
 		return err
 	}
 	r.filter.Since = timestamppb.New(before)
+	ctx, cancel := context.WithCancel(ctx)
 	stream, err := r.client.StreamEvents(ctx, connect.NewRequest(&vigiev1.StreamEventsRequest{Filter: r.filter}))
 	if err != nil {
+		cancel()
 		return err
 	}
-	defer stream.Close()
-	for stream.Receive() {
-		batch := make([]*model.Event, 0, len(stream.Msg().GetEvents()))
-		for _, m := range stream.Msg().GetEvents() {
-			e := wire.FromProto(m)
-			if e.Loss != nil {
-				r.lost += e.Loss.Count
+	batches, ended := make(chan []*model.Event), make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(batches)
+		for stream.Receive() {
+			select {
+			case batches <- eventsOf(stream.Msg()):
+			case <-ctx.Done():
+				return
 			}
-			batch = append(batch, e)
 		}
-		if err := r.write(batch); err != nil {
-			return err
+	}()
+	defer func() {
+		cancel()
+		<-ended
+		_ = stream.Close() // what could not be read was reported
+	}()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case batch, ok := <-batches:
+			if !ok {
+				return cmp.Or(stream.Err(), errors.New("the agent ended the stream"))
+			}
+			if err := r.write(batch); err != nil {
+				return err
+			}
+		case <-ticker.C:
+			if err := r.tick(); err != nil {
+				return err
+			}
 		}
 	}
-	if err := stream.Err(); err != nil {
-		return err
+}
+
+func eventsOf(m *vigiev1.StreamEventsResponse) []*model.Event {
+	batch := make([]*model.Event, 0, len(m.GetEvents()))
+	for _, e := range m.GetEvents() {
+		batch = append(batch, wire.FromProto(e))
 	}
-	return errors.New("the agent ended the stream")
+	return batch
 }
 
 // inventory writes the running processes as events that existed before.
@@ -211,16 +260,30 @@ func (r *recorder) write(batch []*model.Event) error {
 		return errWriting{err}
 	}
 	r.events += uint64(len(batch))
-	now := r.env.Now()
-	if now.Sub(r.flushed) >= flushEvery {
-		r.flushed = now
+	for _, e := range batch {
+		if e.Loss != nil {
+			r.lost += e.Loss.Count
+		}
+	}
+	if r.maxSize > 0 && r.file.Size() >= r.maxSize {
+		return errLargeEnough
+	}
+	return nil
+}
+
+// tick brings what was written to the file, often enough, and shows how far it is.
+func (r *recorder) tick() error {
+	if r.ticks++; r.ticks%flushTicks == 0 {
 		if err := r.file.Flush(); err != nil {
 			return errWriting{err}
 		}
+		if r.maxSize > 0 && r.file.Size() >= r.maxSize {
+			return errLargeEnough
+		}
 	}
-	r.showProgress(now)
-	if r.maxSize > 0 && r.file.Size() >= r.maxSize {
-		return errLargeEnough
+	if r.progress != nil {
+		fmt.Fprintf(r.progress, "\r\x1b[Krecording %s: %d events, %s, %s, lost %d; ctrl-c ends it", term.Escape(r.path), r.events,
+			show.Bytes(uint64(r.file.Size())), r.env.Now().Sub(r.started).Truncate(time.Second), r.lost)
 	}
 	return nil
 }
@@ -231,15 +294,6 @@ func progressOn(env Env, quiet bool) io.Writer {
 		return nil
 	}
 	return env.Err
-}
-
-func (r *recorder) showProgress(now time.Time) {
-	if r.progress == nil || now.Sub(r.printed) < 200*time.Millisecond {
-		return
-	}
-	r.printed = now
-	fmt.Fprintf(r.progress, "\r\x1b[Krecording %s: %d events, %s, %s, lost %d; ctrl-c ends it", term.Escape(r.path), r.events,
-		show.Bytes(uint64(r.file.Size())), now.Sub(r.started).Truncate(time.Second), r.lost)
 }
 
 func (r *recorder) clearProgress() {

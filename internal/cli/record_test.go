@@ -37,9 +37,10 @@ func (c *fakeCapture) Write(batch []*model.Event) error {
 	return nil
 }
 
-func (c *fakeCapture) Flush() error { return nil }
-func (c *fakeCapture) Size() int64  { return int64(len(c.events)) * 1000 }
-func (c *fakeCapture) Close() error { c.closed = true; return nil }
+func (c *fakeCapture) Flush() error   { return nil }
+func (c *fakeCapture) Events() uint64 { return uint64(len(c.events)) }
+func (c *fakeCapture) Size() int64    { return int64(len(c.events)) * 1000 }
+func (c *fakeCapture) Close() error   { c.closed = true; return nil }
 
 func (c *fakeCapture) create(string, *vigiev1.Status, bool) (Capture, error) { return c, nil }
 
@@ -90,10 +91,10 @@ func TestRecordEnds(t *testing.T) {
 	}{
 		"by size":         {args: []string{"--max-size", "2K"}, code: 0, says: "recorded 5 events"},
 		"by time":         {args: []string{"--for", "1ns"}, code: 0, says: "recorded 0 events"},
-		"disk full":       {capture: fakeCapture{failAfter: 5, fail: &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}}, code: 1, says: "disk of x.vigie is full: the file is whole up to that moment, 5 events"},
-		"write error":     {capture: fakeCapture{fail: errors.New("i/o error")}, code: 1, says: "write x.vigie: i/o error"},
+		"disk full":       {capture: fakeCapture{failAfter: 5, fail: &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}}, code: 1, says: "disk of x.vigie is full: the 5 events before that are whole"},
+		"write error":     {capture: fakeCapture{fail: errors.New("i/o error")}, code: 1, says: "x.vigie: i/o error"},
 		"agent ends":      {code: 1, says: "x.vigie holds the 6 events before"},
-		"cannot create":   {create: os.ErrExist, code: 2, says: "create x.vigie: file already exists"},
+		"cannot create":   {create: os.ErrExist, code: 2, says: "file already exists: choose another name"},
 		"bad size":        {args: []string{"--max-size", "12X"}, code: 2, says: "100M"},
 		"size overflow":   {args: []string{"--max-size", "9999999999999T"}, code: 2, says: "100M"},
 		"since":           {args: []string{"--since", "5m"}, code: 2, says: "a recording begins now"},

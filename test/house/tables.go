@@ -23,6 +23,7 @@ func arrows() []arrow {
 		{from: "internal/cli", to: "internal/filter", why: "flags become the same filter, also over a replayed capture"},
 		{from: "internal/export", to: "internal/filter", why: "an exporter can be given a filter"},
 		{from: "internal/cli", to: "api", why: "the commands are clients of the API"},
+		{from: "internal/cli", to: "internal/capture", why: "record writes what a replay reads"},
 		{from: "internal/cli", to: "internal/wire", why: "the commands print model types"},
 		{from: "internal/export", to: "internal/wire", why: "JSON has the names of the protobuf"},
 		{from: "internal/store", to: "internal/wire", why: "a capture holds events as protobuf"},

@@ -157,7 +157,7 @@ func workFile(e *model.Event) (dir, name string, ok bool) {
 			return "", "", false
 		}
 	}
-	depth := 3 // "/root/.cache/go-build", "/home/me/project"
+	depth := 3 // "/home/me/project", "/var/cache/apt"
 	if strings.HasPrefix(e.File.Path, "/tmp/") {
 		depth = 2
 	}

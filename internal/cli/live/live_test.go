@@ -162,9 +162,9 @@ func TestRepetitionsAreFoldedAndEndsNoted(t *testing.T) {
 		m.Update(eventsMsg{file(one, model.FileCreate, fmt.Sprint("/tmp/build/o", i)), file(one, model.FileWrite, fmt.Sprint("/etc/conf", i%2))})
 	}
 	for i := range 4 {
-		m.Update(eventsMsg{file(one, model.FileWrite, fmt.Sprintf("/root/.cache/go/%d/x%d", i, i)), file(one, model.FileWrite, fmt.Sprint("/root/.ssh/key", i))})
+		m.Update(eventsMsg{file(one, model.FileWrite, fmt.Sprintf("/home/me/work/%d/x%d", i, i)), file(one, model.FileWrite, fmt.Sprint("/home/me/.ssh/key", i))})
 	}
-	mustShow(t, m, "create    ×9 /tmp/build/…  last o8", "write     ×4 /root/.cache/go/…  last x3", "write     /root/.ssh/key0", "write     /root/.ssh/key3",
+	mustShow(t, m, "create    ×9 /tmp/build/…  last o8", "write     ×4 /home/me/work/…  last x3", "write     /home/me/.ssh/key0", "write     /home/me/.ssh/key3",
 		"write     ×5 /etc/conf0", "write     ×4 /etc/conf1")
 	conn := event(model.TypeConnect, one)
 	conn.Socket = &model.Socket{Protocol: "tcp", Remote: netip.MustParseAddrPort("192.0.2.1:443"), Cookie: 77}
