@@ -135,7 +135,7 @@ func (a *agent) kill() error {
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
 	}
-	<-a.exited
+	_ = <-a.exited // killed, as asked
 	a.ended = true
 	return err
 }

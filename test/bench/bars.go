@@ -43,7 +43,8 @@ func (r *results) rows(all []compared) []row {
 		out = append(out, row{what: fmt.Sprintf("connect, accept, close at %d/s for %v: executed = reported or folded", stormRate, s.For.Round(time.Second)), bar: "all",
 			measured: fmt.Sprintf("%.0f/s; executed %d; connects %d, accepts %d, closes %d (one an end), in %d lines; losses: %s",
 				s.Rate, s.Executed, s.Connects, s.Accepts, s.Closes, s.Lines, (&tally{Losses: s.Losses}).lost()),
-			verdict: all3(s.everyConnection() && noLoss(s.Losses), s.Rate >= 0.99*stormRate, s.Rate)})
+			verdict: all3(s.everyConnection() && noLoss(s.Losses), s.Rate >= 0.99*stormRate, s.Rate),
+			bound:   fmt.Sprintf("Each connection is four events of the agent, for which it took %s of CPU.", short(s.AgentCPU))})
 	}
 	return append(out, r.watchedRows()...)
 }

@@ -43,7 +43,7 @@ func hostFacts(agentBinary string) facts {
 	}
 	var si unix.Sysinfo_t
 	if unix.Sysinfo(&si) == nil {
-		f.MemoryMiB = uint64(si.Totalram) * uint64(si.Unit) >> 20
+		f.MemoryMiB = si.Totalram * uint64(si.Unit) >> 20
 	}
 	var vulnerable []string
 	for _, v := range []string{"spectre_v2", "retbleed", "spec_rstack_overflow", "mds", "meltdown"} {

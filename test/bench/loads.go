@@ -128,13 +128,28 @@ const (
 )
 
 func (b *bench) steadyExec(ctx context.Context) error {
+	s, err := b.told(ctx, job{kind: "exec", target: b.exit, duration: b.steady, rate: steadyRate})
+	b.results.Steady = s
+	return err
+}
+
+func (b *bench) connectStorm(ctx context.Context) error {
+	s, err := b.told(ctx, job{kind: "storm", duration: b.storm, rate: stormRate})
+	b.results.Storm = s
+	return err
+}
+
+// told runs j on all cores under an agent and counts what its export tells of it.
+func (b *bench) told(ctx context.Context, j job) (*seen, error) {
+	var s *seen
 	cores := runtime.NumCPU()
-	return b.withAgent(ctx, func(a *agent) error {
+	j.rate /= float64(cores)
+	err := b.withAgent(ctx, func(a *agent) error {
 		before, err := a.cpu()
 		if err != nil {
 			return err
 		}
-		d, err := b.workers(ctx, job{kind: "exec", target: b.exit, duration: b.steady, rate: steadyRate / float64(cores)}, cores)
+		d, err := b.workers(ctx, j, cores)
 		if err != nil {
 			return err
 		}
@@ -142,27 +157,6 @@ func (b *bench) steadyExec(ctx context.Context) error {
 			return err
 		}
 		after, err := a.cpu()
-		if err != nil {
-			return err
-		}
-		if err := a.stop(); err != nil {
-			return err
-		}
-		t, err := countFile(a.json, b.worker, b.exit)
-		if err != nil {
-			return err
-		}
-		b.results.Steady = &seen{AgentCPU: (after - before) / time.Duration(max(d.Count, 1)), Rate: float64(d.Count) / d.Elapsed.Seconds(), For: d.Elapsed}
-		b.results.Steady.add(uint64(d.Count), t)
-		b.say("  %.0f a second, %+v", b.results.Steady.Rate, *b.results.Steady)
-		return nil
-	})
-}
-
-func (b *bench) connectStorm(ctx context.Context) error {
-	cores := runtime.NumCPU()
-	return b.withAgent(ctx, func(a *agent) error {
-		d, err := b.workers(ctx, job{kind: "storm", duration: b.storm, rate: stormRate / float64(cores)}, cores)
 		if err != nil {
 			return err
 		}
@@ -174,11 +168,12 @@ func (b *bench) connectStorm(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.results.Storm = &seen{Rate: float64(d.Count) / d.Elapsed.Seconds(), For: d.Elapsed}
-		b.results.Storm.add(uint64(d.Count), t)
-		b.say("  %.0f a second, %+v", b.results.Storm.Rate, *b.results.Storm)
+		s = &seen{AgentCPU: (after - before) / time.Duration(max(d.Count, 1)), Rate: float64(d.Count) / d.Elapsed.Seconds(), For: d.Elapsed}
+		s.add(uint64(d.Count), t)
+		b.say("  %.0f a second: %+v", s.Rate, *s)
 		return nil
 	})
+	return s, err
 }
 
 // startProcesses is how many run while the agent's start is measured.
