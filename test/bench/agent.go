@@ -135,7 +135,7 @@ func (a *agent) kill() error {
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
 	}
-	_ = <-a.exited // killed, as asked
+	<-a.exited //nolint:errcheck // killed, as asked
 	a.ended = true
 	return err
 }
