@@ -23,9 +23,14 @@ func TestWhatWasOpenBeforeIsListedAndItsCloseIsNamed(t *testing.T) {
 	waiting := w.socket(unix.AF_INET, unix.SOCK_STREAM) // connected, and accepted only when the sensor runs
 	waiting.check("connect", waiting.connect("127.0.0.1:80"))
 	resolver := w.socket(unix.AF_INET6, unix.SOCK_DGRAM)
+	resolver.check("set SO_REUSEADDR", unix.SetsockoptInt(resolver.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
 	resolver.bind("[::1]:53")
 	stub := w.socket(unix.AF_INET6, unix.SOCK_DGRAM)
 	stub.check("connect", stub.connect("[::1]:53"))
+	peer := w.socket(unix.AF_INET6, unix.SOCK_DGRAM) // a server's end of one UDP conversation
+	peer.check("set SO_REUSEADDR", unix.SetsockoptInt(peer.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	peer.bind("[::1]:53")
+	peer.check("connect", peer.connect(stub.local().String()))
 	local := w.socket(unix.AF_UNIX, unix.SOCK_STREAM)
 	local.check("bind", unix.Bind(local.fd, &unix.SockaddrUnix{Name: dir + "/s"}))
 	local.check("listen", unix.Listen(local.fd, 3))
@@ -56,6 +61,7 @@ func TestWhatWasOpenBeforeIsListedAndItsCloseIsNamed(t *testing.T) {
 	pre(server, model.TypeAccept, "tcp", "inbound")
 	pre(resolver, model.TypeListen, "udp", "listener")
 	pre(stub, model.TypeConnect, "udp", "outbound")
+	pre(peer, model.TypeAccept, "udp", "inbound")
 	pre(local, model.TypeListen, "unix", "listener")
 	if p := w.of(local.cookie())[0].Socket.Path; p != dir+"/s" {
 		t.Errorf("path is %q, want %q", p, dir+"/s")
@@ -64,8 +70,8 @@ func TestWhatWasOpenBeforeIsListedAndItsCloseIsNamed(t *testing.T) {
 
 	// From here on they live on like any others.
 	stub.write(20)
-	resolver.receive(20)
-	cc, sc, lc, rc, uc := client.cookie(), server.cookie(), l.cookie(), resolver.cookie(), stub.cookie()
+	peer.receive(20)
+	cc, sc, lc, rc, uc, pc := client.cookie(), server.cookie(), l.cookie(), resolver.cookie(), stub.cookie(), peer.cookie()
 	late := l.accept()
 	if multi != nil {
 		remote, end := multi.local(), l.accept()
@@ -87,16 +93,18 @@ func TestWhatWasOpenBeforeIsListedAndItsCloseIsNamed(t *testing.T) {
 	server.close()
 	stub.close()
 	resolver.close()
+	peer.close()
 	waiting.close()
 	late.readEnd()
 	remote := late.remote()
 	late.close()
 	l.close()
-	for c, typ := range map[uint64]model.Type{cc: model.TypeConnect, sc: model.TypeAccept, lc: model.TypeListen, rc: model.TypeListen, uc: model.TypeConnect} {
+	for c, typ := range map[uint64]model.Type{cc: model.TypeConnect, sc: model.TypeAccept, lc: model.TypeListen, rc: model.TypeListen, uc: model.TypeConnect, pc: model.TypeAccept} {
 		if got := w.story(c, typ, model.TypeClose); got[1].Key != got[0].Key || got[1].PreExisting {
 			t.Errorf("close by %+v, want %+v", got[1].Key, got[0].Key)
 		}
 	}
+	checkDatagrams(t, w.of(pc)[1].Socket, 0, 0, 1, 20)
 	if s := w.of(sc)[1].Socket; s.BytesSent != 11 {
 		t.Errorf("%d bytes sent before the sensor ran are counted as %d", 11, s.BytesSent)
 	}

@@ -14,7 +14,9 @@
  *   iter/task_file                   what was open before the agent
  * Works from 5.15 with BTF; needs no trampoline. Fails open: it only observes, and counts what it loses.
  *
- * Not seen: accept by io_uring (the close is seen), ping and raw sockets, SCTP, vsock.
+ * Not seen: accept by io_uring or by a 32-bit process (the close is seen, and names who listens), an immediate error of
+ * sendto with MSG_FASTOPEN, unix datagrams, ping and raw sockets, SCTP, vsock. A listener's socket is shown as
+ * whoever listened; who accepts is shown by the connection.
  */
 #include "record.h"
 #include "tcp.h"

@@ -8,6 +8,7 @@ package socket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -22,7 +23,8 @@ type Options struct{}
 
 // Sensor is the socket sensor.
 type Sensor struct {
-	objs bpfObjects
+	objs  bpfObjects
+	noUDP string // why UDP is not seen; empty when it is
 }
 
 // New returns the sensor; Start loads it.
@@ -33,10 +35,14 @@ func (s *Sensor) Name() string { return "socket" }
 
 // Rung implements sensor.Sensor.
 func (s *Sensor) Rung() string {
-	return "tp_btf inet_sock_set_state + sys_exit + cgroup sock_addr and skb (UDP)"
+	const tcp = "tp_btf inet_sock_set_state + sys_exit"
+	if s.noUDP != "" {
+		return tcp + " (no owners and counters of UDP: " + s.noUDP + ")"
+	}
+	return tcp + " + cgroup sock_addr, sock_release and skb for UDP"
 }
 
-// Start implements sensor.Sensor.
+// Start implements sensor.Sensor. Without cgroup v2 the sensor runs and does without what needs it; Rung says so.
 func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	spec, err := loadBpf()
 	if err != nil {
@@ -46,6 +52,20 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 		return err
 	}
 	h.Share("vg_socks", s.objs.VgSocks)
+	if err := s.attachCgroup(h); err != nil {
+		var unsupported *kernel.UnsupportedError
+		if !errors.As(err, &unsupported) {
+			return err
+		}
+		s.noUDP = unsupported.Cause
+	}
+	if err := s.registerCalls(h); err != nil {
+		return err
+	}
+	return h.AttachTracing(s.Name(), s.objs.VgSockState)
+}
+
+func (s *Sensor) registerCalls(h *kernel.Host) error {
 	for _, c := range []struct {
 		prog    *ebpf.Program
 		numbers []int
@@ -59,9 +79,10 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 			return err
 		}
 	}
-	if err := h.AttachTracing(s.Name(), s.objs.VgSockState); err != nil {
-		return err
-	}
+	return nil
+}
+
+func (s *Sensor) attachCgroup(h *kernel.Host) error {
 	for _, c := range []struct {
 		prog *ebpf.Program
 		at   ebpf.AttachType

@@ -275,6 +275,13 @@ int vg_egress(struct __sk_buff *skb)
 	return on_packet(skb, false);
 }
 
+static __always_inline u8 udp_direction(u32 flags)
+{
+	if (flags & VG_SK_LISTENER)
+		return VG_DIR_LISTENER;
+	return flags & VG_SK_INBOUND ? VG_DIR_INBOUND : VG_DIR_OUTBOUND;
+}
+
 SEC("cgroup/sock_release")
 int vg_sock_release(struct bpf_sock *ctx)
 {
@@ -285,12 +292,12 @@ int vg_sock_release(struct bpf_sock *ctx)
 	if (ctx->protocol != IPPROTO_UDP)
 		return 1;
 	s = bpf_sk_storage_get(&vg_socks, ctx, 0, 0);
-	if (!s || !(s->flags & (VG_SK_LISTENER | VG_SK_OUTBOUND)))
+	if (!s || !(s->flags & (VG_SK_LISTENER | VG_SK_OUTBOUND | VG_SK_INBOUND)))
 		return 1;
 	sk = kernel_sock(s);
 	header_of(&r.c.h, VG_CLOSE, &s->owner, s->tid);
 	fill_ends(&r.c, sk);
-	fill_conn(&r.c, sk, VG_PROTO_UDP, s->flags & VG_SK_LISTENER ? VG_DIR_LISTENER : VG_DIR_OUTBOUND, s->cookie);
+	fill_conn(&r.c, sk, VG_PROTO_UDP, udp_direction(s->flags), s->cookie);
 	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED && s->peer_port && !(s->flags & VG_SK_PEERS)) {
 		__builtin_memcpy(r.c.remote, s->peer, 16);
 		r.c.remote_port = s->peer_port;
