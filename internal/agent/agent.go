@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -134,7 +136,7 @@ func (a *Agent) observe(ctx context.Context) error {
 			}
 		})
 		running := a.running()
-		inherited, err := host.Inherit(kernel.HandoverDir)
+		inherited, err := host.Inherit(a.handoverDir())
 		if err != nil {
 			a.log.Warn("what the agent before left for this one could not all be taken over", "error", err)
 		}
@@ -150,13 +152,21 @@ func (a *Agent) observe(ctx context.Context) error {
 	})
 }
 
+// handoverDir is where this agent's successor looks: the one that takes the same lock.
+func (a *Agent) handoverDir() string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(a.config.LockFile))
+	return filepath.Join(kernel.HandoverDir, fmt.Sprintf("%08x", h.Sum32()))
+}
+
 // handover leaves the programs running for the next agent.
 func (a *Agent) handover() {
-	if err := a.host.Handover(kernel.HandoverDir); err != nil {
+	dir := a.handoverDir()
+	if err := a.host.Handover(dir); err != nil {
 		a.log.Warn("no handover: what happens until the next agent starts is not seen", "error", err)
 		return
 	}
-	a.log.Info("programs go on for the next agent", "at", kernel.HandoverDir, "for", kernel.Lease)
+	a.log.Info("programs go on for the next agent", "at", dir, "for", kernel.Lease)
 }
 
 func (a *Agent) newTable(w process.Workloads) {

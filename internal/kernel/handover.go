@@ -46,7 +46,7 @@ func (h *Host) pinned() map[string]*ebpf.Map {
 // Handover pins everything below dir for the next agent. Call it after the last Read, before Close. On an
 // error nothing is left pinned, and Close detaches everything as usual.
 func (h *Host) Handover(dir string) (err error) {
-	if err := ensureBPFFS(filepath.Dir(dir)); err != nil {
+	if err := ensureBPFFS(dir); err != nil {
 		return err
 	}
 	dir = filepath.Join(dir, h.layout())
@@ -180,13 +180,14 @@ func (h *Host) inheritRing(path string, readable bool, got *Inherited) error {
 	}
 	defer rd.Close()
 	r := rings{}
-	_, err = r.drain(rd, int(m.MaxEntries()), func(rec Record) {
+	_, err = r.drain(rd, int(m.MaxEntries()), func(rec Record) bool {
 		switch hdr := rec.Header(); {
 		case !readable:
 			got.Foreign++
 		case hdr != nil && hdr.Time < h.since:
 			got.Records = append(got.Records, append([]byte(nil), rec...))
 		}
+		return true
 	})
 	if err != nil {
 		return fmt.Errorf("read the earlier agent's ring: %w", err)
@@ -225,14 +226,19 @@ func (h *Host) addLayout(spec *ebpf.CollectionSpec) {
 	}
 }
 
+// ensureBPFFS mounts bpffs at its usual place when dir, or what exists of the path to it, is not in one.
 func ensureBPFFS(dir string) error {
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err == nil && st.Type == bpffsMagic {
+	for err := unix.Statfs(dir, &st); err != nil && dir != "/"; err = unix.Statfs(dir, &st) {
+		dir = filepath.Dir(dir)
+	}
+	if st.Type == bpffsMagic {
 		return nil
 	}
-	if err := unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
-		return &UnsupportedError{Feature: "pinning for an upgrade without a gap",
-			Cause: fmt.Sprintf("%s is no bpffs and could not be made one: %v", dir, err), Needs: "mount -t bpf bpf " + dir}
+	const mount = "/sys/fs/bpf"
+	if err := unix.Mount("bpf", mount, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		return &UnsupportedError{Feature: "an upgrade without a gap", Cause: fmt.Sprintf("%s is no bpffs and could not be made one: %v", mount, err),
+			Needs: "mount -t bpf bpf " + mount}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -99,41 +100,72 @@ type rings struct {
 	fn                  func(Record)
 	rec                 ringbuf.Record
 	held                []byte // telemetry of this pass, each record preceded by its length as a u64
+	ahead               []byte // a security record that is later than the telemetry that still waits
 }
 
+// pass takes one batch of telemetry and the security records that belong before it.
 func (r *rings) pass() (int, error) {
-	total := 0
 	r.held = r.held[:0]
-	n, err := r.drain(r.telemetry, batchRecords, func(rec Record) {
+	horizon := uint64(math.MaxUint64)
+	held, err := r.drain(r.telemetry, batchRecords, func(rec Record) bool {
 		// Padded to eight bytes, so that the records stay aligned.
 		r.held = binary.NativeEndian.AppendUint64(r.held, uint64(len(rec)))
 		r.held = append(r.held, rec...)
 		r.held = append(r.held, make([]byte, -len(rec)&7)...)
+		if h := rec.Header(); h != nil {
+			horizon = h.Time
+		}
+		return true
 	})
 	if err != nil {
 		return 0, fmt.Errorf("read the telemetry ring: %w", err)
 	}
-	total += n
-	// All that was in the security ring when the telemetry above was read has been written before it.
-	n, err = r.drain(r.security, 16*batchRecords, r.fn)
+	// All that was in the security ring when the telemetry above was read was written before it. When more telemetry
+	// waits, go no further than this batch: else the processes of what waits would have ended, and be forgotten,
+	// before their turn. But never let the security ring fill for it.
+	if held < batchRecords || r.security.AvailableBytes() > r.security.BufferSize()/2 {
+		horizon = math.MaxUint64
+	}
+	taken, err := r.drainSecurity(horizon)
 	if err != nil {
 		return 0, fmt.Errorf("read the security ring: %w", err)
 	}
-	total += n
 	for b := r.held; len(b) > 0; {
 		size := binary.NativeEndian.Uint64(b)
 		r.fn(Record(b[8 : 8+size]))
 		b = b[8+(size+7)&^7:]
 	}
-	return total, nil
+	return held + taken, nil
 }
 
-func (r *rings) drain(rd *ringbuf.Reader, limit int, fn func(Record)) (int, error) {
+// drainSecurity hands over security records up to the first that is later than horizon.
+func (r *rings) drainSecurity(horizon uint64) (int, error) {
+	if len(r.ahead) > 0 {
+		if Record(r.ahead).Header().Time > horizon {
+			return 0, nil
+		}
+		r.fn(r.ahead)
+		r.ahead = r.ahead[:0]
+	}
+	return r.drain(r.security, 16*batchRecords, func(rec Record) bool {
+		if h := rec.Header(); h != nil && h.Time > horizon {
+			r.ahead = append(r.ahead[:0], rec...)
+			return false
+		}
+		r.fn(rec)
+		return true
+	})
+}
+
+// drain hands over what waits in a ring: at most limit records, and none after fn has said false.
+func (r *rings) drain(rd *ringbuf.Reader, limit int, fn func(Record) bool) (int, error) {
 	rd.SetDeadline(time.Unix(0, 1)) // long past: return at once when nothing waits
 	for n := 0; n < limit; n++ {
 		switch err := rd.ReadInto(&r.rec); {
 		case err == nil:
-			fn(Record(r.rec.RawSample))
+			if !fn(Record(r.rec.RawSample)) {
+				return n + 1, nil
+			}
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
 			return n, nil
 		default:
