@@ -67,16 +67,10 @@ const (
 
 // opCases are the cases for every architecture.
 func opCases() []opCase {
-	closing := func(fd int, err error) error {
-		if err == nil {
-			unix.Close(fd)
-		}
-		return err
-	}
 	file := func(op model.FileOp, path string) model.File {
 		return model.File{Op: op, Path: path, FileType: "regular", PathFrom: "object"}
 	}
-	change := func(op model.FileOp, path, newPath string) model.File {
+	name := func(op model.FileOp, path, newPath string) model.File {
 		return model.File{Op: op, Path: path, NewPath: newPath}
 	}
 	return append([]opCase{
@@ -197,7 +191,7 @@ func opCases() []opCase {
 
 		{"truncate", func(p place) error {
 			return unix.Truncate(p.make("f"), 0)
-		}, change(model.FileTruncate, "f", "")},
+		}, name(model.FileTruncate, "f", "")},
 		{"mkdirat", func(p place) error {
 			return unix.Mkdirat(p.fd, "./d", 0o750)
 		}, model.File{Op: model.FileCreate, Path: "d", FileType: "directory", Mode: 0o750}},
@@ -214,16 +208,16 @@ func opCases() []opCase {
 		{"unlinkat", func(p place) error {
 			p.make("f")
 			return unix.Unlinkat(p.fd, "f", 0)
-		}, change(model.FileUnlink, "f", "")},
+		}, name(model.FileUnlink, "f", "")},
 		{"unlinkat of an absolute name", func(p place) error {
 			return unix.Unlinkat(-1, p.make("f"), 0)
-		}, change(model.FileUnlink, "f", "")},
+		}, name(model.FileUnlink, "f", "")},
 		{"unlinkat of a directory", func(p place) error {
 			if err := os.Mkdir(p.at("d"), 0o700); err != nil {
 				return err
 			}
 			return unix.Unlinkat(p.fd, "d", unix.AT_REMOVEDIR)
-		}, change(model.FileUnlink, "d", "")},
+		}, name(model.FileUnlink, "d", "")},
 		{"unlinkat of nothing", func(p place) error {
 			return unix.Unlinkat(p.fd, "nothing", 0)
 		}, model.File{Op: model.FileUnlink, Path: "nothing", Error: model.Errno(unix.ENOENT), PathFrom: onlyArgument}},
@@ -233,12 +227,12 @@ func opCases() []opCase {
 		{"renameat", func(p place) error {
 			p.make("old")
 			return unix.Renameat(p.fd, "old", p.fd, "new")
-		}, change(model.FileRename, "old", "new")},
+		}, name(model.FileRename, "old", "new")},
 		{"renameat over a file", func(p place) error {
 			p.make("old")
 			p.make("new")
 			return unix.Renameat(unix.AT_FDCWD, p.at("old"), p.fd, "new")
-		}, change(model.FileRename, "old", "new")},
+		}, name(model.FileRename, "old", "new")},
 		{"renameat2", func(p place) error {
 			p.make("a")
 			p.make("b")
@@ -252,20 +246,18 @@ func opCases() []opCase {
 		{"linkat", func(p place) error {
 			p.make("f")
 			return unix.Linkat(p.fd, "f", p.fd, "g", 0)
-		}, change(model.FileLink, "f", "g")},
+		}, name(model.FileLink, "f", "g")},
 		{"linkat of a descriptor", func(p place) error {
 			p.make("f")
 			return unix.Linkat(p.open("f", unix.O_RDONLY), "", p.fd, "g", unix.AT_EMPTY_PATH)
 		}, model.File{Op: model.FileLink, Path: "f", NewPath: "g", FileType: "regular", PathFrom: "object", Flags: unix.AT_EMPTY_PATH}},
 		{"fchmodat", func(p place) error {
 			p.make("f")
-			_, _, e := unix.Syscall(unix.SYS_FCHMODAT, uintptr(p.fd), cstring("f"), 0o711)
-			return errno(e)
+			return change(unix.SYS_FCHMODAT, p.fd, "f", 0o711)
 		}, model.File{Op: model.FileChmod, Path: "f", Mode: 0o711}},
 		{"fchmodat2", func(p place) error {
 			p.make("f")
-			_, _, e := unix.Syscall6(unix.SYS_FCHMODAT2, uintptr(p.fd), cstring("f"), 0o712, 0, 0, 0)
-			return errno(e)
+			return change(unix.SYS_FCHMODAT2, p.fd, "f", 0o712, 0)
 		}, model.File{Op: model.FileChmod, Path: "f", Mode: 0o712}},
 		{"fchownat", func(p place) error {
 			p.make("f")

@@ -3,24 +3,44 @@
 package file
 
 import (
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// cstring is s as a system call wants it. The garbage collector does not see the result: for tests, in the
-// argument list of the call that uses it, where the memory is still warm.
-func cstring(s string) uintptr {
-	b, err := unix.BytePtrFromString(s)
-	if err != nil {
-		panic(err)
+// rawCall makes a raw system call. A string becomes a C string, an int the number that it is.
+func rawCall(nr uintptr, args ...any) (int, error) {
+	var raw [6]uintptr
+	var kept [][]byte
+	for i, a := range args {
+		switch a := a.(type) {
+		case string:
+			b := append([]byte(a), 0)
+			kept = append(kept, b)
+			raw[i] = uintptr(unsafe.Pointer(&b[0]))
+		case int:
+			raw[i] = uintptr(a)
+		}
 	}
-	return uintptr(unsafe.Pointer(b))
+	r, _, e := unix.Syscall6(nr, raw[0], raw[1], raw[2], raw[3], raw[4], raw[5])
+	runtime.KeepAlive(kept)
+	if e != 0 {
+		return -1, e
+	}
+	return int(r), nil
 }
 
-func errno(e unix.Errno) error {
-	if e == 0 {
-		return nil
+// change is rawCall for what returns nothing but an error.
+func change(nr uintptr, args ...any) error {
+	_, err := rawCall(nr, args...)
+	return err
+}
+
+// closing closes what an open returned.
+func closing(fd int, err error) error {
+	if err == nil {
+		err = unix.Close(fd)
 	}
-	return e
+	return err
 }
