@@ -171,7 +171,7 @@ func TestFiltersReachTheAgent(t *testing.T) {
 			a.live = make(chan []*model.Event)
 			close(a.live) // the agent ends the stream
 		}
-		code, _, stderr := vigieWith(t, ctx, nil, append(strings.Fields(args), "--socket", socket)...)
+		code, _, stderr := vigieWith(ctx, t, nil, append(strings.Fields(args), "--socket", socket)...)
 		cancel()
 		r := a.lastStream(t)
 		got := fmt.Sprintf("last %d follow %v", r.Last, !r.NoFollow)
@@ -244,7 +244,7 @@ func TestFollowEndsWellWhenTheUserEndsIt(t *testing.T) {
 		a.live <- []*model.Event{} // the first was written when this is taken
 		cancel()
 	}()
-	code, _, stderr := vigieWith(t, ctx, nil, "events", "-f", "--socket", socket)
+	code, _, stderr := vigieWith(ctx, t, nil, "events", "-f", "--socket", socket)
 	if code != 0 || stderr != "" {
 		t.Errorf("exit %d: %s", code, stderr)
 	}

@@ -55,6 +55,7 @@ func (a *fakeAgent) start(t *testing.T) string {
 }
 
 func (a *fakeAgent) serve(t *testing.T, l net.Listener) {
+	t.Helper()
 	_, h := vigiev1connect.NewVigieHandler(a)
 	s := &http.Server{Handler: h}
 	done := make(chan struct{})
@@ -159,10 +160,10 @@ var testNow = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // vigie runs a command line as the binary does.
 func vigie(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	return vigieWith(t, context.Background(), nil, args...)
+	return vigieWith(context.Background(), t, nil, args...)
 }
 
-func vigieWith(t *testing.T, ctx context.Context, run Agent, args ...string) (code int, stdout, stderr string) {
+func vigieWith(ctx context.Context, t *testing.T, run Agent, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	env := Env{In: &bytes.Buffer{}, Out: &out, Err: &errs, Getenv: func(string) string { return "" },

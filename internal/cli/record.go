@@ -145,7 +145,7 @@ func (r *recorder) run(ctx context.Context, to *target, create CreateCapture, ov
 	err = r.stream(ctx, status.Msg.GetStatus())
 	closeErr := r.file.Close()
 	r.clearProgress()
-	var from errWriting
+	var from writeError
 	switch {
 	case errors.As(err, &from):
 		return r.writeFailed(from.err)
@@ -166,10 +166,10 @@ func createError(err error) error {
 	return err
 }
 
-// errWriting tells an error of the file from one of the agent.
-type errWriting struct{ err error }
+// writeError tells an error of the file from one of the agent.
+type writeError struct{ err error }
 
-func (e errWriting) Error() string { return e.err.Error() }
+func (e writeError) Error() string { return e.err.Error() }
 
 func (r *recorder) writeFailed(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
@@ -257,7 +257,7 @@ func (r *recorder) write(batch []*model.Event) error {
 		return nil
 	}
 	if err := r.file.Write(batch); err != nil {
-		return errWriting{err}
+		return writeError{err}
 	}
 	r.events += uint64(len(batch))
 	for _, e := range batch {
@@ -275,7 +275,7 @@ func (r *recorder) write(batch []*model.Event) error {
 func (r *recorder) tick() error {
 	if r.ticks++; r.ticks%flushTicks == 0 {
 		if err := r.file.Flush(); err != nil {
-			return errWriting{err}
+			return writeError{err}
 		}
 		if r.maxSize > 0 && r.file.Size() >= r.maxSize {
 			return errLargeEnough

@@ -44,7 +44,7 @@ func (c *fakeCapture) Close() error   { c.closed = true; return nil }
 
 func (c *fakeCapture) create(string, *vigiev1.Status, bool) (Capture, error) { return c, nil }
 
-func recordWith(t *testing.T, ctx context.Context, create CreateCapture, args ...string) (code int, stdout, stderr string) {
+func recordWith(ctx context.Context, t *testing.T, create CreateCapture, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs strings.Builder
 	env := Env{Out: &out, Err: &errs, Getenv: func(string) string { return "" }, Now: func() time.Time { return testNow }}
@@ -64,7 +64,7 @@ func TestRecordBeginsWithWhatRunsAndMissesNothing(t *testing.T) {
 		<-c.written // the events
 		cancel()
 	}()
-	code, out, stderr := recordWith(t, ctx, c.create, "--socket", socket, "--binary", "nginx", "--where", "true", "x.vigie")
+	code, out, stderr := recordWith(ctx, t, c.create, "--socket", socket, "--binary", "nginx", "--where", "true", "x.vigie")
 	if code != 0 || stderr != "" || !strings.Contains(out, "recorded 7 events") || !strings.Contains(out, "4 events were LOST") ||
 		!strings.Contains(out, "vigie run --replay x.vigie") {
 		t.Errorf("exit %d, %s %s", code, out, stderr)
@@ -108,7 +108,7 @@ func TestRecordEnds(t *testing.T) {
 			if c.create != nil {
 				create = func(string, *vigiev1.Status, bool) (Capture, error) { return nil, c.create }
 			}
-			code, out, stderr := recordWith(t, t.Context(), create, append(c.args, "--socket", a.start(t), "x.vigie")...)
+			code, out, stderr := recordWith(t.Context(), t, create, append(c.args, "--socket", a.start(t), "x.vigie")...)
 			if code != c.code || !strings.Contains(out+stderr, c.says) {
 				t.Errorf("exit %d, %s %s; want %d, %q", code, out, stderr, c.code, c.says)
 			}

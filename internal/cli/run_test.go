@@ -18,7 +18,7 @@ import (
 // configOf runs `vigie run` with an agent that only looks at its configuration.
 func configOf(t *testing.T, args ...string) (c agent.Config, code int, stderr string) {
 	t.Helper()
-	code, _, stderr = vigieWith(t, context.Background(), func(_ context.Context, got agent.Config, _ agent.Deps) error {
+	code, _, stderr = vigieWith(context.Background(), t, func(_ context.Context, got agent.Config, _ agent.Deps) error {
 		c = got
 		return nil
 	}, append([]string{"run"}, args...)...)
@@ -110,14 +110,14 @@ func TestRunReportsTheAgentsEnd(t *testing.T) {
 		err  error
 		code int
 	}{{nil, 0}, {errors.New("x failed"), 1}, {fmt.Errorf("start: %w", privilegeError{}), 2}} {
-		code, _, stderr := vigieWith(t, context.Background(), func(context.Context, agent.Config, agent.Deps) error { return c.err }, "run")
+		code, _, stderr := vigieWith(context.Background(), t, func(context.Context, agent.Config, agent.Deps) error { return c.err }, "run")
 		if code != c.code || (c.err != nil) != strings.Contains(stderr, fmt.Sprint(c.err)) {
 			t.Errorf("%v: exit %d, %s", c.err, code, stderr)
 		}
 	}
 	// The signal that ends it is no failure; logs go to standard error.
 	ctx, cancel := context.WithCancel(context.Background())
-	code, stdout, stderr := vigieWith(t, ctx, func(ctx context.Context, _ agent.Config, d agent.Deps) error {
+	code, stdout, stderr := vigieWith(ctx, t, func(ctx context.Context, _ agent.Config, d agent.Deps) error {
 		d.Log.Info("hello")
 		d.Log.Debug("silence")
 		cancel()
@@ -129,7 +129,7 @@ func TestRunReportsTheAgentsEnd(t *testing.T) {
 }
 
 func TestHangupAsksForAReload(t *testing.T) {
-	code, _, stderr := vigieWith(t, context.Background(), func(ctx context.Context, _ agent.Config, d agent.Deps) error {
+	code, _, stderr := vigieWith(context.Background(), t, func(ctx context.Context, _ agent.Config, d agent.Deps) error {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 			return err
 		}

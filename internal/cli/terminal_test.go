@@ -99,6 +99,7 @@ func (x *terminal) press(t *testing.T, keys string) {
 
 // start runs a command line on the terminal; the returned function waits for its end.
 func (x *terminal) start(t *testing.T, environment map[string]string, run Agent, args ...string) (wait func() (code int, stderr string)) {
+	t.Helper()
 	var errs bytes.Buffer
 	env := Env{In: x.slave, Out: x.slave, Err: &errs, Getenv: func(k string) string { return environment[k] }, Environ: []string{"TERM=xterm-256color"},
 		Now: time.Now, Version: "1.2.3"}

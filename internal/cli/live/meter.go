@@ -166,7 +166,7 @@ func (m *meter) add(e *model.Event) {
 		m.workloads[name] = w
 	}
 	w.workload = p.Workload
-	w.gauge.add(e, m.now)
+	w.add(e, m.now)
 
 	g := groupOf(p.Key)
 	pr := m.processes[g]
@@ -175,7 +175,7 @@ func (m *meter) add(e *model.Event) {
 		m.processes[g] = pr
 	}
 	pr.process, pr.workload, pr.name = p, p.Workload, show.Process(p)
-	pr.gauge.add(e, m.now)
+	pr.add(e, m.now)
 	pr.ended = e.Type == model.TypeExit
 }
 

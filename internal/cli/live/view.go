@@ -139,10 +139,10 @@ func (m *Model) rateLine() string {
 
 // curveWidth is what the numbers leave, up to a minute.
 func (m *Model) curveWidth() int {
-	if m.width < 100 {
+	if m.width < 115 {
 		return 0
 	}
-	return min(m.width-90, history-1)
+	return min(m.width-103, history-1)
 }
 
 // sparkline draws numbers as bars, the largest as the highest, nothing as nothing.
