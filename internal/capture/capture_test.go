@@ -26,8 +26,8 @@ import (
 
 var header = Header{BootID: modeltest.Boot + "-1111-2222", Host: "host", Kernel: "6.1", Version: "1", Start: time.Unix(5, 0).UTC()}
 
-// record makes a capture of n random events, a frame for each batch of per.
-func record(t testing.TB, n, per int) (file []byte, events []*model.Event) {
+// record makes a capture of n random events, a frame for each batch of per; density as in modeltest.Event.
+func record(t testing.TB, n, per int, density float64) (file []byte, events []*model.Event) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "capture")
 	w, err := Create(path, header, false)
@@ -38,7 +38,7 @@ func record(t testing.TB, n, per int) (file []byte, events []*model.Event) {
 	for len(events) < n {
 		batch := make([]*model.Event, per)
 		for i := range batch {
-			batch[i] = modeltest.Event(rng, 0.5)
+			batch[i] = modeltest.Event(rng, density)
 		}
 		events = append(events, batch...)
 		if err := errors.Join(w.Write(batch), w.Flush()); err != nil {
@@ -78,7 +78,7 @@ func readAll(file []byte) (events []*model.Event, err error) {
 }
 
 func TestRoundTrip(t *testing.T) {
-	file, want := record(t, 500, 25)
+	file, want := record(t, 500, 25, 0.5)
 	got, err := readAll(file)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestManyEventsMakeSeveralFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	batch := make([]*model.Event, 3*blockEvents)
+	batch := make([]*model.Event, blockEvents+10)
 	for i := range batch {
 		batch[i] = modeltest.Exec()
 	}
@@ -142,7 +142,7 @@ func TestCreateOverwritesOnlyWhenTold(t *testing.T) {
 
 // Wherever the file is cut, the frames before the cut are played and the error says where it is.
 func TestTruncatedAnywhere(t *testing.T) {
-	file, want := record(t, 12, 3)
+	file, want := record(t, 6, 3, 0.15)
 	for n := range len(file) {
 		got, err := readAll(file[:n])
 		var e *Error
@@ -163,7 +163,7 @@ func TestTruncatedAnywhere(t *testing.T) {
 
 // Whichever bit is flipped, it is noticed, and no event comes out that was not written.
 func TestCorruptAnywhere(t *testing.T) {
-	file, want := record(t, 6, 2)
+	file, want := record(t, 2, 1, 0.3)
 	for n := range len(file) {
 		bad := bytes.Clone(file)
 		bad[n] ^= 1 << (n % 8)
@@ -179,7 +179,7 @@ func TestCorruptAnywhere(t *testing.T) {
 }
 
 func TestHostileFiles(t *testing.T) {
-	good, _ := record(t, 1, 1)
+	good, _ := record(t, 1, 1, 0.5)
 	head := good[:prefixSize+frameHeader+int(binary.LittleEndian.Uint32(good[prefixSize+1:]))]
 	encoder, err := zstd.NewWriter(nil)
 	if err != nil {
@@ -296,7 +296,7 @@ func TestReplayKeepsThePace(t *testing.T) {
 }
 
 func TestReplayEndsWithItsContext(t *testing.T) {
-	file, _ := record(t, 10, 5)
+	file, _ := record(t, 10, 5, 0.5)
 	r, _ := NewReader(bytes.NewReader(file))
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := Replay(ctx, r, ReplayOptions{}, func([]*model.Event) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
@@ -308,7 +308,7 @@ func TestReplayEndsWithItsContext(t *testing.T) {
 }
 
 func FuzzReader(f *testing.F) {
-	file, _ := record(f, 4, 2)
+	file, _ := record(f, 4, 2, 0.5)
 	f.Add(file)
 	f.Add(file[:len(file)/2])
 	f.Add([]byte(magic))

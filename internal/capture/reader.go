@@ -52,28 +52,37 @@ func NewReader(in io.Reader) (*Reader, error) {
 		return nil, fmt.Errorf("prepare decompression: %w", err)
 	}
 	r := &Reader{in: bufio.NewReader(in), zstd: decoder}
+	if err := r.begin(); err != nil {
+		decoder.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// begin reads what comes before the events.
+func (r *Reader) begin() error {
 	var prefix [prefixSize]byte
-	_, err = io.ReadFull(r.in, prefix[:])
+	_, err := io.ReadFull(r.in, prefix[:])
 	short := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	if err != nil && !short {
-		return nil, fmt.Errorf("read capture: %w", err)
+		return fmt.Errorf("read capture: %w", err)
 	}
 	if short || string(prefix[:len(magic)]) != magic {
-		return nil, &Error{Reason: "this is no capture of vigie record"}
+		return &Error{Reason: "this is no capture of vigie record"}
 	}
 	if v := binary.LittleEndian.Uint16(prefix[len(magic):]); v != version {
-		return nil, &Error{Reason: fmt.Sprintf("version %d is not known here, version %d is: use the vigie that recorded it", v, version)}
+		return &Error{Reason: fmt.Sprintf("version %d is not known here, version %d is: use the vigie that recorded it", v, version)}
 	}
 	r.offset = int64(prefixSize)
 	at := r.offset
 	kind, payload, err := r.frame()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if kind != kindHeader || len(payload) > maxTextBytes || json.Unmarshal(payload, &r.header) != nil {
-		return nil, &Error{Offset: at, Reason: "the header is damaged"}
+		return &Error{Offset: at, Reason: "the header is damaged"}
 	}
-	return r, nil
+	return nil
 }
 
 // Header says where the capture comes from.

@@ -29,7 +29,8 @@ type Status struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Version of the agent, and the commit it was built from when known.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Commit  string `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`
+	// As version.
+	Commit string `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`
 	// Host name.
 	Host string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
 	// Kernel release: "6.1.0-18-amd64".
@@ -243,7 +244,8 @@ func (x *Status) GetCpuTimeNs() int64 {
 // SensorStatus is the state of one sensor.
 type SensorStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// exec, file, socket, ….
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// on, off or failed.
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	// The rung of the ladder in use: "tp_btf".
@@ -324,8 +326,10 @@ func (x *SensorStatus) GetPrograms() []*ProgramStatus {
 // ProgramStatus is what one BPF program has cost. Counted only while the kernel's BPF statistics are on.
 type ProgramStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Id    uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Name of the program in its object.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Program id given by the kernel.
+	Id uint32 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
 	// Number of runs.
 	RunCount uint64 `protobuf:"varint,3,opt,name=run_count,json=runCount,proto3" json:"run_count,omitempty"`
 	// Time spent in all runs, in nanoseconds.
@@ -394,10 +398,13 @@ func (x *ProgramStatus) GetRunTimeNs() uint64 {
 
 // QueueStatus is how full a bounded queue is.
 type QueueStatus struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Length   uint64                 `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
-	Capacity uint64                 `protobuf:"varint,3,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it lies between.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How much waits.
+	Length uint64 `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
+	// How much may wait.
+	Capacity uint64 `protobuf:"varint,3,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	// bytes or events.
 	Unit          string `protobuf:"bytes,4,opt,name=unit,proto3" json:"unit,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -601,13 +608,16 @@ func (x *ProcessTableStatus) GetEvictions() uint64 {
 
 // StoreStatus is what the memory store holds.
 type StoreStatus struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Events    uint64                 `protobuf:"varint,1,opt,name=events,proto3" json:"events,omitempty"`
-	MaxEvents uint64                 `protobuf:"varint,2,opt,name=max_events,json=maxEvents,proto3" json:"max_events,omitempty"`
-	// Estimated size.
-	Bytes    uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Events held.
+	Events uint64 `protobuf:"varint,1,opt,name=events,proto3" json:"events,omitempty"`
+	// How many it may hold.
+	MaxEvents uint64 `protobuf:"varint,2,opt,name=max_events,json=maxEvents,proto3" json:"max_events,omitempty"`
+	// Estimated size in bytes.
+	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How large it may be.
 	MaxBytes uint64 `protobuf:"varint,4,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
-	// Nothing is missing from this moment on; absent while the store is empty.
+	// Nothing is missing from this moment on.
 	CompleteSince *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=complete_since,json=completeSince,proto3" json:"complete_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -745,7 +755,8 @@ func (x *MemoryStatus) GetMaps() uint64 {
 // SubscriberStatus is one receiver of events.
 type SubscriberStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// client, export json, ….
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Who is at the other end: "uid 0 pid 123", "127.0.0.1:4000"; absent for the agent's own.
 	Peer string `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
 	// Events that wait for it.

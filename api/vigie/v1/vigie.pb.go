@@ -27,9 +27,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// StreamEventsRequest says which events to send.
 type StreamEventsRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Filter *Filter                `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which events; all when absent.
+	Filter *Filter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// First send up to this many of the most recent events that match, oldest first. Without it, and with
 	// filter.since, all recent events since then come first.
 	Last uint32 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
@@ -90,6 +92,7 @@ func (x *StreamEventsRequest) GetNoFollow() bool {
 	return false
 }
 
+// StreamEventsResponse is a part of the stream.
 type StreamEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At least one event, in order.
@@ -135,9 +138,11 @@ func (x *StreamEventsResponse) GetEvents() []*Event {
 	return nil
 }
 
+// QueryEventsRequest says which recent events to read.
 type QueryEventsRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Filter *Filter                `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which events; all when absent.
+	Filter *Filter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Newest first; oldest first otherwise.
 	NewestFirst bool `protobuf:"varint,2,opt,name=newest_first,json=newestFirst,proto3" json:"newest_first,omitempty"`
 	// At most this many events a page; 100 when 0, never more than 1000.
@@ -206,12 +211,14 @@ func (x *QueryEventsRequest) GetPageToken() string {
 	return ""
 }
 
+// QueryEventsResponse is a page of events.
 type QueryEventsResponse struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Events []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order asked for.
+	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// For the next page; empty when there is none.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// The store is complete from this moment on; older events may have been evicted. Absent while it is empty.
+	// The store is complete from this moment on; older events may have been evicted.
 	CompleteSince *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=complete_since,json=completeSince,proto3" json:"complete_since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -268,6 +275,7 @@ func (x *QueryEventsResponse) GetCompleteSince() *timestamppb.Timestamp {
 	return nil
 }
 
+// ListProcessesRequest says which processes to list.
 type ListProcessesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// types, paths, addresses, names, since, until do not apply to processes and are refused. In `where`,
@@ -341,9 +349,11 @@ func (x *ListProcessesRequest) GetPageToken() string {
 	return ""
 }
 
+// ListProcessesResponse is a page of processes.
 type ListProcessesResponse struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Processes []*Process             `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ordered by pid.
+	Processes []*Process `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
 	// For the next page; empty when there is none.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -394,10 +404,12 @@ func (x *ListProcessesResponse) GetNextPageToken() string {
 	return ""
 }
 
+// GetProcessRequest names a process.
 type GetProcessRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The image by its exec_id, or the running process by its pid: one of the two.
-	ExecId        string `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	ExecId string `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
+	// As exec_id.
 	Pid           uint32 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -447,9 +459,11 @@ func (x *GetProcessRequest) GetPid() uint32 {
 	return 0
 }
 
+// GetProcessResponse is a process with its family.
 type GetProcessResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Process *Process               `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The process asked for.
+	Process *Process `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
 	// Parent first.
 	Ancestors []*Process `protobuf:"bytes,2,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	// Running children, ordered by pid.
@@ -509,6 +523,7 @@ func (x *GetProcessResponse) GetChildren() []*Process {
 	return nil
 }
 
+// GetStatusRequest asks for all of the status.
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -545,9 +560,11 @@ func (*GetStatusRequest) Descriptor() ([]byte, []int) {
 	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{8}
 }
 
+// GetStatusResponse is the status.
 type GetStatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the agent is doing.
+	Status        *Status `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -589,6 +606,7 @@ func (x *GetStatusResponse) GetStatus() *Status {
 	return nil
 }
 
+// HealthRequest asks whether the agent is ready.
 type HealthRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -625,6 +643,7 @@ func (*HealthRequest) Descriptor() ([]byte, []int) {
 	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{10}
 }
 
+// HealthResponse says whether the agent is ready.
 type HealthResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Everything that was asked for works.
