@@ -59,12 +59,15 @@ static __always_inline void look_at(struct vg_object *o, struct file *file)
 		o->fmode = f->f_mode;
 		o->mode = inode->i_mode;
 	} else {
-		o->inode = BPF_CORE_READ(file, f_inode);
-		o->number = BPF_CORE_READ(o->inode, i_ino);
-		o->dev = BPF_CORE_READ(o->inode, i_sb, s_dev);
+		/* Not by way of o: an access chain that begins in it would be relocated as if it were the kernel's. */
+		struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+		o->inode = inode;
+		o->number = BPF_CORE_READ(inode, i_ino);
+		o->dev = BPF_CORE_READ(inode, i_sb, s_dev);
 		o->name = BPF_CORE_READ(file, f_path.dentry, d_name.hash);
 		o->fmode = BPF_CORE_READ(file, f_mode);
-		o->mode = BPF_CORE_READ(o->inode, i_mode);
+		o->mode = BPF_CORE_READ(inode, i_mode);
 	}
 }
 
