@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
@@ -33,6 +35,45 @@ func BenchmarkConnection(b *testing.B) {
 	l := w.listener(unix.AF_INET, "127.0.0.1:80")
 	to := l.address(l.local().String())
 	compare(b, 500, func(n int) error { return storm(l.fd, to, n) }, w.ns.Run)
+}
+
+// BenchmarkOtherPacket runs the programs on the path of packets over one that is not UDP's, beside a program that only
+// lets it pass: what each TCP packet pays at each end.
+func BenchmarkOtherPacket(b *testing.B) {
+	testkit.RequireBPF(b)
+	spec, err := loadBpf()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var objs bpfObjects
+	if err := spec.LoadAndAssign(&objs, nil); err != nil {
+		b.Fatal(err)
+	}
+	defer objs.Close()
+	pass, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupSKB, License: "GPL", AttachType: ebpf.AttachCGroupInetEgress,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer pass.Close()
+	frame := make([]byte, 14+60)                   // Ethernet, of type
+	frame[12], frame[14], frame[14+9] = 8, 0x45, 6 // IPv4 without options, TCP
+	took := map[*ebpf.Program][]time.Duration{}
+	for b.Loop() {
+		for _, p := range []*ebpf.Program{pass, objs.VgEgress, objs.VgIngress} {
+			_, perRun, err := p.Benchmark(frame, 1_000_000, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			took[p] = append(took[p], perRun)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for name, p := range map[string]*ebpf.Program{"pass": pass, "egress": objs.VgEgress, "ingress": objs.VgIngress} {
+		slices.Sort(took[p])
+		b.ReportMetric(float64(took[p][len(took[p])/2].Nanoseconds()), name+"-median-ns")
+		b.ReportMetric(float64(took[p][0].Nanoseconds()), name+"-min-ns")
+	}
 }
 
 func roundTrip(b *testing.B, typ int) {
