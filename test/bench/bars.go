@@ -138,15 +138,17 @@ func ratioRow(what string, bar float64, x Ratio) row {
 func (r *results) watchedRows() []row {
 	var out []row
 	if len(r.Starts) > 0 {
-		first, ready, version := make([]float64, 0, len(r.Starts)), []float64(nil), []float64(nil)
+		var first, ready, version, cpu []float64
 		for _, s := range r.Starts {
-			first, ready, version = append(first, float64(s.FirstLine)), append(ready, float64(s.Ready)), append(version, float64(s.Version))
+			first, ready = append(first, float64(s.FirstLine)), append(ready, float64(s.Ready))
+			version, cpu = append(version, float64(s.Version)), append(cpu, float64(s.CPU))
 		}
 		most := time.Duration(quantile(first, 1))
 		out = append(out, row{what: fmt.Sprintf("start to the first line in the export, %d processes running (n = %d)", startProcesses, len(first)), bar: "≤ " + short(barStart),
 			measured: fmt.Sprintf("median %s, most %s; ready at %s", short(time.Duration(median(first))), short(most), short(time.Duration(median(ready)))),
 			verdict:  under(float64(most), float64(barStart)),
-			bound:    fmt.Sprintf("Any start of the binary (`vigie version`) takes %s; the rest is to load and verify the programs and the inventory.", short(time.Duration(median(version))))})
+			bound: fmt.Sprintf("Any start of the binary (`vigie version`) takes %s. Until it is ready the agent uses %s of CPU, to read the kernel's types, to load and verify the programs and to take the inventory.",
+				short(time.Duration(median(version))), short(time.Duration(median(cpu))))})
 	}
 	if x := r.Idle; x != nil {
 		share := x.CPU.Seconds() / x.For.Seconds()

@@ -196,7 +196,7 @@ func (b *bench) starts(ctx context.Context) error {
 			return err
 		}
 		b.results.Starts = append(b.results.Starts, s)
-		b.say("  start %d: first line %v, ready %v, `vigie version` %v", i+1, s.FirstLine, s.Ready, s.Version)
+		b.say("  start %d: first line %v, ready %v, CPU %v, `vigie version` %v", i+1, s.FirstLine, s.Ready, s.CPU, s.Version)
 	}
 	return nil
 }
@@ -219,8 +219,11 @@ func (b *bench) startWatched(ctx context.Context, s *start) error {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	return b.withAgent(ctx, func(a *agent) error {
+	return b.withAgent(ctx, func(a *agent) (err error) {
 		s.Ready = a.ready
+		if s.CPU, err = a.cpu(); err != nil {
+			return err
+		}
 		select {
 		case at := <-first:
 			s.FirstLine = at.Sub(a.started)

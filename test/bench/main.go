@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +22,8 @@ import (
 
 func main() {
 	if isWorker(os.Args) {
+		debug.SetGCPercent(-1) // nothing in the way of what is measured
+		runtime.LockOSThread()
 		if err := work(os.Args[2:], os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			os.Exit(1)

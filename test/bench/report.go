@@ -50,8 +50,9 @@ How the figures are made: a ratio is the median of the ratios of neighbours (the
 the 95 % bootstrap interval of that median; "of the fastest" is the fastest sample with the agent by the fastest without.
 CPU of the agent is its process's CPU clock, from when it had written all that came before the sample until it had written
 all of the sample. "Empty programs" is the arm without an agent and with programs that return at once on sys_exit,
-sched_process_exec, _fork, _exit and inet_sock_set_state: what any observer at these places takes. The programs' own
-times are the kernel's (BPF_ENABLE_STATS), in one more run, because that measuring costs time itself.
+sched_process_exec, _fork, _exit, inet_sock_set_state and, both ways, on packets (cgroup_skb): what any observer at
+these places takes. The programs' own times are the kernel's (BPF_ENABLE_STATS), in one more run, because that
+measuring costs time itself.
 `
 
 func (r *results) header(w io.Writer) {

@@ -93,6 +93,7 @@ func (s *seen) everyConnection() bool {
 type start struct {
 	FirstLine time.Duration `json:"first_line_ns"`
 	Ready     time.Duration `json:"ready_ns"`
+	CPU       time.Duration `json:"cpu_ns"`     // of the agent until it was ready, or a moment after
 	Version   time.Duration `json:"version_ns"` // of `vigie version`: what any start of this binary takes
 }
 

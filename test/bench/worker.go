@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"syscall"
 	"time"
 )
@@ -32,7 +30,7 @@ type done struct {
 }
 
 // work is a worker process: it says "ready" on its standard output, begins when its standard input says so, and
-// writes what it did.
+// writes what it did. Its thread must be locked: children die with the thread that started them.
 func work(args []string, in io.Reader, out io.Writer) error {
 	var j job
 	fs := flag.NewFlagSet("worker", flag.ContinueOnError)
@@ -44,10 +42,6 @@ func work(args []string, in io.Reader, out io.Writer) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	// No collection and no other goroutine in the way of what is measured; threads that spawn stay what they are.
-	debug.SetGCPercent(-1)
-	runtime.LockOSThread()
-
 	step, finish, err := j.prepare(in)
 	if err != nil {
 		return err
