@@ -118,10 +118,10 @@ func TestPSDrawsATree(t *testing.T) {
 	socket := a.start(t)
 	_, out, _ := vigie(t, "ps", "--socket", socket)
 	want := `PID  WORKLOAD       UID    AGE  COMMAND
-  1  init.scope       0  1h00m  /sbin/init
- 50  nginx.service    0  1h00m  ├─ /usr/sbin/nginx 'daemon off;'
- 51  nginx.service    0  1h00m  │ └─ /usr/sbin/nginx
- 60  cron.service     0  1h00m  └─ /usr/sbin/cron\x1b[31m
+  1  init.scope       0  1h00m  init
+ 50  nginx.service    0  1h00m  ├─ nginx 'daemon off;'
+ 51  nginx.service    0  1h00m  │ └─ nginx
+ 60  cron.service     0  1h00m  └─ cron\x1b[31m
 `
 	want = strings.Replace(want, "nginx 'daemon", "nginx -g 'daemon", 1)
 	if out != want {

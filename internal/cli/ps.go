@@ -118,7 +118,11 @@ func printProcesses(env Env, out format, procs []*model.Process, tree bool) erro
 			}
 			cells = append(cells, kind, fmt.Sprint(p.ParentKey.PID), dash(term.Escape(p.TTY)), dash(term.Escape(p.CWD)), term.Escape(p.ExecID))
 		}
-		t.Rows = append(t.Rows, append(cells, screen.Style.Dim(branch)+show.Command(p)))
+		command := show.Command(p)
+		if out != formatWide {
+			command = show.Short(command)
+		}
+		t.Rows = append(t.Rows, append(cells, screen.Style.Dim(branch)+command))
 	}
 	if tree {
 		for _, n := range show.Tree(procs) {
@@ -154,7 +158,7 @@ func age(now, start time.Time) string {
 	if start.IsZero() {
 		return "-"
 	}
-	return show.Duration(max(now.Sub(start), 0).Round(time.Second))
+	return show.Age(now.Sub(start))
 }
 
 func dash(s string) string {

@@ -107,7 +107,7 @@ func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse) {
 		what = "replays a capture on"
 	}
 	p.line("vigie %s %s %s (Linux %s, %s), pid %d, up %s: %s", term.Escape(s.GetVersion()), what, st.Bold(term.Escape(s.GetHost())),
-		term.Escape(s.GetKernel()), term.Escape(s.GetArch()), s.GetPid(), show.Duration(time.Duration(s.GetUptimeNs())), state)
+		term.Escape(s.GetKernel()), term.Escape(s.GetArch()), s.GetPid(), show.Age(time.Duration(s.GetUptimeNs())), state)
 	for _, problem := range h.GetProblems() {
 		p.line("  %s %s", st.Red("!"), term.Escape(problem))
 	}

@@ -91,7 +91,7 @@ func (m *Model) hostLine() string {
 		if s.GetReplay() {
 			left += m.style.Yellow("  replay")
 		}
-		left += m.style.Dim(fmt.Sprintf("  Linux %s %s  up %s", term.Escape(s.GetKernel()), term.Escape(s.GetArch()), show.Duration(max(up.Truncate(time.Second), time.Second))))
+		left += m.style.Dim(fmt.Sprintf("  Linux %s %s  up %s", term.Escape(s.GetKernel()), term.Escape(s.GetArch()), show.Age(up)))
 		if m.health != nil && !m.health.GetReady() && len(m.health.GetProblems()) > 0 {
 			left += "  " + m.style.Red(term.Escape(m.health.GetProblems()[0]))
 		}

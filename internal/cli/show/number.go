@@ -33,6 +33,14 @@ func Duration(d time.Duration) string {
 	return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
 }
 
+// Age is Duration in whole seconds.
+func Age(d time.Duration) string {
+	if d = max(d, 0); d < time.Minute {
+		return strconv.Itoa(int(d.Seconds())) + "s"
+	}
+	return Duration(d)
+}
+
 // Bytes is n in binary units with up to three digits: "0", "812", "1.2K", "34M".
 func Bytes(n uint64) string { return scaled(n, 1024, "KMGTPE") }
 

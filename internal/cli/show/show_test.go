@@ -114,6 +114,11 @@ func TestNumbersAreShort(t *testing.T) {
 			t.Errorf("Duration(%d) = %q, want %q", d, got, want)
 		}
 	}
+	for d, want := range map[time.Duration]string{-1: "0s", 8900 * time.Millisecond: "8s", 125 * time.Second: "2m05s"} {
+		if got := Age(d); got != want {
+			t.Errorf("Age(%d) = %q, want %q", d, got, want)
+		}
+	}
 	for n, want := range map[uint64]string{0: "0", 1023: "1023", 1228: "1.2K", 35 << 20: "35M", 1 << 63: "8.0E"} {
 		if got := Bytes(n); got != want {
 			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
