@@ -36,8 +36,7 @@ const (
 
 // compile prepares a filter of a request.
 func (s *service) compile(m *pb.Filter) (*filter.Filter, string, error) {
-	boot := s.backend.Status().BootID
-	boot = boot[:min(len(boot), 8)]
+	boot, _ := s.identity()
 	f, err := filter.Compile(filter.FromProto(m), filter.Options{Processes: s.backend, Boot: boot})
 	if err != nil {
 		return nil, "", connect.NewError(connect.CodeInvalidArgument, err)
@@ -51,7 +50,7 @@ func (s *service) QueryEvents(ctx context.Context, r *connect.Request[pb.QueryEv
 	if err != nil {
 		return nil, err
 	}
-	started := s.backend.Status().Started
+	_, started := s.identity()
 	q := EventQuery{Keep: f.Keep, NewestFirst: r.Msg.GetNewestFirst(), Limit: pageSize(r.Msg.GetPageSize(), defaultPage, maxPage)}
 	if token := r.Msg.GetPageToken(); token != "" {
 		if q.Cursor, err = parseCursor(token, started, q.NewestFirst); err != nil {

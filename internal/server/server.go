@@ -68,9 +68,12 @@ type Server struct {
 	backend Backend
 	log     *slog.Logger
 	handler http.Handler
-	tokens  *tokenCheck // nil when none is asked for
-	group   *uint32
-	tls     *tls.Config
+	// identity is the beginning of the boot id and when the agent started: they don't change, and the
+	// whole status is more work than a query.
+	identity func() (boot string, started time.Time)
+	tokens   *tokenCheck // nil when none is asked for
+	group    *uint32
+	tls      *tls.Config
 
 	listeners []net.Listener
 	streams   streams
@@ -91,6 +94,10 @@ func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{config: c, backend: backend, log: log, stopping: make(chan struct{}),
 		streams: streams{limit: c.MaxStreams, open: make(map[*stream]struct{})}}
+	s.identity = sync.OnceValues(func() (string, time.Time) {
+		st := backend.Status()
+		return st.BootID[:min(len(st.BootID), 8)], st.Started
+	})
 	var err error
 	if s.group, err = lookupGroup(c.Group); err != nil {
 		return nil, err
