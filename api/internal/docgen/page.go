@@ -25,7 +25,7 @@ They are stable: a name keeps its meaning, new ones may come.
   are marked as always present.
 - Times are RFC 3339 in UTC with nanoseconds; durations end in ` + "`_ns`" + ` and are nanoseconds.
 - All integers are JSON numbers in ` + "`-o json`" + ` and in files, also those of 64 bits. JSON answers of the API's HTTP
-  port follow protobuf's rule, which puts 64-bit integers in quotes; readers of protobuf JSON take both.
+  port follow protobuf's rules, which put 64-bit integers in quotes and leave every zero out; readers of protobuf JSON take both.
 - Text is UTF-8. A byte that is none appears as the four characters ` + "`\\xHH`" + `. Control characters (C0, DEL, C1), line and
   paragraph separators and bidirectional controls are written as ` + "`\\u`" + ` escapes: no name or argument can end a line,
   forge a field or move a terminal's cursor.
