@@ -430,9 +430,10 @@ int vg_inventory(struct bpf_iter__task *ctx)
 	off = *(volatile u32 *)&s->len;
 	if (off > VG_TAIL_BYTES)
 		return 0;
+	/* Not len twice: once its address is given away, kernels before 6.18 no longer know its bounds. */
 	len = sizeof(s->e) + off;
 	bpf_seq_write(seq, &len, sizeof(len));
-	bpf_seq_write(seq, &s->e, len);
+	bpf_seq_write(seq, &s->e, sizeof(s->e) + off);
 	return 0;
 }
 
