@@ -10,7 +10,7 @@ set -euo pipefail
 
 lane=${1:?usage: tools/deps.sh test|vm}
 case $lane in
-test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc libc6-dev iproute2 procps) ;;
+test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc libc6-dev iproute2 nftables procps util-linux) ;;
 vm) packages=(qemu-system-x86 busybox-static) ;;
 *) echo "tools/deps.sh: unknown lane $lane; it is test or vm" >&2; exit 2 ;;
 esac
