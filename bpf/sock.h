@@ -40,7 +40,7 @@ struct vg_sock {
 /*
  * As large as there are sockets. A child of a listener gets a copy of the listener's. When the kernel has
  * no memory for one (the socket's option memory, net.core.optmem_max), VG_LOST_SOCKET_STORAGE is counted and the
- * socket's events name no process.
+ * socket's connects and close are not reported.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

@@ -239,4 +239,7 @@ func TestFastOpen(t *testing.T) {
 			t.Errorf("%d events %s, want %d", n, typ, want)
 		}
 	}
+	if w.counter("TcpExt", "TCPFastOpenPassive") == 0 {
+		t.Error("no connection carried data in its first packet: fast open was not tested")
+	}
 }

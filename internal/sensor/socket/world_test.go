@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -357,6 +358,30 @@ func (w *world) enableFastOpen() {
 	w.ns.Do(w.t, func() error {
 		return os.WriteFile("/proc/sys/net/ipv4/tcp_fastopen", []byte("3"), 0)
 	})
+}
+
+// counter is one of the namespace's counters in /proc/net/netstat, whose lines are names and then values.
+func (w *world) counter(group, name string) (n int) {
+	w.t.Helper()
+	var b []byte
+	w.ns.Do(w.t, func() (err error) {
+		b, err = os.ReadFile("/proc/thread-self/net/netstat")
+		return err
+	})
+	var names []string
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if f[0] != group+":" {
+			continue
+		}
+		if i := slices.Index(names, name); i > 0 {
+			n, _ = strconv.Atoi(f[i])
+			return n
+		}
+		names = f
+	}
+	w.t.Fatalf("the kernel has no counter %s of %s", name, group)
+	return 0
 }
 
 func (s *sock) remote() netip.AddrPort {
