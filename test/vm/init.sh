@@ -6,13 +6,15 @@
 
 # The kernel's first root cannot be left by pivot_root, which tests and containers do: move to another.
 if [ "$1" != moved ]; then
-	/bin/busybox --install -s 2>/dev/null
-	export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-	mkdir /new && mount -t tmpfs -o size=75% root /new && cp -a /bin /sbin /usr /etc /modules /tests /init /new
-	cd /new && mkdir dev proc sys tmp run root var
-	exec switch_root /new /init moved
+	box=/bin/busybox
+	$box mkdir /new && $box mount -t tmpfs -o size=75% root /new
+	$box cp -a /bin /sbin /usr /etc /modules /tests /init /new
+	cd /new && $box mkdir dev proc sys tmp run root var
+	exec $box switch_root /new /init moved
 fi
 
+# Hard links: each command is a file of its own name to those who look at executables.
+/bin/busybox --install
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
 export VIGIE_VM=1   # tests that may skip on a host whose kernel is unknown must not skip here
 
