@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,6 @@ import (
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
-	"github.com/vigie-io/vigie/internal/process"
 	"github.com/vigie-io/vigie/internal/server"
 	"github.com/vigie-io/vigie/internal/store"
 )
@@ -35,7 +35,7 @@ func (a *Agent) Events(ctx context.Context, q server.EventQuery) (server.EventPa
 }
 
 // Processes implements server.Backend.
-func (a *Agent) Processes(ended bool) []*model.Process { return images(a.table.List(ended)) }
+func (a *Agent) Processes(ended bool) []*model.Process { return a.table.List(ended) }
 
 // Process implements server.Backend.
 func (a *Agent) Process(execID string) *model.Process { return a.table.ByExecID(execID) }
@@ -48,25 +48,11 @@ func (a *Agent) Ancestors(p *model.Process) []*model.Process { return a.table.An
 
 // Children implements server.Backend.
 func (a *Agent) Children(p *model.Process) []*model.Process {
-	var living []process.Entry
-	for _, e := range a.table.Children(p) {
-		if e.Exited.IsZero() {
-			living = append(living, e)
-		}
-	}
-	return images(living)
+	return slices.DeleteFunc(a.table.Children(p), func(c *model.Process) bool { return !c.EndTime.IsZero() })
 }
 
 // Descends implements server.Backend.
 func (a *Agent) Descends(p *model.Process, pid uint32) bool { return a.table.Descends(p, pid) }
-
-func images(entries []process.Entry) []*model.Process {
-	out := make([]*model.Process, len(entries))
-	for i, e := range entries {
-		out[i] = e.Process
-	}
-	return out
-}
 
 // Problems implements server.Backend.
 func (a *Agent) Problems() []string {

@@ -44,6 +44,9 @@ func (p *Process) appendJSON(dst []byte, parent *Process) []byte {
 	dst = jsonTextAlways(dst, "cwd", p.CWD)
 	dst = p.Creds.appendFields(dst)
 	dst = jsonTime(dst, "start_time", p.StartTime)
+	if !p.EndTime.IsZero() {
+		dst = jsonTime(dst, "end_time", p.EndTime)
+	}
 	dst = jsonText(dst, "tty", p.TTY)
 	if p.File != (ExecFile{}) {
 		dst = append(dst, `"file":`...)

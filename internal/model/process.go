@@ -46,6 +46,7 @@ type Process struct {
 	ParentExecID string
 
 	StartTime time.Time // start of the thread group (not of the image), wall clock
+	EndTime   time.Time // when its last thread ended; zero while it runs
 	Binary    string    // path of the executable file as seen from its mount namespace's root
 	Args      []string  // argv, argv[0] included; see ArgsTruncated
 	// ArgsTruncated: argv was longer than the sensor's limit, Args holds its beginning.

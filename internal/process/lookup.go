@@ -2,11 +2,7 @@
 
 package process
 
-import (
-	"time"
-
-	"github.com/vigie-io/vigie/internal/model"
-)
+import "github.com/vigie-io/vigie/internal/model"
 
 // maxAncestors bounds a walk up the tree.
 const maxAncestors = 256
@@ -24,20 +20,14 @@ func (t *Table) Stats() Stats {
 	return Stats{Live: t.live, Exited: t.exited.Len(), Evictions: t.evictions}
 }
 
-// Entry is a process as List gives it.
-type Entry struct {
-	*model.Process
-	Exited time.Time // zero while it lives
-}
-
 // List returns the processes that live and, when asked for, those that exited and are remembered, in no order.
-func (t *Table) List(withExited bool) []Entry {
+func (t *Table) List(withExited bool) []*model.Process {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	out := make([]Entry, 0, len(t.entries))
+	out := make([]*model.Process, 0, len(t.entries))
 	for _, e := range t.entries {
 		if e.exit == nil || withExited {
-			out = append(out, Entry{e.current, e.exited})
+			out = append(out, e.current)
 		}
 	}
 	return out
@@ -82,13 +72,13 @@ func (t *Table) Ancestors(p *model.Process) []*model.Process {
 }
 
 // Children returns the processes that p's process started and that are remembered.
-func (t *Table) Children(p *model.Process) []Entry {
+func (t *Table) Children(p *model.Process) []*model.Process {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	var out []Entry
+	var out []*model.Process
 	for _, e := range t.entries {
 		if k := e.current.ParentKey; k.PID == p.Key.PID && k.Start == p.Key.Start {
-			out = append(out, Entry{e.current, e.exited})
+			out = append(out, e.current)
 		}
 	}
 	return out

@@ -67,7 +67,6 @@ type entry struct {
 	current *model.Process
 	old     []*model.Process // latest last
 	exit    *list.Element    // in exited; nil while it lives
-	exited  time.Time
 }
 
 // New returns an empty table.
@@ -178,7 +177,9 @@ func (t *Table) exit(ev *model.Event) {
 		return
 	}
 	t.live--
-	e.exited = ev.Time
+	ended := *e.current
+	ended.EndTime = ev.Time
+	e.current, ev.Process = &ended, &ended
 	e.exit = t.exited.PushBack(e)
 	for t.exited.Len() > t.options.Exited {
 		t.evict(t.exited.Front())

@@ -16,7 +16,7 @@ func ProcessToProto(p *model.Process) *pb.Process {
 		Fsuid: c.FSUID, Fsgid: c.FSGID, LoginUid: unlessUnset(c.LoginUID),
 		CapPermitted: capSet(c.CapPermitted), CapEffective: capSet(c.CapEffective),
 		CapInheritable: capSet(c.CapInheritable), CapBounding: capSet(c.CapBounding), CapAmbient: capSet(c.CapAmbient),
-		StartTime: timestamp(p.StartTime), Tty: text(p.TTY), File: execFileToProto(&p.File),
+		StartTime: timestamp(p.StartTime), EndTime: timestamp(p.EndTime), Tty: text(p.TTY), File: execFileToProto(&p.File),
 		Namespaces: namespacesToProto(&p.Namespaces), CgroupId: p.CgroupID, CgroupHierarchy: p.CgroupHierarchy, Workload: WorkloadToProto(p.Workload),
 		PreExisting: p.PreExisting, Forked: p.Forked, KernelThread: p.KernelThread,
 	}
@@ -36,7 +36,7 @@ func ProcessFromProto(m *pb.Process) *model.Process {
 			CapPermitted: model.ParseCapSet(m.GetCapPermitted()), CapEffective: model.ParseCapSet(m.GetCapEffective()),
 			CapInheritable: model.ParseCapSet(m.GetCapInheritable()), CapBounding: model.ParseCapSet(m.GetCapBounding()),
 			CapAmbient: model.ParseCapSet(m.GetCapAmbient())},
-		StartTime: moment(m.GetStartTime()), TTY: m.GetTty(), File: execFileFromProto(m.GetFile()),
+		StartTime: moment(m.GetStartTime()), EndTime: moment(m.GetEndTime()), TTY: m.GetTty(), File: execFileFromProto(m.GetFile()),
 		Namespaces: namespacesFromProto(m.GetNamespaces()), CgroupID: m.GetCgroupId(), CgroupHierarchy: m.GetCgroupHierarchy(), Workload: WorkloadFromProto(m.GetWorkload()),
 		PreExisting: m.GetPreExisting(), Forked: m.GetForked(), KernelThread: m.GetKernelThread(),
 	}

@@ -72,6 +72,8 @@ type Process struct {
 	CapAmbient string `protobuf:"bytes,20,opt,name=cap_ambient,json=capAmbient,proto3" json:"cap_ambient,omitempty"`
 	// Start of the thread group (not of the image), wall clock.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When the last thread of the process ended, wall clock; absent while it runs.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,32,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Controlling terminal, "pts/0"; absent without one.
 	Tty string `protobuf:"bytes,22,opt,name=tty,proto3" json:"tty,omitempty"`
 	// What is peculiar about the executable file.
@@ -269,6 +271,13 @@ func (x *Process) GetCapAmbient() string {
 func (x *Process) GetStartTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Process) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
 	}
 	return nil
 }
@@ -991,7 +1000,7 @@ var File_vigie_v1_process_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_process_proto_rawDesc = "" +
 	"\n" +
-	"\x16vigie/v1/process.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\a\n" +
+	"\x16vigie/v1/process.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\b\n" +
 	"\aProcess\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x16\n" +
@@ -1016,7 +1025,8 @@ const file_vigie_v1_process_proto_rawDesc = "" +
 	"\vcap_ambient\x18\x14 \x01(\tR\n" +
 	"capAmbient\x129\n" +
 	"\n" +
-	"start_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12\x10\n" +
+	"start_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18  \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x10\n" +
 	"\x03tty\x18\x16 \x01(\tR\x03tty\x12&\n" +
 	"\x04file\x18\x17 \x01(\v2\x12.vigie.v1.ExecFileR\x04file\x124\n" +
 	"\n" +
@@ -1126,16 +1136,17 @@ var file_vigie_v1_process_proto_goTypes = []any{
 }
 var file_vigie_v1_process_proto_depIdxs = []int32{
 	7, // 0: vigie.v1.Process.start_time:type_name -> google.protobuf.Timestamp
-	4, // 1: vigie.v1.Process.file:type_name -> vigie.v1.ExecFile
-	3, // 2: vigie.v1.Process.namespaces:type_name -> vigie.v1.Namespaces
-	5, // 3: vigie.v1.Process.workload:type_name -> vigie.v1.Workload
-	1, // 4: vigie.v1.Process.parent:type_name -> vigie.v1.ProcessRef
-	6, // 5: vigie.v1.Workload.labels:type_name -> vigie.v1.Workload.LabelsEntry
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7, // 1: vigie.v1.Process.end_time:type_name -> google.protobuf.Timestamp
+	4, // 2: vigie.v1.Process.file:type_name -> vigie.v1.ExecFile
+	3, // 3: vigie.v1.Process.namespaces:type_name -> vigie.v1.Namespaces
+	5, // 4: vigie.v1.Process.workload:type_name -> vigie.v1.Workload
+	1, // 5: vigie.v1.Process.parent:type_name -> vigie.v1.ProcessRef
+	6, // 6: vigie.v1.Workload.labels:type_name -> vigie.v1.Workload.LabelsEntry
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_process_proto_init() }
