@@ -110,7 +110,11 @@ func printProcesses(env Env, out format, procs []*model.Process, tree bool) erro
 		t.Width = 0
 	}
 	row := func(p *model.Process, branch string) {
-		cells := []string{fmt.Sprint(p.Key.PID), show.Workload(p.Workload), fmt.Sprint(p.Creds.UID), age(now, p.StartTime)}
+		until := now
+		if !p.EndTime.IsZero() {
+			until = p.EndTime
+		}
+		cells := []string{fmt.Sprint(p.Key.PID), show.Workload(p.Workload), fmt.Sprint(p.Creds.UID), age(until, p.StartTime)}
 		if out == formatWide {
 			kind := "-"
 			if p.Workload != nil {
@@ -121,6 +125,9 @@ func printProcesses(env Env, out format, procs []*model.Process, tree bool) erro
 		command := show.Command(p)
 		if out != formatWide {
 			command = show.Short(command)
+		}
+		if !p.EndTime.IsZero() {
+			command += screen.Style.Dim("  ended " + p.EndTime.Local().Format(time.TimeOnly))
 		}
 		t.Rows = append(t.Rows, append(cells, screen.Style.Dim(branch)+command))
 	}
