@@ -70,7 +70,7 @@ func all3(complete, fast bool, rate float64) string {
 
 // comparedRows are the bars of one load.
 func (r *results) comparedRows(c compared) []row {
-	what := describe(c.load)
+	what := r.describe(c.load)
 	switch c.load {
 	case "exec":
 		return r.execRows(c, what)

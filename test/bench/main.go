@@ -75,7 +75,7 @@ func parse(args []string, errOut io.Writer) (*options, error) {
 	fs.StringVar(&o.agent, "agent", "bin/vigie", "the agent")
 	fs.StringVar(&o.out, "o", "", "where the report goes; - is standard output. Without it: "+document+" after a whole run with n of 10 or more, else standard output")
 	fs.StringVar(&o.raw, "raw", "", "where the raw samples go (default a file in the user's cache folder)")
-	fs.StringVar(&packages, "packages", "net/http go/types", "what the compile load builds, with all that it imports")
+	fs.StringVar(&packages, "packages", "go/types encoding/json", "what the compile load builds, with all that it imports")
 	fs.DurationVar(&o.steady, "steady", time.Minute, "length of the 5,000 exec/s run")
 	fs.DurationVar(&o.storm, "storm", 10*time.Second, "length of the 20,000 connections/s run")
 	fs.DurationVar(&o.idle, "idle", time.Minute, "for how long the idle agent is watched")
@@ -169,7 +169,7 @@ func newBench(o *options, progress io.Writer) (*bench, error) {
 	}
 	b := &bench{options: o, progress: progress, dir: dir, worker: filepath.Join(dir, "worker"), exit: filepath.Join(dir, "exit"),
 		pause: filepath.Join(dir, "pause"), rng: rand.New(rand.NewPCG(o.seed, o.seed))}
-	b.results = results{Seed: o.seed, N: o.n, Sample: o.sample, Began: time.Now().UTC(), Host: hostFacts(o.agent)}
+	b.results = results{Seed: o.seed, N: o.n, Sample: o.sample, Began: time.Now().UTC(), Packages: strings.Join(o.packages, " "), Host: hostFacts(o.agent)}
 	if err := errors.Join(writePrograms(b.exit, b.pause), copySelf(b.worker)); err != nil {
 		b.close()
 		return nil, err

@@ -135,7 +135,7 @@ func (r *results) ratios(w io.Writer, all []compared) {
 		if c.empty.N > 0 {
 			empty = interval(c.empty)
 		}
-		fmt.Fprintf(w, "| %s | %d | %s (%s) | %s | %.3f | %s | %.3f | %s | %s |\n", describe(c.load), c.with.N, short(c.base), short(c.fastest),
+		fmt.Fprintf(w, "| %s | %d | %s (%s) | %s | %.3f | %s | %.3f | %s | %s |\n", r.describe(c.load), c.with.N, short(c.base), short(c.fastest),
 			interval(c.with), c.with.Min, empty, c.cpu.Median, short(c.agentCPU), short(c.programs))
 	}
 	fmt.Fprint(w, "\nTimes are for one operation of the load, over all cores that it uses. The agent's CPU is beside the load's own; what its\nprograms run is a part of the load's own.\n")
@@ -163,7 +163,7 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%d ns", d)
 }
 
-func describe(load string) string {
+func (r *results) describe(load string) string {
 	switch load {
 	case "exec":
 		return "exec+exit, one spawner a core at full rate"
@@ -174,7 +174,7 @@ func describe(load string) string {
 	case "rr":
 		return fmt.Sprintf("TCP request and response, %d bytes each, loopback", messageBytes)
 	case "compile":
-		return "`go build -a`"
+		return "`go build -a " + r.Packages + "` with all that they import, empty cache"
 	}
 	return load
 }

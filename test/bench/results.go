@@ -19,6 +19,7 @@ type results struct {
 	Seed     uint64         `json:"seed"`
 	N        int            `json:"n"`
 	Sample   time.Duration  `json:"sample_ns"`
+	Packages string         `json:"packages"` // of the compile load
 	Host     facts          `json:"host"`
 	Samples  []sample       `json:"samples"`
 	Programs []programTimes `json:"programs"`

@@ -67,7 +67,7 @@ func TestCompareOfNothing(t *testing.T) {
 func TestBootstrapCoversTheTruth(t *testing.T) {
 	// Of many experiments on noise around 1, about 95 % of the intervals hold 1.
 	rng, held := seeded(), 0
-	const experiments = 200
+	const experiments = 100
 	for range experiments {
 		values := make([]float64, 20)
 		for i := range values {
