@@ -37,14 +37,14 @@ func (r *results) rows(all []compared) []row {
 			measured: fmt.Sprintf("%.0f/s; executed %d; fork %d, exec %d, exit %d events, %d different images, %d of them with their exit; losses: %s",
 				s.Rate, s.Executed, s.Forks, s.Execs, s.Exits, s.Images, s.Ended, (&tally{Losses: s.Losses}).lost()),
 			verdict: all3(s.everyExec() && noLoss(s.Losses), s.Rate >= 0.99*steadyRate, s.Rate),
-			bound:   fmt.Sprintf("At this rate the agent took %s of CPU a pair, everything from the ring to the file.", short(s.AgentCPU))})
+			bound:   fmt.Sprintf("At this rate the agent took %s of CPU a pair, everything from the ring to the file.%s", short(s.AgentCPU), s.skips())})
 	}
 	if s := r.Storm; s != nil {
 		out = append(out, row{what: fmt.Sprintf("connect, accept, close at %d/s for %v: executed = reported or folded", stormRate, s.For.Round(time.Second)), bar: "all",
 			measured: fmt.Sprintf("%.0f/s; executed %d; connects %d, accepts %d, closes %d (one an end), in %d lines; losses: %s",
 				s.Rate, s.Executed, s.Connects, s.Accepts, s.Closes, s.Lines, (&tally{Losses: s.Losses}).lost()),
 			verdict: all3(s.everyConnection() && noLoss(s.Losses), s.Rate >= 0.99*stormRate, s.Rate),
-			bound:   fmt.Sprintf("Each connection is four events of the agent, for which it took %s of CPU.", short(s.AgentCPU))})
+			bound:   fmt.Sprintf("Each connection is four events of the agent, for which it took %s of CPU.%s", short(s.AgentCPU), s.skips())})
 	}
 	return append(out, r.watchedRows()...)
 }
@@ -66,6 +66,14 @@ func all3(complete, fast bool, rate float64) string {
 		return fmt.Sprintf("met at the most that this machine does, %.0f/s", rate)
 	}
 	return "met"
+}
+
+// skips is a sentence about what the kernel left out; empty without.
+func (s *seen) skips() string {
+	if s.Skipped == "" {
+		return ""
+	}
+	return " The kernel left out runs of programs that were running on the same CPU already: " + s.Skipped + "."
 }
 
 // comparedRows are the bars of one load.

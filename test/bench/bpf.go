@@ -80,11 +80,14 @@ func (c closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// runStats is how often a program ran, and for how long in all.
+// runStats is how often a program ran since it was loaded, and for how long in all.
 type runStats struct {
 	Name string        `json:"name"`
 	Runs uint64        `json:"runs"`
 	Time time.Duration `json:"time_ns"`
+	// Skipped is how often the kernel did not run it because it was running on that CPU already (a packet that comes in
+	// between): what happened then was not seen.
+	Skipped uint64 `json:"skipped"`
 }
 
 // countPrograms is how many programs of agents are loaded.
@@ -159,7 +162,7 @@ func readProgram(id ebpf.ProgramID) (runStats, error) {
 	if fi, err := info.FuncInfos(); err == nil && len(fi) > 0 {
 		name = fi[0].Func.Name
 	}
-	return runStats{Name: name, Runs: stats.RunCount, Time: stats.Runtime}, nil
+	return runStats{Name: name, Runs: stats.RunCount, Time: stats.Runtime, Skipped: stats.RecursionMisses}, nil
 }
 
 // ranBetween is what ran from before to after, most time first.
@@ -169,10 +172,22 @@ func ranBetween(before, after map[ebpf.ProgramID]runStats) []runStats {
 		b := before[id]
 		if a.Runs > b.Runs {
 			sum := byName[a.Name]
-			byName[a.Name] = runStats{a.Name, sum.Runs + a.Runs - b.Runs, sum.Time + a.Time - b.Time}
+			byName[a.Name] = runStats{a.Name, sum.Runs + a.Runs - b.Runs, sum.Time + a.Time - b.Time, sum.Skipped + a.Skipped - b.Skipped}
 		}
 	}
 	return slices.SortedFunc(maps.Values(byName), func(a, b runStats) int { return cmp.Compare(b.Time, a.Time) })
+}
+
+// skipped are the runs that the kernel left out, as text; empty without.
+func skipped(programs map[ebpf.ProgramID]runStats) string {
+	var parts []string
+	for _, p := range programs {
+		if p.Skipped > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", p.Name, p.Skipped))
+		}
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
 }
 
 // measurePrograms has the kernel measure programs' run time until the closer is closed.

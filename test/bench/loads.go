@@ -160,6 +160,10 @@ func (b *bench) told(ctx context.Context, j job) (*seen, error) {
 		if err != nil {
 			return err
 		}
+		held, err := programsOf(a.pid)
+		if err != nil {
+			return err
+		}
 		// What is folded is told when it is flushed; the last of it when the agent stops.
 		if err := a.stop(); err != nil {
 			return err
@@ -168,7 +172,7 @@ func (b *bench) told(ctx context.Context, j job) (*seen, error) {
 		if err != nil {
 			return err
 		}
-		s = &seen{AgentCPU: (after - before) / time.Duration(max(d.Count, 1)), Rate: float64(d.Count) / d.Elapsed.Seconds(), For: d.Elapsed}
+		s = &seen{AgentCPU: (after - before) / time.Duration(max(d.Count, 1)), Rate: float64(d.Count) / d.Elapsed.Seconds(), For: d.Elapsed, Skipped: skipped(held)}
 		s.add(uint64(d.Count), t)
 		b.say("  %.0f a second: %+v", s.Rate, *s)
 		return nil

@@ -63,6 +63,7 @@ type seen struct {
 	Closes   uint64            `json:"closes"`
 	Lines    uint64            `json:"socket_lines"`
 	Losses   map[string]uint64 `json:"losses"`
+	Skipped  string            `json:"skipped"` // runs of the agent's programs that the kernel left out
 }
 
 // add counts one agent run in.
