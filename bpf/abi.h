@@ -122,6 +122,23 @@ static __always_inline void vg_lose(enum vg_lost reason)
 }
 
 /*
+ * The length of what was read: n, or 0 where n is an error or more than max. The verifiers of 5.15 to 6.12
+ * know a bound only of the very register that was compared, and the compiler likes to compare another one
+ * (n - 1 < max, say). The barriers hold it to this one.
+ */
+static __always_inline u32 vg_read_len(long n, u32 max)
+{
+	barrier_var(n);
+	if (n < 0)
+		return 0;
+	barrier_var(n);
+	if (n > max)
+		return 0;
+	barrier_var(n);
+	return n;
+}
+
+/*
  * Never with a wake-up: one costs 14-22 us on a virtual machine, a submit without one under 1 us. The agent
  * reads on a timer, 10 ms when busy and 100 ms when idle (internal/kernel/reader.go); to overrun a ring
  * within that takes 40 MB/s.

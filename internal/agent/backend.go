@@ -93,9 +93,7 @@ func (a *Agent) Status() server.Status {
 		}
 		s.Sensors = append(s.Sensors, state)
 	}
-	for _, e := range a.exporters.list() {
-		s.Subscribers = append(s.Subscribers, e)
-	}
+	s.Subscribers = a.exporters.list()
 	return s
 }
 

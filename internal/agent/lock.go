@@ -44,13 +44,17 @@ func takeLock(path string) (release func(), err error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write the pid to %s: %w", path, err)
+	if err := writePID(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("write the pid to %s: %w", path, err), f.Close())
 	}
 	// The file stays: removing it would let two agents hold two files of one name.
 	return func() { f.Close() }, nil
+}
+
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
 }

@@ -143,7 +143,7 @@ func TestCreateOverwritesOnlyWhenTold(t *testing.T) {
 // Wherever the file is cut, the frames before the cut are played and the error says where it is.
 func TestTruncatedAnywhere(t *testing.T) {
 	file, want := record(t, 6, 3, 0.15)
-	for n := range len(file) {
+	for n := range file {
 		got, err := readAll(file[:n])
 		var e *Error
 		if !errors.As(err, &e) || e.Offset > int64(n) {
@@ -164,7 +164,7 @@ func TestTruncatedAnywhere(t *testing.T) {
 // Whichever bit is flipped, it is noticed, and no event comes out that was not written.
 func TestCorruptAnywhere(t *testing.T) {
 	file, want := record(t, 2, 1, 0.3)
-	for n := range len(file) {
+	for n := range file {
 		bad := bytes.Clone(file)
 		bad[n] ^= 1 << (n % 8)
 		got, err := readAll(bad)

@@ -10,11 +10,12 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	sensorexec "github.com/vigie-io/vigie/internal/sensor/exec"
 	"github.com/vigie-io/vigie/internal/testkit"
-	"golang.org/x/sys/unix"
 )
 
 // bpffs mounts a BPF file system of the test's own and returns a directory in it.

@@ -105,7 +105,7 @@ func Explain(action string, err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
 	case errors.As(err, &verifier):
-		return fmt.Errorf("%s: the kernel's verifier refused the program: %+v", action, verifier)
+		return fmt.Errorf("%s: the kernel's verifier refused the program, please report this with the kernel's version: %w", action, verifier)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%s: the kernel refused it (EPERM): CAP_BPF and CAP_PERFMON are needed, or this kernel forbids such programs; `vigie doctor` says which: %w", action, unix.EPERM)
 	}

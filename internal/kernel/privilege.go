@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/vigie-io/vigie/internal/model"
 	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/model"
 )
 
 // PrivilegeError says which capabilities this process lacks to observe the host.

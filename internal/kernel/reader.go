@@ -160,7 +160,7 @@ func (r *rings) drainSecurity(horizon uint64) (int, error) {
 // drain hands over what waits in a ring: at most limit records, and none after fn has said false.
 func (r *rings) drain(rd *ringbuf.Reader, limit int, fn func(Record) bool) (int, error) {
 	rd.SetDeadline(time.Unix(0, 1)) // long past: return at once when nothing waits
-	for n := 0; n < limit; n++ {
+	for n := range limit {
 		switch err := rd.ReadInto(&r.rec); {
 		case err == nil:
 			if !fn(Record(r.rec.RawSample)) {

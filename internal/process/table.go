@@ -127,7 +127,7 @@ func (t *Table) exec(ev *model.Event) bool {
 	}
 	t.complete(p)
 	if e == nil {
-		e = t.add(p)
+		t.add(p)
 	} else {
 		before := e.current
 		ev.Exec.Previous = before.ExecID

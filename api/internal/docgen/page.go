@@ -120,7 +120,7 @@ func (p *page) table(m protoreflect.MessageDescriptor, only func(protoreflect.Fi
 
 // kind is what a field is in JSON. Messages that it names are queued.
 func (p *page) kind(f protoreflect.FieldDescriptor) string {
-	name := ""
+	var name string
 	switch {
 	case f.IsMap():
 		return "object of texts"

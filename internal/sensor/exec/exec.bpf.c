@@ -250,22 +250,21 @@ int vg_process_exec(u64 *ctx)
 
 	/* A script: the kernel put the interpreter in place of the file that was named. */
 	if (bprm->interp != bprm->filename) {
+		barrier_var(off);
 		if (off > VG_ARGS_END)
 			return 0;
-		n = bpf_probe_read_kernel_str(s->tail + off, VG_PATH_MAX, bprm->filename);
-		if (n > 0 && n <= VG_PATH_MAX) {
-			s->e.script_len = n;
-			off += n;
-		}
+		n = vg_read_len(bpf_probe_read_kernel_str(s->tail + off, VG_PATH_MAX, bprm->filename), VG_PATH_MAX);
+		s->e.script_len = n;
+		off += n;
+		barrier_var(off);
 		if (off > VG_SCRIPT_END)
 			return 0;
-		n = bpf_probe_read_kernel_str(s->tail + off, VG_NAME_MAX, bprm->interp);
-		if (n > 0 && n <= VG_NAME_MAX) {
-			s->e.interp_len = n;
-			off += n;
-		}
+		n = vg_read_len(bpf_probe_read_kernel_str(s->tail + off, VG_NAME_MAX, bprm->interp), VG_NAME_MAX);
+		s->e.interp_len = n;
+		off += n;
 		s->e.kind |= VG_EXEC_SCRIPT;
 	}
+	barrier_var(off); /* or the compiler compares another register than the one it passes on */
 	if (off > VG_TAIL_BYTES)
 		return 0;
 	vg_emit_security(&s->e, sizeof(s->e) + off);
@@ -329,7 +328,7 @@ static __always_inline int exec_failed(u64 *ctx, const char *path, const char *c
 	vg_fill_header(&f->h, VG_EXEC_FAILED, bpf_get_current_task_btf());
 	f->error = -ret;
 	n = bpf_probe_read_user_str(tail, VG_PATH_MAX, path);
-	off = n > 0 && n <= VG_PATH_MAX ? n : 0;
+	off = vg_read_len(n, VG_PATH_MAX);
 	f->path_len = off;
 	for (int i = 0; i < 16; i++) {
 		const char *arg = 0;
@@ -340,15 +339,17 @@ static __always_inline int exec_failed(u64 *ctx, const char *path, const char *c
 			f->h.flags |= VG_F_CUT;
 			break;
 		}
+		barrier_var(off);
 		if (off > 2 * VG_PATH_MAX)
 			break;
-		n = bpf_probe_read_user_str(tail + off, VG_NAME_MAX, arg);
-		if (n <= 0 || n > VG_NAME_MAX)
+		n = vg_read_len(bpf_probe_read_user_str(tail + off, VG_NAME_MAX, arg), VG_NAME_MAX);
+		if (!n)
 			break;
 		off += n;
 		total += n;
 	}
 	f->args_len = total;
+	barrier_var(off);
 	if (off > 3 * VG_PATH_MAX)
 		return 0;
 	vg_emit_security(f, sizeof(*f) + off);
@@ -388,9 +389,7 @@ static __always_inline int cgroup_change(u64 *ctx, u32 removed)
 	c->cgroup.hierarchy = BPF_CORE_READ(cg, root, hierarchy_id);
 	c->cgroup.pad = 0;
 	c->removed = removed;
-	n = bpf_probe_read_kernel_str(c + 1, VG_PATH_MAX, path);
-	if (n <= 0 || n > VG_PATH_MAX)
-		n = 0;
+	n = vg_read_len(bpf_probe_read_kernel_str(c + 1, VG_PATH_MAX, path), VG_PATH_MAX);
 	c->path_len = n;
 	vg_emit_security(c, sizeof(*c) + n);
 	return 0;

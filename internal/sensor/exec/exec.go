@@ -15,10 +15,11 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/sensor"
-	"golang.org/x/sys/unix"
 )
 
 // Options configure the sensor.

@@ -12,9 +12,10 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/testkit"
-	"golang.org/x/sys/unix"
 )
 
 // execOf returns a match for the first exec whose pid and base name are these.
