@@ -121,12 +121,18 @@ func (a *agent) start() {
 // stop ends the agent as a service manager does.
 func (a *agent) stop() {
 	a.t.Helper()
+	if err := a.terminate(); err != nil {
+		a.t.Errorf("the agent ended with %v:\n%s", err, a.log.String())
+	}
+}
+
+// terminate is stop for an agent that may have something to complain about.
+func (a *agent) terminate() error {
+	a.t.Helper()
 	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		a.t.Fatal(err)
 	}
-	if err := a.cmd.Wait(); err != nil {
-		a.t.Errorf("the agent ended with %v:\n%s", err, a.log.String())
-	}
+	return a.cmd.Wait()
 }
 
 // call asks the API with an empty request; nil when nobody answers.

@@ -172,7 +172,9 @@ func TestFullDiskStallsNothingAndIsCounted(t *testing.T) {
 		return false
 	})
 	a.events() // every whole line is JSON
-	a.stop()
+	if err := a.terminate(); err == nil || !strings.Contains(a.log.String(), "lost at the end: no space left on device") {
+		t.Errorf("ended with %v, and does not say what was not exported:\n%s", err, a.log.String())
+	}
 }
 
 func TestReloadReopensTheExport(t *testing.T) {
