@@ -140,7 +140,7 @@ static __always_inline u32 vg_read_len(long n, u32 max)
 
 /*
  * Never with a wake-up: one costs 14-22 us on a virtual machine, a submit without one under 1 us. The agent
- * reads on a timer, 10 ms when busy and 100 ms when idle (internal/kernel/reader.go); to overrun a ring
+ * reads on a timer, 20 ms when busy and 100 ms when idle (internal/kernel/reader.go); to overrun a ring
  * within that takes 40 MB/s.
  */
 static __always_inline long vg_emit_security(void *rec, u64 len)

@@ -142,7 +142,8 @@ func (a *Agent) observe(ctx context.Context) error {
 		}
 		a.river.settle(func(p *model.Process) { exec.FillArgs(p, a.config.ArgsLimit) })
 		a.river.inherit(inherited)
-		debug.FreeOSMemory() // the kernel's type information, some 20 MB decoded, is not needed again
+		host.Loaded()
+		debug.FreeOSMemory()
 		a.ready()
 		err = a.river.run(ctx, host, running)
 		if a.config.Handover && err == nil {

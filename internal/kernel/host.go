@@ -51,6 +51,7 @@ type Host struct {
 	shared   map[string]*ebpf.Map // by name, offered by sensors
 
 	readers    []namedReader // while Read runs
+	types      *btf.Cache    // of the kernel, decoded once for all loads; nil after Loaded
 	layoutHash hash.Hash
 	since      uint64 // boot time; records from before are an earlier agent's to report
 }
@@ -71,14 +72,15 @@ func Open(o Options) (*Host, error) {
 	if err := CheckPrivileges(); err != nil {
 		return nil, err
 	}
-	if _, err := btf.LoadKernelSpec(); err != nil {
+	types := btf.NewCache()
+	if _, err := types.Kernel(); err != nil {
 		return nil, &UnsupportedError{Feature: "observing this host", Cause: fmt.Sprintf("the kernel's type information cannot be read (%v)", err),
 			Needs: "a kernel with CONFIG_DEBUG_INFO_BTF=y and /sys/kernel/btf/vmlinux readable, which Debian 11, Ubuntu 20.10, RHEL 8.2 and newer have"}
 	}
 	if o.Cgroup2 == "" {
 		o.Cgroup2 = FindCgroup2()
 	}
-	h := &Host{log: o.Log, losses: o.Losses, cgroup2: o.Cgroup2, syscalls: make(map[int]string), layoutHash: sha256.New()}
+	h := &Host{log: o.Log, losses: o.Losses, cgroup2: o.Cgroup2, types: types, syscalls: make(map[int]string), layoutHash: sha256.New()}
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded system call dispatcher: %w", err)
@@ -87,7 +89,7 @@ func Open(o Options) (*Host, error) {
 		return nil, err
 	}
 	h.addLayout(spec)
-	if err := spec.LoadAndAssign(&h.objs, nil); err != nil {
+	if err := spec.LoadAndAssign(&h.objs, &ebpf.CollectionOptions{Cache: h.types}); err != nil {
 		return nil, Explain("load the system call dispatcher", err)
 	}
 	l, err := link.AttachTracing(link.TracingOptions{Program: h.objs.VgSysExit})
@@ -134,7 +136,7 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 			replace[name] = m
 		}
 	}
-	if err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
+	if err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: replace, Cache: h.types}); err != nil {
 		return Explain("load sensor "+sensor, err)
 	}
 	if c, ok := into.(io.Closer); ok {
@@ -144,6 +146,9 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 	}
 	return nil
 }
+
+// Loaded says that all sensors are loaded: the kernel's type information, some 20 MB decoded, can go.
+func (h *Host) Loaded() { h.types = nil }
 
 // Share offers a sensor's map to the sensors that are loaded later: a map of that name in their objects is
 // replaced by m, which must have the same type and sizes. m is closed by its owner, not before the Host.
@@ -289,6 +294,7 @@ func (h *Host) ReadLosses() error {
 		}
 		h.losses.Counter("kernel", reason).Raise(sum(perCPU))
 	}
+	h.losses.Counter("kernel", "program interrupted itself").Raise(h.recursionMisses())
 	return nil
 }
 

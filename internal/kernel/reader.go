@@ -18,7 +18,7 @@ import (
 // Reader timing: the kernel never wakes the reader, because a wake-up costs it more than the event
 // (bpf/abi.h). Busy or idle, this bounds how late an event is shown.
 const (
-	busyInterval = 10 * time.Millisecond  // after a tick that brought records
+	busyInterval = 20 * time.Millisecond  // after a tick that brought records
 	idleInterval = 100 * time.Millisecond // after several that brought none
 	batchRecords = 4096                   // records taken from one ring before the other gets its turn
 )
@@ -103,7 +103,8 @@ type rings struct {
 	ahead               []byte // a security record that is later than the telemetry that still waits
 }
 
-// pass takes one batch of telemetry and the security records that belong before it.
+// pass takes one batch of telemetry, the security records that belong before it, and, when no more telemetry waits, those
+// that came after.
 func (r *rings) pass() (int, error) {
 	r.held = r.held[:0]
 	horizon := uint64(math.MaxUint64)
@@ -120,10 +121,10 @@ func (r *rings) pass() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the telemetry ring: %w", err)
 	}
-	// All that was in the security ring when the telemetry above was read was written before it. When more telemetry
-	// waits, go no further than this batch: else the processes of what waits would have ended, and be forgotten,
-	// before their turn. But never let the security ring fill for it.
-	if held < batchRecords || r.security.AvailableBytes() > r.security.BufferSize()/2 {
+	// All that was in the security ring when the telemetry above was read was written before it. Go no further than this
+	// batch yet: the processes of what waits would have ended, and be forgotten, before their turn. But never let the
+	// security ring fill for it.
+	if r.security.AvailableBytes() > r.security.BufferSize()/2 {
 		horizon = math.MaxUint64
 	}
 	taken, err := r.drainSecurity(horizon)
@@ -135,7 +136,14 @@ func (r *rings) pass() (int, error) {
 		r.fn(Record(b[8 : 8+size]))
 		b = b[8+(size+7)&^7:]
 	}
-	return held + taken, nil
+	if held == batchRecords {
+		return held + taken, nil // more telemetry waits
+	}
+	rest, err := r.drainSecurity(math.MaxUint64)
+	if err != nil {
+		return 0, fmt.Errorf("read the security ring: %w", err)
+	}
+	return held + taken + rest, nil
 }
 
 // drainSecurity hands over security records up to the first that is later than horizon.

@@ -54,6 +54,19 @@ func (h *Host) Stats() []ProgramStats {
 	return out
 }
 
+// recursionMisses is how often the kernel passed a program over because it would have interrupted itself: on that
+// CPU an interrupt came while the same program ran, and what happened in it was not seen.
+func (h *Host) recursionMisses() (n uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.programs {
+		if st, err := p.prog.Stats(); err == nil {
+			n += st.RecursionMisses
+		}
+	}
+	return n
+}
+
 // Queue is how full a ring is, in bytes.
 type Queue struct {
 	Name       string

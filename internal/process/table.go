@@ -20,9 +20,12 @@ import (
 // DefaultExited is how many exited processes are remembered.
 const DefaultExited = 4096
 
-// oldImages is how many earlier images of a process are remembered for records that arrive after the exec
-// that replaced them.
-const oldImages = 4
+// Records can arrive after the exec that replaced their image: so many earlier images of a process are
+// remembered, for so long by the time of the records.
+const (
+	oldImages   = 4
+	oldImageAge = 3 * time.Second
+)
 
 // Workloads resolves a process's cgroup; internal/workload does it for the agent.
 type Workloads interface {
@@ -54,7 +57,8 @@ type Table struct {
 	exited    *list.List        // of *entry, oldest exit first
 	live      int
 	evictions uint64
-	settled   uint64 // boot time; processes that are unknown later count as lost
+	replaced  *list.List // of replacement, oldest first
+	settled   uint64     // boot time; processes that are unknown later count as lost
 }
 
 // id is a process over all its images.
@@ -69,13 +73,19 @@ type entry struct {
 	exit    *list.Element    // in exited; nil while it lives
 }
 
+// replacement is a process that has an earlier image to forget, and since when.
+type replacement struct {
+	entry *entry
+	at    uint64 // boot time
+}
+
 // New returns an empty table.
 func New(o Options) *Table {
 	if o.Exited <= 0 {
 		o.Exited = DefaultExited
 	}
 	return &Table{options: o, unknown: o.Losses.Counter("enrich", "process unknown"),
-		entries: make(map[id]*entry), byPID: make(map[uint32]*entry), exited: list.New()}
+		entries: make(map[id]*entry), byPID: make(map[uint32]*entry), exited: list.New(), replaced: list.New()}
 }
 
 // Settle says that the start-up inventory is complete. What ended while it was made is in no list: until now (ns since
@@ -135,9 +145,27 @@ func (t *Table) exec(ev *model.Event) bool {
 		p.File.SetuidGained = p.Creds.EUID != before.Creds.EUID || p.Creds.EGID != before.Creds.EGID
 		p.File.CapsGained = p.Creds.CapPermitted &^ before.Creds.CapPermitted
 		e.replace(p)
+		t.replaced.PushBack(replacement{e, ev.BootTime})
+		t.forget(ev.BootTime)
 	}
 	t.assignWorkload(p)
 	return true
+}
+
+// forget drops earlier images that were replaced long before now. Each replacement drops one image, the oldest.
+func (t *Table) forget(now uint64) {
+	for front := t.replaced.Front(); front != nil; front = t.replaced.Front() {
+		r := front.Value.(replacement)
+		if r.at+uint64(oldImageAge) >= now {
+			return
+		}
+		t.replaced.Remove(front)
+		if old := r.entry.old; len(old) > 1 {
+			r.entry.old = append(old[:0:0], old[1:]...)
+		} else {
+			r.entry.old = nil
+		}
+	}
 }
 
 func (t *Table) fork(ev *model.Event) {
@@ -162,7 +190,7 @@ func (t *Table) fork(ev *model.Event) {
 	}
 	child.StartTime, child.ExecID = t.options.Wall(child.Key.Start), child.Key.ExecID(t.options.Boot)
 	if child.ParentExecID == "" && !child.ParentKey.IsZero() {
-		child.ParentExecID = child.ParentKey.ExecID(t.options.Boot)
+		child.ParentExecID = t.execID(child.ParentKey)
 	}
 	t.add(child)
 	if child.Workload == nil {
@@ -228,8 +256,16 @@ func (t *Table) complete(p *model.Process) {
 	if p.ParentKey.PID == 0 || p.ParentKey.PID == p.Key.PID {
 		p.ParentKey = model.ProcessKey{} // the kernel itself
 	} else {
-		p.ParentExecID = p.ParentKey.ExecID(t.options.Boot)
+		p.ParentExecID = t.execID(p.ParentKey)
 	}
+}
+
+// execID is the exec_id of an image, the table's own string when it is known: a tree has many children of few.
+func (t *Table) execID(key model.ProcessKey) string {
+	if p := t.peek(key); p != nil && p.Key == key {
+		return p.ExecID
+	}
+	return key.ExecID(t.options.Boot)
 }
 
 func (t *Table) add(p *model.Process) *entry {

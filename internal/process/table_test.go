@@ -240,3 +240,26 @@ func TestRestoreBuildsTheTableFromACapture(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 }
+
+func TestEarlierImagesAreForgottenAfterAWhile(t *testing.T) {
+	f := newFixture(Options{})
+	k := key(10, 100, 1)
+	f.exec(k, model.ProcessKey{}, "first")
+	replace := func(pid uint32, exec uint32, at uint64) {
+		key := key(pid, 100, exec)
+		f.Enrich(&model.Event{Type: model.TypeExec, Key: key, BootTime: at, Exec: &model.Exec{},
+			Process: &model.Process{Key: key, Binary: "later"}})
+	}
+	replace(10, 2, 1000)
+	if got := f.file(k).Process.Binary; got != "first" {
+		t.Errorf("right after the exec a late record goes to %q", got)
+	}
+	f.exec(key(11, 100, 1), model.ProcessKey{}, "other")
+	replace(11, 2, 1000+uint64(oldImageAge)+1) // time passes
+	if e := f.entries[id{10, 100}]; e.old != nil {
+		t.Errorf("%d images are remembered", len(e.old))
+	}
+	if e := f.entries[id{11, 100}]; len(e.old) != 1 {
+		t.Errorf("%d images of the process that just called exec", len(e.old))
+	}
+}
