@@ -103,15 +103,10 @@ func Run(ctx context.Context, config Config, deps Deps) error {
 	return a.observe(ctx)
 }
 
-// collectAt is the garbage collector's target (GOGC) unless the environment sets one: a smaller heap for some more
-// collecting, which costs an agent that lives beside others' work less than memory does.
-const collectAt = 50
-
 // observe is Run with the kernel as its source.
 func (a *Agent) observe(ctx context.Context) error {
-	if os.Getenv("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
-	}
+	gc := newCollector()
+	defer gc.restore()
 	a.resolver = workload.ForHost("/", a.log, a.losses)
 	a.newTable(a.resolver)
 	a.resolver.OnChange(a.table.ReplaceWorkload)
@@ -144,6 +139,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		a.river.inherit(inherited)
 		host.Loaded()
 		debug.FreeOSMemory()
+		a.river.tidied = gc.adjust
 		a.ready()
 		err = a.river.run(ctx, host, running)
 		if a.config.Handover && err == nil {

@@ -27,6 +27,7 @@ type river struct {
 	losses   *pipeline.Losses
 	annotate func(*model.Event) // what more is known of an event, after enrich; never nil
 	publish  func([]*model.Event)
+	tidied   func() // called after each housekeeping; may be nil
 
 	decoders  [kernel.RecordTypes]sensor.Decode
 	malformed *pipeline.Counter
@@ -177,6 +178,9 @@ func (r *river) tidy(h *kernel.Host, sensors []sensor.Sensor, now time.Time, fin
 		r.log.Warn("loss counters are not up to date", "error", err)
 	}
 	r.reportLosses(now)
+	if r.tidied != nil {
+		r.tidied()
+	}
 }
 
 // inventory collects what existed before a sensor was started. It is called right after the start: what ends in
