@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"io"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -54,12 +55,26 @@ func (h *Host) Stats() []ProgramStats {
 	return out
 }
 
+// NestedSuffix ends the name of a program that does another's work when that one would interrupt itself. The kernel
+// keeps 15 bytes of a name: the other's must be short.
+const NestedSuffix = "_nested"
+
 // recursionMisses is how often the kernel passed a program over because it would have interrupted itself: on that
-// CPU an interrupt came while the same program ran, and what happened in it was not seen.
+// CPU an interrupt came while the same program ran, and what happened in it was not seen. Of a program with a nested
+// twin, one of the two has seen it.
 func (h *Host) recursionMisses() (n uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	twins := make(map[string]bool)
 	for _, p := range h.programs {
+		if name, ok := strings.CutSuffix(p.name, NestedSuffix); ok {
+			twins[name], twins[p.name] = true, true
+		}
+	}
+	for _, p := range h.programs {
+		if twins[p.name] {
+			continue
+		}
 		if st, err := p.prog.Stats(); err == nil {
 			n += st.RecursionMisses
 		}

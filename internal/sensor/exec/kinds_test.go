@@ -3,6 +3,7 @@
 package exec
 
 import (
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,6 +126,58 @@ func TestPeculiarExecutables(t *testing.T) {
 			t.Errorf("credentials %+v of a file with mode %o", c, e.Process.File.Mode)
 		}
 	})
+}
+
+func TestFileCapabilities(t *testing.T) {
+	k := testkit.StartSensor(t, New(Options{}))
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := copyOf(t, "/bin/sleep", dir, "capable")
+	// struct vfs_cap_data, revision 2, effective, permitted = CAP_NET_RAW (include/uapi/linux/capability.h)
+	data := make([]byte, 20)
+	binary.LittleEndian.PutUint32(data, 0x02000001)
+	binary.LittleEndian.PutUint32(data[4:], 1<<unix.CAP_NET_RAW)
+	if err := unix.Setxattr(path, "security.capability", data, 0); err != nil {
+		t.Skipf("needs a file system with capabilities and CAP_SETFCAP: %v", err)
+	}
+	cmd := exec.Command(path, "60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	e := k.Await(t, "the exec of the capable file", execOf(start(t, cmd), "capable"))
+	if c := e.Process.Creds; c.EUID != 65534 || c.CapPermitted != 1<<unix.CAP_NET_RAW || c.CapEffective != 1<<unix.CAP_NET_RAW {
+		t.Errorf("credentials %+v", c)
+	}
+}
+
+func TestOverlayTellsTheImageFromWhatWasWritten(t *testing.T) {
+	k := testkit.StartSensor(t, New(Options{}))
+	dir := t.TempDir()
+	// On a tmpfs of its own: overlay cannot lie on overlay, as the folder of a test in a container does.
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Skipf("needs to mount tmpfs (CAP_SYS_ADMIN): %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	for _, d := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyOf(t, "/bin/sleep", filepath.Join(dir, "lower"), "shipped")
+	merged := filepath.Join(dir, "merged")
+	if err := unix.Mount("overlay", merged, "overlay", 0, "lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
+		t.Skipf("needs overlayfs: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(merged, unix.MNT_DETACH) })
+	copyOf(t, "/bin/sleep", merged, "dropped")
+	for name, upper := range map[string]bool{"shipped": false, "dropped": true} {
+		e := k.Await(t, "the exec of "+name, execOf(start(t, exec.Command(filepath.Join(merged, name), "60")), name))
+		if e.Process.File.OverlayUpper != upper || e.Process.Binary != filepath.Join(merged, name) {
+			t.Errorf("%s: binary %q, upper %v", name, e.Process.Binary, e.Process.File.OverlayUpper)
+		}
+	}
 }
 
 func TestHostileArguments(t *testing.T) {

@@ -92,6 +92,7 @@ const (
 	bpfMapVgSecurity              = "vg_security"
 	bpfMapVgSocks                 = "vg_socks"
 	bpfMapVgState                 = "vg_state"
+	bpfMapVgStateBusy             = "vg_state_busy"
 	bpfMapVgTelemetry             = "vg_telemetry"
 	bpfMapVgUnixScratch           = "vg_unix_scratch"
 	bpfProgVgBind4                = "vg_bind4"
@@ -109,7 +110,8 @@ const (
 	bpfProgVgSendmsg4             = "vg_sendmsg4"
 	bpfProgVgSendmsg6             = "vg_sendmsg6"
 	bpfProgVgSockRelease          = "vg_sock_release"
-	bpfProgVgSockState            = "vg_sock_state"
+	bpfProgVgTcp                  = "vg_tcp"
+	bpfProgVgTcpNested            = "vg_tcp_nested"
 	bpfVarVgExportVgClosed        = "vg_export_vg_closed"
 	bpfVarVgExportVgConn          = "vg_export_vg_conn"
 	bpfVarVgExportVgDirection     = "vg_export_vg_direction"
@@ -175,7 +177,8 @@ type bpfProgramSpecs struct {
 	VgSendmsg4             *ebpf.ProgramSpec `ebpf:"vg_sendmsg4"`
 	VgSendmsg6             *ebpf.ProgramSpec `ebpf:"vg_sendmsg6"`
 	VgSockRelease          *ebpf.ProgramSpec `ebpf:"vg_sock_release"`
-	VgSockState            *ebpf.ProgramSpec `ebpf:"vg_sock_state"`
+	VgTcp                  *ebpf.ProgramSpec `ebpf:"vg_tcp"`
+	VgTcpNested            *ebpf.ProgramSpec `ebpf:"vg_tcp_nested"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -191,6 +194,7 @@ type bpfMapSpecs struct {
 	VgSecurity    *ebpf.MapSpec `ebpf:"vg_security"`
 	VgSocks       *ebpf.MapSpec `ebpf:"vg_socks"`
 	VgState       *ebpf.MapSpec `ebpf:"vg_state"`
+	VgStateBusy   *ebpf.MapSpec `ebpf:"vg_state_busy"`
 	VgTelemetry   *ebpf.MapSpec `ebpf:"vg_telemetry"`
 	VgUnixScratch *ebpf.MapSpec `ebpf:"vg_unix_scratch"`
 }
@@ -236,6 +240,7 @@ type bpfMaps struct {
 	VgSecurity    *ebpf.Map `ebpf:"vg_security"`
 	VgSocks       *ebpf.Map `ebpf:"vg_socks"`
 	VgState       *ebpf.Map `ebpf:"vg_state"`
+	VgStateBusy   *ebpf.Map `ebpf:"vg_state_busy"`
 	VgTelemetry   *ebpf.Map `ebpf:"vg_telemetry"`
 	VgUnixScratch *ebpf.Map `ebpf:"vg_unix_scratch"`
 }
@@ -251,6 +256,7 @@ func (m *bpfMaps) Close() error {
 		m.VgSecurity,
 		m.VgSocks,
 		m.VgState,
+		m.VgStateBusy,
 		m.VgTelemetry,
 		m.VgUnixScratch,
 	)
@@ -287,7 +293,8 @@ type bpfPrograms struct {
 	VgSendmsg4             *ebpf.Program `ebpf:"vg_sendmsg4"`
 	VgSendmsg6             *ebpf.Program `ebpf:"vg_sendmsg6"`
 	VgSockRelease          *ebpf.Program `ebpf:"vg_sock_release"`
-	VgSockState            *ebpf.Program `ebpf:"vg_sock_state"`
+	VgTcp                  *ebpf.Program `ebpf:"vg_tcp"`
+	VgTcpNested            *ebpf.Program `ebpf:"vg_tcp_nested"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -307,7 +314,8 @@ func (p *bpfPrograms) Close() error {
 		p.VgSendmsg4,
 		p.VgSendmsg6,
 		p.VgSockRelease,
-		p.VgSockState,
+		p.VgTcp,
+		p.VgTcpNested,
 	)
 }
 

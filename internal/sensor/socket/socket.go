@@ -62,7 +62,7 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	if err := s.registerCalls(h); err != nil {
 		return err
 	}
-	return h.AttachTracing(s.Name(), s.objs.VgSockState)
+	return h.AttachTracing(s.Name(), s.objs.VgTcp, s.objs.VgTcpNested)
 }
 
 func (s *Sensor) registerCalls(h *kernel.Host) error {

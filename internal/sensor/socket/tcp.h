@@ -279,11 +279,8 @@ static __always_inline void closed(struct sock *sk, struct tcp_sock *tp, struct 
 	inbound_closed(sk, tp, held, s);
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int vg_sock_state(u64 *ctx)
+static __always_inline int state_changed(struct sock *sk, int old, int new)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-	int old = ctx[1], new = ctx[2];
 	u16 protocol = sk->sk_protocol;
 	struct tcp_sock *tp;
 	struct sock *held;
@@ -328,6 +325,45 @@ int vg_sock_state(u64 *ctx)
 			unlistened(sk);
 		break;
 	}
+	return 0;
+}
+
+/*
+ * 1 while vg_tcp runs on this CPU. The kernel does not let a program interrupt itself: a packet that ends one
+ * connection while a process's own change of another is being looked at would go unseen.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} vg_state_busy SEC(".maps");
+
+SEC("tp_btf/inet_sock_set_state")
+int vg_tcp(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	int old = ctx[1], new = ctx[2];
+	u32 zero = 0, *busy = bpf_map_lookup_elem(&vg_state_busy, &zero);
+
+	if (!busy)
+		return 0;
+	*(volatile u32 *)busy = 1;
+	state_changed(sk, old, new);
+	*(volatile u32 *)busy = 0;
+	return 0;
+}
+
+/* The same for the change that vg_tcp was passed over for. Softirqs do not nest, so that two are enough. */
+SEC("tp_btf/inet_sock_set_state")
+int vg_tcp_nested(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	int old = ctx[1], new = ctx[2];
+	u32 zero = 0, *busy = bpf_map_lookup_elem(&vg_state_busy, &zero);
+
+	if (busy && *(volatile u32 *)busy)
+		state_changed(sk, old, new);
 	return 0;
 }
 
