@@ -135,7 +135,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		if err != nil {
 			a.log.Warn("what the agent before left for this one could not all be taken over", "error", err)
 		}
-		a.river.settle(func(p *model.Process) { exec.FillArgs(p, a.config.ArgsLimit) })
+		a.river.settle(a.fillArgs)
 		a.river.inherit(inherited)
 		host.Loaded()
 		debug.FreeOSMemory()
@@ -147,6 +147,15 @@ func (a *Agent) observe(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// fillArgs completes a process that the inventory found.
+func (a *Agent) fillArgs(p *model.Process) {
+	for _, s := range a.sensors {
+		if f, ok := s.Sensor.(sensor.ArgsFiller); ok {
+			f.FillArgs(p)
+		}
+	}
 }
 
 // handoverDir is where this agent's successor looks: the one that takes the same lock.

@@ -18,7 +18,11 @@ type collector struct {
 	before  int // the target that it found
 	percent int
 	live    []metrics.Sample
+	ticks   int // of adjust, about one a second
 }
+
+// startUp is after how many ticks what the start needed has been delivered, and its memory goes back to the system.
+const startUp = 5
 
 // newCollector takes over the target, unless the environment sets one (GOGC): then it is nil, which does nothing.
 func newCollector() *collector {
@@ -35,6 +39,9 @@ func newCollector() *collector {
 func (c *collector) adjust() {
 	if c == nil {
 		return
+	}
+	if c.ticks++; c.ticks == startUp {
+		debug.FreeOSMemory()
 	}
 	metrics.Read(c.live)
 	percent := gcPercent(c.live[0].Value.Uint64())

@@ -37,6 +37,11 @@ type Inventory interface {
 	Inventory(ctx context.Context, h *kernel.Host, fn func(kernel.Record) error) error
 }
 
+// ArgsFiller is implemented by the sensor that finds processes: it adds what the inventory's records cannot hold.
+type ArgsFiller interface {
+	FillArgs(p *model.Process)
+}
+
 // Flusher is implemented by sensors that hold something back (folded counts, unanswered questions) and
 // give it out with time. The agent calls Flush about once a second and once at the end, from
 // the goroutine that also decodes.

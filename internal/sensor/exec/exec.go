@@ -48,6 +48,7 @@ type Ref struct {
 type Sensor struct {
 	options Options
 	objs    bpfObjects
+	known   *interned
 }
 
 // New returns the sensor; Start loads it.
@@ -55,7 +56,7 @@ func New(o Options) *Sensor {
 	if o.ArgsLimit == 0 {
 		o.ArgsLimit = 4096
 	}
-	return &Sensor{options: o}
+	return &Sensor{options: o, known: newInterned()}
 }
 
 // Name implements sensor.Sensor.
@@ -94,7 +95,7 @@ func (s *Sensor) Inventory(_ context.Context, h *kernel.Host, fn func(kernel.Rec
 // Decoders implements sensor.Sensor.
 func (s *Sensor) Decoders() map[kernel.RecordType]sensor.Decode {
 	return map[kernel.RecordType]sensor.Decode{
-		kernel.RecordExec:       decodeExec,
+		kernel.RecordExec:       s.decodeExec,
 		kernel.RecordFork:       decodeFork,
 		kernel.RecordExit:       decodeExit,
 		kernel.RecordExecFailed: decodeExecFailed,
@@ -102,7 +103,7 @@ func (s *Sensor) Decoders() map[kernel.RecordType]sensor.Decode {
 	}
 }
 
-func decodeExec(r kernel.Record, ev *model.Event) (bool, error) {
+func (s *Sensor) decodeExec(r kernel.Record, ev *model.Event) (bool, error) {
 	e, tail, err := kernel.View[bpfVgExec](r)
 	if err != nil {
 		return false, err
@@ -132,11 +133,11 @@ func decodeExec(r kernel.Record, ev *model.Event) (bool, error) {
 		p.KernelThread = true
 		p.Binary = "[" + kernel.CStringInt8(e.Comm[:]) + "]"
 	} else {
-		p.Binary = kernel.Path(binary, cut)
-		if p.CWD = kernel.Path(cwd, cut); len(binary) == 0 {
+		p.Binary = s.known.path(binary, cut)
+		if p.CWD = s.known.path(cwd, cut); len(binary) == 0 {
 			p.Binary = kernel.CStringInt8(e.Comm[:])
 		}
-		p.Args = SplitArgs(args)
+		p.Args = s.known.split(args)
 	}
 	p.File = model.ExecFile{Inode: e.Inode, Device: e.Dev, Mode: e.FileMode, UID: e.FileUid, GID: e.FileGid,
 		Memfd: e.Kind&execMemfd != 0, Deleted: e.Kind&(execDeleted|execMemfd) == execDeleted, OverlayUpper: e.Kind&execUpper != 0,
@@ -220,8 +221,8 @@ func (s *Sensor) decodeCgroup(r kernel.Record, _ *model.Event) (bool, error) {
 }
 
 // FillArgs reads argv of a process of the inventory, which lies in memory that only the process or /proc can
-// reach. A process that is gone by now keeps none.
-func FillArgs(p *model.Process, limit int) {
+// reach. A process that is gone by now keeps none. Like decoding, for one goroutine.
+func (s *Sensor) FillArgs(p *model.Process) {
 	if p.KernelThread {
 		return
 	}
@@ -229,10 +230,10 @@ func FillArgs(p *model.Process, limit int) {
 	if err != nil {
 		return
 	}
-	if len(b) > limit {
+	if limit := int(s.options.ArgsLimit); len(b) > limit {
 		b, p.ArgsTruncated = b[:limit], true
 	}
-	p.Args = SplitArgs(b)
+	p.Args = s.known.split(b)
 }
 
 // SplitArgs cuts NUL-separated arguments apart.

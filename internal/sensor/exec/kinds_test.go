@@ -316,7 +316,7 @@ func TestInventoryListsWhatRanBefore(t *testing.T) {
 	k := testkit.StartSensor(t, s)
 	k.Inventory(t, s)
 	e := k.Await(t, "the process", execOf(pid, "sleep"))
-	FillArgs(e.Process, 4096)
+	s.FillArgs(e.Process)
 	if p := e.Process; !e.PreExisting || p.CWD != "/usr" || !slices.Equal(p.Args, []string{"/bin/sleep", "60"}) ||
 		p.ParentKey.PID != uint32(testkit.PID()) {
 		t.Errorf("inventory has %+v", p)
