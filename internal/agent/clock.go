@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/vigie-io/vigie/internal/kernel"
 )
 
 // clock turns the kernel's time since boot into wall-clock time. The offset is read anew with every batch, so
@@ -32,13 +32,10 @@ func (c *clock) sync() {
 	}
 }
 
-// bootTime is CLOCK_BOOTTIME.
+// bootTime is kernel.BootTime, 0 when the kernel does not say.
 func bootTime() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0
-	}
-	return uint64(ts.Nano())
+	now, _ := kernel.BootTime()
+	return now
 }
 
 func (c *clock) wall(boot uint64) time.Time {

@@ -79,7 +79,11 @@ func (h *Host) Handover(dir string) (err error) {
 			return fmt.Errorf("pin link %d: %w", i, err)
 		}
 	}
-	return h.objs.VgState.Put(uint32(0), bpfVgAgent{Lease: bootNow() + uint64(Lease)})
+	now, err := BootTime()
+	if err != nil {
+		return err
+	}
+	return h.objs.VgState.Put(uint32(0), bpfVgAgent{Lease: now + uint64(Lease)})
 }
 
 // forgetLosses zeroes the kernel's loss counters, which have been told, so that the successor reads what
@@ -128,7 +132,11 @@ func (h *Host) Inherit(dir string) (*Inherited, error) {
 }
 
 func (h *Host) inherit(path string, readable bool, got *Inherited) error {
-	h.since = bootNow()
+	now, err := BootTime()
+	if err != nil {
+		return err
+	}
+	h.since = now
 	var names []string
 	if links, err := filepath.Glob(filepath.Join(path, "link_*")); err == nil {
 		names = links
@@ -241,14 +249,6 @@ func ensureBPFFS(dir string) error {
 			Needs: "mount -t bpf bpf " + mount}
 	}
 	return nil
-}
-
-func bootNow() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0
-	}
-	return uint64(ts.Nano())
 }
 
 func sum(list []uint64) (n uint64) {

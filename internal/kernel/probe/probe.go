@@ -21,8 +21,6 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/vigie-io/vigie/internal/kernel"
 )
 
 // Options is what a Prober needs. The zero value works.
@@ -115,9 +113,6 @@ func RunFor(ctx context.Context, opts Options, names ...Feature) (*Report, error
 // cgroup that could not be removed.
 func (p *Prober) Close() error { return p.env.close() }
 
-// Facts is what the host says of itself.
-func (p *Prober) Facts() Facts { return p.facts }
-
 // Probe tests the named features, several at a time, and returns their results in the order of
 // names. Its error is an unknown name or the context's.
 func (p *Prober) Probe(ctx context.Context, names ...Feature) ([]Result, error) {
@@ -143,26 +138,6 @@ func (p *Prober) Probe(ctx context.Context, names ...Feature) ([]Result, error) 
 		results[i] = p.result(name)
 	}
 	return results, nil
-}
-
-// Works tests one feature and says whether it works here. An unknown one does not.
-func (p *Prober) Works(name Feature) bool {
-	return p.tests[name] != nil && p.outcome(name) == nil
-}
-
-// Require tests the named features and returns nil when all of them work, else a
-// *kernel.UnsupportedError for the first that does not.
-func (p *Prober) Require(ctx context.Context, names ...Feature) error {
-	results, err := p.Probe(ctx, names...)
-	if err != nil {
-		return err
-	}
-	for _, r := range results {
-		if !r.Works {
-			return &kernel.UnsupportedError{Feature: string(r.Name), Cause: r.Cause, Needs: r.Needs}
-		}
-	}
-	return nil
 }
 
 // Report tests everything.

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
@@ -191,11 +190,10 @@ func (s *Sensor) Flush(emit func(*model.Event), final bool) error {
 		emit(ev)
 	}
 	s.ready = s.ready[:0]
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return fmt.Errorf("read the time since boot: %w", err)
+	now, err := kernel.BootTime()
+	if err != nil {
+		return err
 	}
-	now := uint64(ts.Nano())
 	for {
 		q := s.pending.oldest()
 		if q == nil || (!final && q.time+uint64(s.options.Timeout) > now) {

@@ -11,7 +11,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
@@ -247,9 +246,6 @@ func (s *Sensor) Flush(emit func(*model.Event), final bool) error {
 }
 
 func bootTime() uint64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0 // cannot fail on any kernel that runs BPF
-	}
-	return uint64(ts.Nano())
+	now, _ := kernel.BootTime() // cannot fail on any kernel that runs BPF
+	return now
 }

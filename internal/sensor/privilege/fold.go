@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
@@ -44,7 +43,7 @@ func (f *fold) flush(emit func(*model.Event)) error {
 	if err != nil {
 		return err
 	}
-	boot, err := bootTime()
+	boot, err := kernel.BootTime()
 	if err != nil {
 		return err
 	}
@@ -122,12 +121,4 @@ func foldedEvent(k *bpfVgFoldKey, count uint32, boot uint64) *model.Event {
 		return nil
 	}
 	return ev
-}
-
-func bootTime() (uint64, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0, fmt.Errorf("read the time since boot: %w", err)
-	}
-	return uint64(ts.Nano()), nil
 }
