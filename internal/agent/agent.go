@@ -121,6 +121,14 @@ func (a *Agent) observe(ctx context.Context) error {
 			a.log.Warn("not everything could be released", "error", err)
 		}
 	}()
+	if a.config.ProgramStats {
+		stats, err := kernel.EnableStats()
+		if err != nil {
+			a.log.Warn("run times of the programs are not measured", "error", err)
+		} else {
+			defer stats.Close()
+		}
+	}
 	if err := a.startSensors(ctx); err != nil {
 		return err
 	}

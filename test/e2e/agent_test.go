@@ -105,6 +105,12 @@ func newAgent(t *testing.T, dir string, args ...string) *agent {
 
 func (a *agent) start() {
 	a.t.Helper()
+	a.startUntil(func(health map[string]any) bool { return health["ready"] == true })
+}
+
+// startUntil is start for an agent that will not be ready: up says by its health that it runs.
+func (a *agent) startUntil(up func(health map[string]any) bool) {
+	a.t.Helper()
 	if err := a.cmd.Start(); err != nil {
 		a.t.Fatal(err)
 	}
@@ -115,7 +121,7 @@ func (a *agent) start() {
 			a.t.Logf("the agent's log:\n%s", a.log.String())
 		}
 	})
-	a.await("the agent to be ready", func() bool { return a.call("Health")["ready"] == true })
+	a.await("the agent to run", func() bool { return up(a.call("Health")) })
 }
 
 // stop ends the agent as a service manager does.

@@ -80,11 +80,29 @@ func TestMissingKernelParts(t *testing.T) {
 
 func TestWithoutCgroup2OnlyTheNetworkIsMissing(t *testing.T) {
 	a := newAgentIn(t, "umount /sys/fs/cgroup/unified 2>/dev/null || umount /sys/fs/cgroup")
-	a.start2(func(health map[string]any) bool {
+	a.startUntil(func(health map[string]any) bool {
 		problems, _ := health["problems"].([]any)
 		return len(problems) > 0 && strings.Contains(problems[0].(string), "no cgroup2 file system is mounted")
 	})
 	pid := runTrue(t)
 	a.awaitEvent("an exec all the same", func(e map[string]any) bool { return e["type"] == "exec" && get(e, "process.pid") == pid })
+	a.stop()
+}
+
+func TestProgramStatsAreMeasuredWhenAskedFor(t *testing.T) {
+	a := startAgent(t, "--program-stats")
+	runTrue(t)
+	a.await("a program with run time", func() bool {
+		sensors, _ := get(a.call("GetStatus"), "status.sensors").([]any)
+		for _, s := range sensors {
+			programs, _ := s.(map[string]any)["programs"].([]any)
+			for _, p := range programs {
+				if p := p.(map[string]any); p["name"] == "vg_process_exec" && p["run_count"] != nil && p["run_time_ns"] != nil {
+					return true
+				}
+			}
+		}
+		return false
+	})
 	a.stop()
 }

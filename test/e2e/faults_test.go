@@ -43,23 +43,7 @@ func newAgentIn(t *testing.T, prepare string) *agent {
 	return a
 }
 
-// start2 is start with another sign that the agent runs.
-func (a *agent) start2(up func(health map[string]any) bool) {
-	a.t.Helper()
-	if err := a.cmd.Start(); err != nil {
-		a.t.Fatal(err)
-	}
-	a.t.Cleanup(func() {
-		_ = a.cmd.Process.Kill()
-		_ = a.cmd.Wait()
-		if a.t.Failed() {
-			a.t.Logf("the agent's log:\n%s", a.log.String())
-		}
-	})
-	a.await("the agent to run", func() bool { return up(a.call("Health")) })
-}
-
-// programsOf lists the BPF programs that hold a map of the process: those that vigie loaded and that stay.
+// vigiePrograms lists the BPF programs in the kernel that a vigie agent loaded.
 func vigiePrograms(t *testing.T) []ebpf.ProgramID {
 	t.Helper()
 	var out []ebpf.ProgramID
