@@ -34,6 +34,8 @@ enum vg_type {
 	VG_LISTEN,
 	VG_CLOSE,
 	VG_DNS,
+	VG_VERDICT,
+	VG_PROBE,
 	VG_TYPES, /* number of types */
 };
 

@@ -18,6 +18,11 @@ enum vg_lost {
 	VG_LOST_FILE_CLOSED,         /* an open whose descriptor another thread closed before it could be read */
 	VG_LOST_ACCEPT_TABLE_FULL,   /* too many open accepted connections: closes name the listener's process */
 	VG_LOST_IO_URING_FILE,       /* a change of a file by io_uring whose arguments are gone, or an open into its own table */
+	VG_LOST_SUBJECT_TABLE_FULL,  /* more processes than the table of policies has room for: one is under no policy */
+	VG_LOST_POLICY_SLOTS_FULL,   /* a process is selected by more policies than fit: the last are not in force for it */
+	VG_LOST_DNS_NAMES_FULL,      /* an address of a DNS answer could not be kept for a policy's names */
+	VG_LOST_POLICY_TABLE_GONE,   /* a policy's table was not where a process's entry says: nothing was decided */
+	VG_LOST_PROBE_EVENT,         /* a hit of a TracingPolicy's hook that could not be reported whole */
 	VG_LOST_REASONS,             /* number of reasons */
 };
 

@@ -39,7 +39,7 @@ type river struct {
 }
 
 // eventTypes gives each type a place in river.counts.
-var eventTypes = func() (a [18]model.Type) {
+var eventTypes = func() (a [21]model.Type) {
 	copy(a[:], model.Types())
 	return a
 }()

@@ -78,7 +78,12 @@ const (
 	bpfVgLostVG_LOST_FILE_CLOSED         bpfVgLost = 8
 	bpfVgLostVG_LOST_ACCEPT_TABLE_FULL   bpfVgLost = 9
 	bpfVgLostVG_LOST_IO_URING_FILE       bpfVgLost = 10
-	bpfVgLostVG_LOST_REASONS             bpfVgLost = 11
+	bpfVgLostVG_LOST_SUBJECT_TABLE_FULL  bpfVgLost = 11
+	bpfVgLostVG_LOST_POLICY_SLOTS_FULL   bpfVgLost = 12
+	bpfVgLostVG_LOST_DNS_NAMES_FULL      bpfVgLost = 13
+	bpfVgLostVG_LOST_POLICY_TABLE_GONE   bpfVgLost = 14
+	bpfVgLostVG_LOST_PROBE_EVENT         bpfVgLost = 15
+	bpfVgLostVG_LOST_REASONS             bpfVgLost = 16
 )
 
 type bpfVgNs struct {
@@ -115,7 +120,9 @@ const (
 	bpfVgTypeVG_LISTEN      bpfVgType = 16
 	bpfVgTypeVG_CLOSE       bpfVgType = 17
 	bpfVgTypeVG_DNS         bpfVgType = 18
-	bpfVgTypeVG_TYPES       bpfVgType = 19
+	bpfVgTypeVG_VERDICT     bpfVgType = 19
+	bpfVgTypeVG_PROBE       bpfVgType = 20
+	bpfVgTypeVG_TYPES       bpfVgType = 21
 )
 
 // Names of all BPF objects in the ELF.

@@ -36,6 +36,8 @@ const (
 	RecordListen     = bpfVgTypeVG_LISTEN
 	RecordClose      = bpfVgTypeVG_CLOSE
 	RecordDNS        = bpfVgTypeVG_DNS
+	RecordVerdict    = bpfVgTypeVG_VERDICT
+	RecordProbe      = bpfVgTypeVG_PROBE
 	RecordTypes      = bpfVgTypeVG_TYPES
 )
 

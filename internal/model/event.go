@@ -29,6 +29,9 @@ const (
 	TypeListen     Type = "listen"      // Socket
 	TypeClose      Type = "close"       // Socket
 	TypeDNS        Type = "dns"         // DNS
+	TypeVerdict    Type = "verdict"     // Verdict
+	TypeAlert      Type = "alert"       // Alert
+	TypeProbe      Type = "probe"       // Probe
 	TypeLoss       Type = "loss"        // Loss
 )
 
@@ -36,7 +39,7 @@ const (
 func Types() []Type {
 	return []Type{TypeExec, TypeExecFailed, TypeFork, TypeExit, TypeCredential, TypeNamespace,
 		TypePtrace, TypeModule, TypeBPF, TypeMount, TypeCapability, TypeFile, TypeConnect,
-		TypeAccept, TypeListen, TypeClose, TypeDNS, TypeLoss}
+		TypeAccept, TypeListen, TypeClose, TypeDNS, TypeVerdict, TypeAlert, TypeProbe, TypeLoss}
 }
 
 // Event is one thing that a process did or that happened to it. Exactly one of the pointers after
@@ -71,6 +74,9 @@ type Event struct {
 	File       *File
 	Socket     *Socket
 	DNS        *DNS
+	Verdict    *Verdict
+	Alert      *Alert
+	Probe      *Probe
 	Loss       *Loss
 }
 

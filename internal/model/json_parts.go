@@ -102,6 +102,15 @@ func (e *Event) appendParts(dst []byte) []byte {
 	if e.DNS != nil {
 		dst = e.DNS.appendField(dst)
 	}
+	if e.Verdict != nil {
+		dst = e.Verdict.appendField(dst)
+	}
+	if e.Alert != nil {
+		dst = e.Alert.appendField(dst)
+	}
+	if e.Probe != nil {
+		dst = e.Probe.appendField(dst)
+	}
 	if e.Loss != nil {
 		dst = append(dst, `"loss":{`...)
 		dst = jsonText(dst, "stage", e.Loss.Stage)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/vigie-io/vigie/api/vigie/v1"
+	"github.com/vigie-io/vigie/api/vigie/v1/vigiev1connect"
 	"github.com/vigie-io/vigie/internal/filter"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -25,7 +26,10 @@ import (
 )
 
 // service implements vigiev1connect.VigieHandler.
-type service struct{ *Server }
+type service struct {
+	vigiev1connect.UnimplementedVigieHandler // of what is not there yet
+	*Server
+}
 
 const (
 	defaultPage = 100

@@ -112,7 +112,7 @@ func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
 // routes puts everything that is served under its path.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(vigiev1connect.NewVigieHandler(&service{s},
+	mux.Handle(vigiev1connect.NewVigieHandler(&service{Server: s},
 		connect.WithReadMaxBytes(maxRequest),
 		// Compressing would cost the agent more than a local client gains.
 		connect.WithCompression("gzip", nil, nil),

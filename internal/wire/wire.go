@@ -28,7 +28,8 @@ func ToProto(e *model.Event, boot string) *pb.Event {
 		Credential: credentialToProto(e.Credential), Namespace: namespaceToProto(e.Namespace),
 		Ptrace: ptraceToProto(e.Ptrace), Module: moduleToProto(e.Module), Bpf: bpfToProto(e.BPF),
 		Mount: mountToProto(e.Mount), Capability: capabilityToProto(e.Capability),
-		File: fileToProto(e.File), Socket: socketToProto(e.Socket), Dns: dnsToProto(e.DNS), Loss: lossToProto(e.Loss),
+		File: fileToProto(e.File), Socket: socketToProto(e.Socket), Dns: dnsToProto(e.DNS),
+		Verdict: verdictToProto(e.Verdict), Alert: alertToProto(e.Alert), Probe: probeToProto(e.Probe), Loss: lossToProto(e.Loss),
 	}
 	switch {
 	case e.Process != nil:
@@ -52,7 +53,9 @@ func FromProto(m *pb.Event) *model.Event {
 		Namespace: namespaceFromProto(m.GetNamespace()), Ptrace: ptraceFromProto(m.GetPtrace()),
 		Module: moduleFromProto(m.GetModule()), BPF: bpfFromProto(m.GetBpf()), Mount: mountFromProto(m.GetMount()),
 		Capability: capabilityFromProto(m.GetCapability()), File: fileFromProto(m.GetFile()),
-		Socket: socketFromProto(m.GetSocket()), DNS: dnsFromProto(m.GetDns()), Loss: lossFromProto(m.GetLoss()),
+		Socket: socketFromProto(m.GetSocket()), DNS: dnsFromProto(m.GetDns()),
+		Verdict: verdictFromProto(m.GetVerdict()), Alert: alertFromProto(m.GetAlert()), Probe: probeFromProto(m.GetProbe()),
+		Loss: lossFromProto(m.GetLoss()),
 	}
 	if p := m.GetProcess(); p != nil {
 		e.Process = ProcessFromProto(p)

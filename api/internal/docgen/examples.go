@@ -28,6 +28,9 @@ var meanings = map[model.Type]string{
 	model.TypeListen:     "A socket began to listen.",
 	model.TypeClose:      "A socket ended, with what went over it.",
 	model.TypeDNS:        "A process asked for a name.",
+	model.TypeVerdict:    "A policy denied something, killed for it, or would have (`audited`).",
+	model.TypeAlert:      "A detection found something. `process` is the one whose event raised it.",
+	model.TypeProbe:      "A hook of a TracingPolicy was hit.",
 	model.TypeLoss:       "Something was not seen or not delivered.",
 }
 
@@ -83,6 +86,15 @@ func exampleOf(t model.Type) *model.Event {
 		e.DNS = &model.DNS{Name: "example.org", QType: "A", RCode: "NOERROR", Latency: 3 * time.Millisecond,
 			Answers: []model.DNSAnswer{{Type: "A", Data: "203.0.113.9", TTL: 5 * time.Minute}},
 			Server:  netip.MustParseAddrPort("192.0.2.53:53"), Protocol: "udp"}
+	case model.TypeVerdict:
+		e.Verdict = &model.Verdict{Action: model.VerdictDenied, Policy: "web", Rule: "files.deny[0]", Hook: "fanotify OPEN_PERM",
+			Guarantee: model.DeniedBefore, Operation: model.OpRead, Path: "/etc/shadow"}
+	case model.TypeAlert:
+		e.Alert = &model.Alert{Rule: "shell-from-server", Title: "A server started a shell", Severity: model.SeverityHigh,
+			Tags: []string{"T1059.004"}, Message: "nginx started /bin/sh -c id", Action: "alert", EventType: model.TypeExec, EventSeq: 76}
+	case model.TypeProbe:
+		e.Probe = &model.Probe{Policy: "open-files", Kind: "kprobe", Hook: "sys_openat", Carrier: "sys_exit", Action: "post",
+			Args: []model.ProbeArg{{Label: "name", Type: "string", Text: "/etc/hosts"}, {Type: "int", Int: 524288}}}
 	case model.TypeLoss:
 		return &model.Event{Type: t, Time: at, Seq: 78, Count: 1, Loss: &model.Loss{Stage: "kernel", Reason: "ring buffer full", Count: 31, Total: 40}}
 	default:

@@ -29,7 +29,7 @@ const (
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// exec, exec_failed, fork, exit, credential, namespace, ptrace, module, bpf, mount, capability, file,
-	// connect, accept, listen, close, dns or loss. Always present.
+	// connect, accept, listen, close, dns, verdict, alert, probe or loss. Always present.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// Wall clock, UTC. Always present.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
@@ -72,7 +72,13 @@ type Event struct {
 	// Of dns: a question with its answer, if one came.
 	Dns *DNS `protobuf:"bytes,32,opt,name=dns,proto3" json:"dns,omitempty"`
 	// Of loss: something that was not seen or not delivered.
-	Loss          *Loss `protobuf:"bytes,33,opt,name=loss,proto3" json:"loss,omitempty"`
+	Loss *Loss `protobuf:"bytes,33,opt,name=loss,proto3" json:"loss,omitempty"`
+	// Of verdict: what a policy decided.
+	Verdict *Verdict `protobuf:"bytes,34,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// Of alert: what a detection found.
+	Alert *Alert `protobuf:"bytes,35,opt,name=alert,proto3" json:"alert,omitempty"`
+	// Of probe: a hit of a hook that a TracingPolicy asked for.
+	Probe         *Probe `protobuf:"bytes,36,opt,name=probe,proto3" json:"probe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -257,6 +263,27 @@ func (x *Event) GetDns() *DNS {
 func (x *Event) GetLoss() *Loss {
 	if x != nil {
 		return x.Loss
+	}
+	return nil
+}
+
+func (x *Event) GetVerdict() *Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
+}
+
+func (x *Event) GetAlert() *Alert {
+	if x != nil {
+		return x.Alert
+	}
+	return nil
+}
+
+func (x *Event) GetProbe() *Probe {
+	if x != nil {
+		return x.Probe
 	}
 	return nil
 }
@@ -1628,11 +1655,618 @@ func (x *Loss) GetTotal() uint64 {
 	return 0
 }
 
+// Verdict is what a policy decided about something that a process tried. What is allowed is not reported.
+type Verdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// denied (the call failed), killed (the process was ended) or audited (the policy only watches: it happened).
+	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// Name of the policy.
+	Policy string `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The field of the policy that decided: "files.deny[0]", or "processes.allow" when the list has no entry for it.
+	Rule string `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
+	// What carried the decision out: "lsm file_open", "fanotify OPEN_PERM", "cgroup connect4".
+	Hook string `protobuf:"bytes,4,opt,name=hook,proto3" json:"hook,omitempty"`
+	// denied before it happens, killed before the first instruction, killed after the fact, or seen only.
+	Guarantee string `protobuf:"bytes,5,opt,name=guarantee,proto3" json:"guarantee,omitempty"`
+	// exec, read, write, modify, connect, send, bind, listen, accept, socket, receive, capability, ptrace, bpf, mount or module.
+	Operation string `protobuf:"bytes,6,opt,name=operation,proto3" json:"operation,omitempty"`
+	// Of exec and files: the object's path.
+	Path string `protobuf:"bytes,7,opt,name=path,proto3" json:"path,omitempty"`
+	// Of network operations: tcp, udp, icmp, ….
+	Protocol string `protobuf:"bytes,8,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Local address.
+	LocalAddress string `protobuf:"bytes,9,opt,name=local_address,json=localAddress,proto3" json:"local_address,omitempty"`
+	// Local port.
+	LocalPort uint32 `protobuf:"varint,10,opt,name=local_port,json=localPort,proto3" json:"local_port,omitempty"`
+	// Remote address.
+	RemoteAddress string `protobuf:"bytes,11,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
+	// Remote port.
+	RemotePort uint32 `protobuf:"varint,12,opt,name=remote_port,json=remotePort,proto3" json:"remote_port,omitempty"`
+	// The DNS name that a rule matched or that the process asked for.
+	RemoteName string `protobuf:"bytes,13,opt,name=remote_name,json=remoteName,proto3" json:"remote_name,omitempty"`
+	// What has no path and no address: a capability, a socket's kind, a module.
+	Subject       string `protobuf:"bytes,14,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verdict) Reset() {
+	*x = Verdict{}
+	mi := &file_vigie_v1_event_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verdict) ProtoMessage() {}
+
+func (x *Verdict) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_event_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
+func (*Verdict) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_event_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Verdict) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Verdict) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *Verdict) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Verdict) GetHook() string {
+	if x != nil {
+		return x.Hook
+	}
+	return ""
+}
+
+func (x *Verdict) GetGuarantee() string {
+	if x != nil {
+		return x.Guarantee
+	}
+	return ""
+}
+
+func (x *Verdict) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Verdict) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Verdict) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Verdict) GetLocalAddress() string {
+	if x != nil {
+		return x.LocalAddress
+	}
+	return ""
+}
+
+func (x *Verdict) GetLocalPort() uint32 {
+	if x != nil {
+		return x.LocalPort
+	}
+	return 0
+}
+
+func (x *Verdict) GetRemoteAddress() string {
+	if x != nil {
+		return x.RemoteAddress
+	}
+	return ""
+}
+
+func (x *Verdict) GetRemotePort() uint32 {
+	if x != nil {
+		return x.RemotePort
+	}
+	return 0
+}
+
+func (x *Verdict) GetRemoteName() string {
+	if x != nil {
+		return x.RemoteName
+	}
+	return ""
+}
+
+func (x *Verdict) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+// Alert is a detection that found something.
+type Alert struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the detection.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// What it found, in a few words.
+	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	// info, low, medium, high or critical.
+	Severity string `protobuf:"bytes,3,opt,name=severity,proto3" json:"severity,omitempty"`
+	// MITRE ATT&CK techniques ("T1059.004") and other tags.
+	Tags []string `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty"`
+	// The detection's output, filled in.
+	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	// alert or kill: what was done about it.
+	Action string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
+	// Type of the event that raised it.
+	EventType string `protobuf:"bytes,7,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// Number of the event that raised it.
+	EventSeq uint64 `protobuf:"varint,8,opt,name=event_seq,json=eventSeq,proto3" json:"event_seq,omitempty"`
+	// How many alerts of this detection its rate limit held back since the last one.
+	Suppressed    uint64 `protobuf:"varint,9,opt,name=suppressed,proto3" json:"suppressed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alert) Reset() {
+	*x = Alert{}
+	mi := &file_vigie_v1_event_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alert) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alert) ProtoMessage() {}
+
+func (x *Alert) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_event_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alert.ProtoReflect.Descriptor instead.
+func (*Alert) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_event_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Alert) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Alert) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Alert) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Alert) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Alert) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Alert) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Alert) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *Alert) GetEventSeq() uint64 {
+	if x != nil {
+		return x.EventSeq
+	}
+	return 0
+}
+
+func (x *Alert) GetSuppressed() uint64 {
+	if x != nil {
+		return x.Suppressed
+	}
+	return 0
+}
+
+// Probe is a hit of a hook that a TracingPolicy asked for.
+type Probe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the policy.
+	Policy string `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Namespace of the policy; absent for a cluster-wide one and on a host.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// kprobe, tracepoint, uprobe, usdt or lsm.
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The function, tracepoint, symbol or security hook that was asked for.
+	Hook string `protobuf:"bytes,4,opt,name=hook,proto3" json:"hook,omitempty"`
+	// What carries it on this kernel, where that is something else: "sys_exit".
+	Carrier string `protobuf:"bytes,5,opt,name=carrier,proto3" json:"carrier,omitempty"`
+	// Of uprobe and usdt: path of the program.
+	Target string `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`
+	// post, sigkill, signal, override, notify_enforcer, …: the strongest that was taken.
+	Action string `protobuf:"bytes,7,opt,name=action,proto3" json:"action,omitempty"`
+	// The hook's message in the policy.
+	Message string `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	// The hook's tags in the policy.
+	Tags []string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty"`
+	// The values that were read.
+	Args []*ProbeArg `protobuf:"bytes,10,rep,name=args,proto3" json:"args,omitempty"`
+	// The value that was returned, where that was asked for.
+	Return *ProbeArg `protobuf:"bytes,11,opt,name=return,proto3" json:"return,omitempty"`
+	// Kernel stack, innermost first: "do_sys_openat2+0x4f".
+	KernelStack []string `protobuf:"bytes,12,rep,name=kernel_stack,json=kernelStack,proto3" json:"kernel_stack,omitempty"`
+	// User stack, innermost first.
+	UserStack     []string `protobuf:"bytes,13,rep,name=user_stack,json=userStack,proto3" json:"user_stack,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Probe) Reset() {
+	*x = Probe{}
+	mi := &file_vigie_v1_event_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Probe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Probe) ProtoMessage() {}
+
+func (x *Probe) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_event_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Probe.ProtoReflect.Descriptor instead.
+func (*Probe) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_event_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Probe) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *Probe) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Probe) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Probe) GetHook() string {
+	if x != nil {
+		return x.Hook
+	}
+	return ""
+}
+
+func (x *Probe) GetCarrier() string {
+	if x != nil {
+		return x.Carrier
+	}
+	return ""
+}
+
+func (x *Probe) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Probe) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Probe) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Probe) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Probe) GetArgs() []*ProbeArg {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *Probe) GetReturn() *ProbeArg {
+	if x != nil {
+		return x.Return
+	}
+	return nil
+}
+
+func (x *Probe) GetKernelStack() []string {
+	if x != nil {
+		return x.KernelStack
+	}
+	return nil
+}
+
+func (x *Probe) GetUserStack() []string {
+	if x != nil {
+		return x.UserStack
+	}
+	return nil
+}
+
+// ProbeArg is one value that a probe read.
+type ProbeArg struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The label that the policy gives it.
+	Label string `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
+	// The type that the policy gives it: int, string, char_buf, file, path, sock, cred, ….
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Numbers of every kind.
+	Int int64 `protobuf:"varint,3,opt,name=int,proto3" json:"int,omitempty"`
+	// Strings and paths.
+	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// Bytes.
+	Data []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
+	// Text or data is the beginning of something longer.
+	Truncated bool `protobuf:"varint,6,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// Of files: open flags.
+	Flags uint32 `protobuf:"varint,7,opt,name=flags,proto3" json:"flags,omitempty"`
+	// Of files: permission bits.
+	Mode uint32 `protobuf:"varint,8,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Of sockets: tcp, udp, ….
+	Protocol string `protobuf:"bytes,9,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Of sockets: local address.
+	LocalAddress string `protobuf:"bytes,10,opt,name=local_address,json=localAddress,proto3" json:"local_address,omitempty"`
+	// Of sockets: local port.
+	LocalPort uint32 `protobuf:"varint,11,opt,name=local_port,json=localPort,proto3" json:"local_port,omitempty"`
+	// Of sockets: remote address.
+	RemoteAddress string `protobuf:"bytes,12,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
+	// Of sockets: remote port.
+	RemotePort uint32 `protobuf:"varint,13,opt,name=remote_port,json=remotePort,proto3" json:"remote_port,omitempty"`
+	// Of sockets: cookie.
+	Cookie uint64 `protobuf:"varint,14,opt,name=cookie,proto3" json:"cookie,omitempty"`
+	// Of credentials.
+	Creds         *Creds `protobuf:"bytes,15,opt,name=creds,proto3" json:"creds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeArg) Reset() {
+	*x = ProbeArg{}
+	mi := &file_vigie_v1_event_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeArg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeArg) ProtoMessage() {}
+
+func (x *ProbeArg) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_event_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeArg.ProtoReflect.Descriptor instead.
+func (*ProbeArg) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_event_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ProbeArg) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *ProbeArg) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *ProbeArg) GetInt() int64 {
+	if x != nil {
+		return x.Int
+	}
+	return 0
+}
+
+func (x *ProbeArg) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ProbeArg) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ProbeArg) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+func (x *ProbeArg) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *ProbeArg) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *ProbeArg) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *ProbeArg) GetLocalAddress() string {
+	if x != nil {
+		return x.LocalAddress
+	}
+	return ""
+}
+
+func (x *ProbeArg) GetLocalPort() uint32 {
+	if x != nil {
+		return x.LocalPort
+	}
+	return 0
+}
+
+func (x *ProbeArg) GetRemoteAddress() string {
+	if x != nil {
+		return x.RemoteAddress
+	}
+	return ""
+}
+
+func (x *ProbeArg) GetRemotePort() uint32 {
+	if x != nil {
+		return x.RemotePort
+	}
+	return 0
+}
+
+func (x *ProbeArg) GetCookie() uint64 {
+	if x != nil {
+		return x.Cookie
+	}
+	return 0
+}
+
+func (x *ProbeArg) GetCreds() *Creds {
+	if x != nil {
+		return x.Creds
+	}
+	return nil
+}
+
 var File_vigie_v1_event_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x14vigie/v1/event.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16vigie/v1/process.proto\"\xc4\x06\n" +
+	"\x14vigie/v1/event.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16vigie/v1/process.proto\"\xbf\a\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12 \n" +
@@ -1661,7 +2295,10 @@ const file_vigie_v1_event_proto_rawDesc = "" +
 	"\x04file\x18\x1e \x01(\v2\x0e.vigie.v1.FileR\x04file\x12(\n" +
 	"\x06socket\x18\x1f \x01(\v2\x10.vigie.v1.SocketR\x06socket\x12\x1f\n" +
 	"\x03dns\x18  \x01(\v2\r.vigie.v1.DNSR\x03dns\x12\"\n" +
-	"\x04loss\x18! \x01(\v2\x0e.vigie.v1.LossR\x04loss\"\"\n" +
+	"\x04loss\x18! \x01(\v2\x0e.vigie.v1.LossR\x04loss\x12+\n" +
+	"\averdict\x18\" \x01(\v2\x11.vigie.v1.VerdictR\averdict\x12%\n" +
+	"\x05alert\x18# \x01(\v2\x0f.vigie.v1.AlertR\x05alert\x12%\n" +
+	"\x05probe\x18$ \x01(\v2\x0f.vigie.v1.ProbeR\x05probe\"\"\n" +
 	"\x04Exec\x12\x1a\n" +
 	"\bprevious\x18\x01 \x01(\tR\bprevious\"J\n" +
 	"\n" +
@@ -1783,7 +2420,74 @@ const file_vigie_v1_event_proto_rawDesc = "" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x14\n" +
-	"\x05total\x18\x04 \x01(\x04R\x05totalB0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
+	"\x05total\x18\x04 \x01(\x04R\x05total\"\x94\x03\n" +
+	"\aVerdict\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
+	"\x06policy\x18\x02 \x01(\tR\x06policy\x12\x12\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04hook\x18\x04 \x01(\tR\x04hook\x12\x1c\n" +
+	"\tguarantee\x18\x05 \x01(\tR\tguarantee\x12\x1c\n" +
+	"\toperation\x18\x06 \x01(\tR\toperation\x12\x12\n" +
+	"\x04path\x18\a \x01(\tR\x04path\x12\x1a\n" +
+	"\bprotocol\x18\b \x01(\tR\bprotocol\x12#\n" +
+	"\rlocal_address\x18\t \x01(\tR\flocalAddress\x12\x1d\n" +
+	"\n" +
+	"local_port\x18\n" +
+	" \x01(\rR\tlocalPort\x12%\n" +
+	"\x0eremote_address\x18\v \x01(\tR\rremoteAddress\x12\x1f\n" +
+	"\vremote_port\x18\f \x01(\rR\n" +
+	"remotePort\x12\x1f\n" +
+	"\vremote_name\x18\r \x01(\tR\n" +
+	"remoteName\x12\x18\n" +
+	"\asubject\x18\x0e \x01(\tR\asubject\"\xef\x01\n" +
+	"\x05Alert\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x1a\n" +
+	"\bseverity\x18\x03 \x01(\tR\bseverity\x12\x12\n" +
+	"\x04tags\x18\x04 \x03(\tR\x04tags\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12\x16\n" +
+	"\x06action\x18\x06 \x01(\tR\x06action\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\a \x01(\tR\teventType\x12\x1b\n" +
+	"\tevent_seq\x18\b \x01(\x04R\beventSeq\x12\x1e\n" +
+	"\n" +
+	"suppressed\x18\t \x01(\x04R\n" +
+	"suppressed\"\xf3\x02\n" +
+	"\x05Probe\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04hook\x18\x04 \x01(\tR\x04hook\x12\x18\n" +
+	"\acarrier\x18\x05 \x01(\tR\acarrier\x12\x16\n" +
+	"\x06target\x18\x06 \x01(\tR\x06target\x12\x16\n" +
+	"\x06action\x18\a \x01(\tR\x06action\x12\x18\n" +
+	"\amessage\x18\b \x01(\tR\amessage\x12\x12\n" +
+	"\x04tags\x18\t \x03(\tR\x04tags\x12&\n" +
+	"\x04args\x18\n" +
+	" \x03(\v2\x12.vigie.v1.ProbeArgR\x04args\x12*\n" +
+	"\x06return\x18\v \x01(\v2\x12.vigie.v1.ProbeArgR\x06return\x12!\n" +
+	"\fkernel_stack\x18\f \x03(\tR\vkernelStack\x12\x1d\n" +
+	"\n" +
+	"user_stack\x18\r \x03(\tR\tuserStack\"\x9d\x03\n" +
+	"\bProbeArg\x12\x14\n" +
+	"\x05label\x18\x01 \x01(\tR\x05label\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x10\n" +
+	"\x03int\x18\x03 \x01(\x03R\x03int\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\x12\x1c\n" +
+	"\ttruncated\x18\x06 \x01(\bR\ttruncated\x12\x14\n" +
+	"\x05flags\x18\a \x01(\rR\x05flags\x12\x12\n" +
+	"\x04mode\x18\b \x01(\rR\x04mode\x12\x1a\n" +
+	"\bprotocol\x18\t \x01(\tR\bprotocol\x12#\n" +
+	"\rlocal_address\x18\n" +
+	" \x01(\tR\flocalAddress\x12\x1d\n" +
+	"\n" +
+	"local_port\x18\v \x01(\rR\tlocalPort\x12%\n" +
+	"\x0eremote_address\x18\f \x01(\tR\rremoteAddress\x12\x1f\n" +
+	"\vremote_port\x18\r \x01(\rR\n" +
+	"remotePort\x12\x16\n" +
+	"\x06cookie\x18\x0e \x01(\x04R\x06cookie\x12%\n" +
+	"\x05creds\x18\x0f \x01(\v2\x0f.vigie.v1.CredsR\x05credsB0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
 
 var (
 	file_vigie_v1_event_proto_rawDescOnce sync.Once
@@ -1797,7 +2501,7 @@ func file_vigie_v1_event_proto_rawDescGZIP() []byte {
 	return file_vigie_v1_event_proto_rawDescData
 }
 
-var file_vigie_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_vigie_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_vigie_v1_event_proto_goTypes = []any{
 	(*Event)(nil),                 // 0: vigie.v1.Event
 	(*Exec)(nil),                  // 1: vigie.v1.Exec
@@ -1815,15 +2519,19 @@ var file_vigie_v1_event_proto_goTypes = []any{
 	(*DNS)(nil),                   // 13: vigie.v1.DNS
 	(*DNSAnswer)(nil),             // 14: vigie.v1.DNSAnswer
 	(*Loss)(nil),                  // 15: vigie.v1.Loss
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*Process)(nil),               // 17: vigie.v1.Process
-	(*Creds)(nil),                 // 18: vigie.v1.Creds
-	(*Namespaces)(nil),            // 19: vigie.v1.Namespaces
-	(*ProcessRef)(nil),            // 20: vigie.v1.ProcessRef
+	(*Verdict)(nil),               // 16: vigie.v1.Verdict
+	(*Alert)(nil),                 // 17: vigie.v1.Alert
+	(*Probe)(nil),                 // 18: vigie.v1.Probe
+	(*ProbeArg)(nil),              // 19: vigie.v1.ProbeArg
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Process)(nil),               // 21: vigie.v1.Process
+	(*Creds)(nil),                 // 22: vigie.v1.Creds
+	(*Namespaces)(nil),            // 23: vigie.v1.Namespaces
+	(*ProcessRef)(nil),            // 24: vigie.v1.ProcessRef
 }
 var file_vigie_v1_event_proto_depIdxs = []int32{
-	16, // 0: vigie.v1.Event.time:type_name -> google.protobuf.Timestamp
-	17, // 1: vigie.v1.Event.process:type_name -> vigie.v1.Process
+	20, // 0: vigie.v1.Event.time:type_name -> google.protobuf.Timestamp
+	21, // 1: vigie.v1.Event.process:type_name -> vigie.v1.Process
 	1,  // 2: vigie.v1.Event.exec:type_name -> vigie.v1.Exec
 	2,  // 3: vigie.v1.Event.exec_failed:type_name -> vigie.v1.ExecFailed
 	3,  // 4: vigie.v1.Event.exit:type_name -> vigie.v1.Exit
@@ -1838,17 +2546,23 @@ var file_vigie_v1_event_proto_depIdxs = []int32{
 	12, // 13: vigie.v1.Event.socket:type_name -> vigie.v1.Socket
 	13, // 14: vigie.v1.Event.dns:type_name -> vigie.v1.DNS
 	15, // 15: vigie.v1.Event.loss:type_name -> vigie.v1.Loss
-	18, // 16: vigie.v1.Credential.old:type_name -> vigie.v1.Creds
-	18, // 17: vigie.v1.Credential.new:type_name -> vigie.v1.Creds
-	19, // 18: vigie.v1.Namespace.old:type_name -> vigie.v1.Namespaces
-	19, // 19: vigie.v1.Namespace.new:type_name -> vigie.v1.Namespaces
-	20, // 20: vigie.v1.Ptrace.target:type_name -> vigie.v1.ProcessRef
-	14, // 21: vigie.v1.DNS.answers:type_name -> vigie.v1.DNSAnswer
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	16, // 16: vigie.v1.Event.verdict:type_name -> vigie.v1.Verdict
+	17, // 17: vigie.v1.Event.alert:type_name -> vigie.v1.Alert
+	18, // 18: vigie.v1.Event.probe:type_name -> vigie.v1.Probe
+	22, // 19: vigie.v1.Credential.old:type_name -> vigie.v1.Creds
+	22, // 20: vigie.v1.Credential.new:type_name -> vigie.v1.Creds
+	23, // 21: vigie.v1.Namespace.old:type_name -> vigie.v1.Namespaces
+	23, // 22: vigie.v1.Namespace.new:type_name -> vigie.v1.Namespaces
+	24, // 23: vigie.v1.Ptrace.target:type_name -> vigie.v1.ProcessRef
+	14, // 24: vigie.v1.DNS.answers:type_name -> vigie.v1.DNSAnswer
+	19, // 25: vigie.v1.Probe.args:type_name -> vigie.v1.ProbeArg
+	19, // 26: vigie.v1.Probe.return:type_name -> vigie.v1.ProbeArg
+	22, // 27: vigie.v1.ProbeArg.creds:type_name -> vigie.v1.Creds
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_event_proto_init() }
@@ -1864,7 +2578,7 @@ func file_vigie_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vigie_v1_event_proto_rawDesc), len(file_vigie_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

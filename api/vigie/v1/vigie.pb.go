@@ -702,7 +702,7 @@ var File_vigie_v1_vigie_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\n" +
-	"\x14vigie/v1/vigie.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14vigie/v1/event.proto\x1a\x15vigie/v1/filter.proto\x1a\x16vigie/v1/process.proto\x1a\x15vigie/v1/status.proto\"p\n" +
+	"\x14vigie/v1/vigie.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14vigie/v1/event.proto\x1a\x15vigie/v1/filter.proto\x1a\x15vigie/v1/policy.proto\x1a\x16vigie/v1/process.proto\x1a\x15vigie/v1/status.proto\"p\n" +
 	"\x13StreamEventsRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\rR\x04last\x12\x1b\n" +
@@ -741,14 +741,22 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\rHealthRequest\"B\n" +
 	"\x0eHealthResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x1a\n" +
-	"\bproblems\x18\x02 \x03(\tR\bproblems2\xdd\x03\n" +
+	"\bproblems\x18\x02 \x03(\tR\bproblems2\x89\t\n" +
 	"\x05Vigie\x12Q\n" +
 	"\fStreamEvents\x12\x1d.vigie.v1.StreamEventsRequest\x1a\x1e.vigie.v1.StreamEventsResponse\"\x000\x01\x12O\n" +
 	"\vQueryEvents\x12\x1c.vigie.v1.QueryEventsRequest\x1a\x1d.vigie.v1.QueryEventsResponse\"\x03\x90\x02\x01\x12U\n" +
 	"\rListProcesses\x12\x1e.vigie.v1.ListProcessesRequest\x1a\x1f.vigie.v1.ListProcessesResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\n" +
 	"GetProcess\x12\x1b.vigie.v1.GetProcessRequest\x1a\x1c.vigie.v1.GetProcessResponse\"\x03\x90\x02\x01\x12I\n" +
-	"\tGetStatus\x12\x1a.vigie.v1.GetStatusRequest\x1a\x1b.vigie.v1.GetStatusResponse\"\x03\x90\x02\x01\x12@\n" +
+	"\tGetStatus\x12\x1a.vigie.v1.GetStatusRequest\x1a\x1b.vigie.v1.GetStatusResponse\"\x03\x90\x02\x01\x12R\n" +
+	"\fListPolicies\x12\x1d.vigie.v1.ListPoliciesRequest\x1a\x1e.vigie.v1.ListPoliciesResponse\"\x03\x90\x02\x01\x12R\n" +
+	"\rApplyPolicies\x12\x1e.vigie.v1.ApplyPoliciesRequest\x1a\x1f.vigie.v1.ApplyPoliciesResponse\"\x00\x12R\n" +
+	"\rSetPolicyMode\x12\x1e.vigie.v1.SetPolicyModeRequest\x1a\x1f.vigie.v1.SetPolicyModeResponse\"\x00\x12O\n" +
+	"\fDeletePolicy\x12\x1d.vigie.v1.DeletePolicyRequest\x1a\x1e.vigie.v1.DeletePolicyResponse\"\x00\x12^\n" +
+	"\x10SimulatePolicies\x12!.vigie.v1.SimulatePoliciesRequest\x1a\".vigie.v1.SimulatePoliciesResponse\"\x03\x90\x02\x01\x12O\n" +
+	"\vLearnPolicy\x12\x1c.vigie.v1.LearnPolicyRequest\x1a\x1d.vigie.v1.LearnPolicyResponse\"\x03\x90\x02\x01\x12R\n" +
+	"\fExplainEvent\x12\x1d.vigie.v1.ExplainEventRequest\x1a\x1e.vigie.v1.ExplainEventResponse\"\x03\x90\x02\x01\x12X\n" +
+	"\x0eListDetections\x12\x1f.vigie.v1.ListDetectionsRequest\x1a .vigie.v1.ListDetectionsResponse\"\x03\x90\x02\x01\x12@\n" +
 	"\x06Health\x12\x17.vigie.v1.HealthRequest\x1a\x18.vigie.v1.HealthResponse\"\x03\x90\x02\x01B0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
 
 var (
@@ -765,23 +773,39 @@ func file_vigie_v1_vigie_proto_rawDescGZIP() []byte {
 
 var file_vigie_v1_vigie_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_vigie_v1_vigie_proto_goTypes = []any{
-	(*StreamEventsRequest)(nil),   // 0: vigie.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),  // 1: vigie.v1.StreamEventsResponse
-	(*QueryEventsRequest)(nil),    // 2: vigie.v1.QueryEventsRequest
-	(*QueryEventsResponse)(nil),   // 3: vigie.v1.QueryEventsResponse
-	(*ListProcessesRequest)(nil),  // 4: vigie.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil), // 5: vigie.v1.ListProcessesResponse
-	(*GetProcessRequest)(nil),     // 6: vigie.v1.GetProcessRequest
-	(*GetProcessResponse)(nil),    // 7: vigie.v1.GetProcessResponse
-	(*GetStatusRequest)(nil),      // 8: vigie.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 9: vigie.v1.GetStatusResponse
-	(*HealthRequest)(nil),         // 10: vigie.v1.HealthRequest
-	(*HealthResponse)(nil),        // 11: vigie.v1.HealthResponse
-	(*Filter)(nil),                // 12: vigie.v1.Filter
-	(*Event)(nil),                 // 13: vigie.v1.Event
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*Process)(nil),               // 15: vigie.v1.Process
-	(*Status)(nil),                // 16: vigie.v1.Status
+	(*StreamEventsRequest)(nil),      // 0: vigie.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),     // 1: vigie.v1.StreamEventsResponse
+	(*QueryEventsRequest)(nil),       // 2: vigie.v1.QueryEventsRequest
+	(*QueryEventsResponse)(nil),      // 3: vigie.v1.QueryEventsResponse
+	(*ListProcessesRequest)(nil),     // 4: vigie.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),    // 5: vigie.v1.ListProcessesResponse
+	(*GetProcessRequest)(nil),        // 6: vigie.v1.GetProcessRequest
+	(*GetProcessResponse)(nil),       // 7: vigie.v1.GetProcessResponse
+	(*GetStatusRequest)(nil),         // 8: vigie.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 9: vigie.v1.GetStatusResponse
+	(*HealthRequest)(nil),            // 10: vigie.v1.HealthRequest
+	(*HealthResponse)(nil),           // 11: vigie.v1.HealthResponse
+	(*Filter)(nil),                   // 12: vigie.v1.Filter
+	(*Event)(nil),                    // 13: vigie.v1.Event
+	(*timestamppb.Timestamp)(nil),    // 14: google.protobuf.Timestamp
+	(*Process)(nil),                  // 15: vigie.v1.Process
+	(*Status)(nil),                   // 16: vigie.v1.Status
+	(*ListPoliciesRequest)(nil),      // 17: vigie.v1.ListPoliciesRequest
+	(*ApplyPoliciesRequest)(nil),     // 18: vigie.v1.ApplyPoliciesRequest
+	(*SetPolicyModeRequest)(nil),     // 19: vigie.v1.SetPolicyModeRequest
+	(*DeletePolicyRequest)(nil),      // 20: vigie.v1.DeletePolicyRequest
+	(*SimulatePoliciesRequest)(nil),  // 21: vigie.v1.SimulatePoliciesRequest
+	(*LearnPolicyRequest)(nil),       // 22: vigie.v1.LearnPolicyRequest
+	(*ExplainEventRequest)(nil),      // 23: vigie.v1.ExplainEventRequest
+	(*ListDetectionsRequest)(nil),    // 24: vigie.v1.ListDetectionsRequest
+	(*ListPoliciesResponse)(nil),     // 25: vigie.v1.ListPoliciesResponse
+	(*ApplyPoliciesResponse)(nil),    // 26: vigie.v1.ApplyPoliciesResponse
+	(*SetPolicyModeResponse)(nil),    // 27: vigie.v1.SetPolicyModeResponse
+	(*DeletePolicyResponse)(nil),     // 28: vigie.v1.DeletePolicyResponse
+	(*SimulatePoliciesResponse)(nil), // 29: vigie.v1.SimulatePoliciesResponse
+	(*LearnPolicyResponse)(nil),      // 30: vigie.v1.LearnPolicyResponse
+	(*ExplainEventResponse)(nil),     // 31: vigie.v1.ExplainEventResponse
+	(*ListDetectionsResponse)(nil),   // 32: vigie.v1.ListDetectionsResponse
 }
 var file_vigie_v1_vigie_proto_depIdxs = []int32{
 	12, // 0: vigie.v1.StreamEventsRequest.filter:type_name -> vigie.v1.Filter
@@ -800,15 +824,31 @@ var file_vigie_v1_vigie_proto_depIdxs = []int32{
 	4,  // 13: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
 	6,  // 14: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
 	8,  // 15: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
-	10, // 16: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
-	1,  // 17: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
-	3,  // 18: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
-	5,  // 19: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
-	7,  // 20: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
-	9,  // 21: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
-	11, // 22: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
+	17, // 16: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
+	18, // 17: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
+	19, // 18: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
+	20, // 19: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
+	21, // 20: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
+	22, // 21: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
+	23, // 22: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
+	24, // 23: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
+	10, // 24: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
+	1,  // 25: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
+	3,  // 26: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
+	5,  // 27: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
+	7,  // 28: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
+	9,  // 29: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
+	25, // 30: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
+	26, // 31: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
+	27, // 32: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
+	28, // 33: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
+	29, // 34: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
+	30, // 35: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
+	31, // 36: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
+	32, // 37: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
+	11, // 38: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
+	25, // [25:39] is the sub-list for method output_type
+	11, // [11:25] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name
@@ -821,6 +861,7 @@ func file_vigie_v1_vigie_proto_init() {
 	}
 	file_vigie_v1_event_proto_init()
 	file_vigie_v1_filter_proto_init()
+	file_vigie_v1_policy_proto_init()
 	file_vigie_v1_process_proto_init()
 	file_vigie_v1_status_proto_init()
 	type x struct{}

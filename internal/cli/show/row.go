@@ -72,6 +72,8 @@ func (l Line) Colour(st term.Style, s string) string {
 		return st.Cyan(s)
 	case Name:
 		return st.Blue(s)
+	case Decision:
+		return st.Bold(s)
 	}
 	return st.Magenta(s)
 }

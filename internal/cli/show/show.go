@@ -22,8 +22,9 @@ const (
 	File
 	Network
 	Name
-	Rights // credentials, namespaces, capabilities, mounts
-	Kernel // modules, BPF, ptrace: what reaches into others
+	Rights   // credentials, namespaces, capabilities, mounts
+	Kernel   // modules, BPF, ptrace: what reaches into others
+	Decision // verdicts and alerts
 	Loss
 )
 
@@ -91,6 +92,12 @@ func Event(e *model.Event) Line {
 		return socketLine(e)
 	case e.DNS != nil:
 		return dnsLine(e.DNS)
+	case e.Verdict != nil:
+		return verdictLine(e.Verdict)
+	case e.Alert != nil:
+		return alertLine(e.Alert)
+	case e.Probe != nil:
+		return probeLine(e.Probe)
 	case e.Loss != nil:
 		x := e.Loss
 		return Line{Kind: Loss, Verb: "LOST", Alarm: true,

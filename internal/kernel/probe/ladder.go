@@ -2,19 +2,20 @@
 
 package probe
 
-// Guarantee says how strong a result is. These are the words that policies and reports use.
-type Guarantee string
+import "github.com/vigie-io/vigie/internal/model"
+
+// Guarantee says how strong a result is.
+type Guarantee = model.Guarantee
 
 // The guarantees, strongest first.
 const (
-	Denied       Guarantee = "denied before it happens"
-	KilledBefore Guarantee = "killed before the first instruction"
-	KilledAfter  Guarantee = "killed after the fact"
-	SeenOnly     Guarantee = "seen only"
+	Denied       = model.DeniedBefore
+	KilledBefore = model.KilledBefore
+	KilledAfter  = model.KilledAfter
+	SeenOnly     = model.SeenOnly
+	NotAvailable = model.NotAvailable
 	// Seen is the guarantee of the rows that are about seeing.
 	Seen Guarantee = "seen"
-	// NotAvailable: nothing of this kernel carries it, and it is not seen either.
-	NotAvailable Guarantee = "not available"
 )
 
 // Row is one job of vigie and the ways to do it, best first.

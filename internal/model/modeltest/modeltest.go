@@ -103,6 +103,10 @@ func (f filler) fill(v reflect.Value) {
 		// A present part with nothing in it is a case of its own.
 		f.fill(v.Elem())
 	case reflect.Slice:
+		if v.Type() == reflect.TypeFor[[]byte]() {
+			v.SetBytes([]byte(f.text()))
+			return
+		}
 		s := reflect.MakeSlice(v.Type(), 1+f.rng.IntN(3), 3)
 		for i := range s.Len() {
 			f.fill(s.Index(i))

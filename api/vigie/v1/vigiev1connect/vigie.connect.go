@@ -47,6 +47,22 @@ const (
 	VigieGetProcessProcedure = "/vigie.v1.Vigie/GetProcess"
 	// VigieGetStatusProcedure is the fully-qualified name of the Vigie's GetStatus RPC.
 	VigieGetStatusProcedure = "/vigie.v1.Vigie/GetStatus"
+	// VigieListPoliciesProcedure is the fully-qualified name of the Vigie's ListPolicies RPC.
+	VigieListPoliciesProcedure = "/vigie.v1.Vigie/ListPolicies"
+	// VigieApplyPoliciesProcedure is the fully-qualified name of the Vigie's ApplyPolicies RPC.
+	VigieApplyPoliciesProcedure = "/vigie.v1.Vigie/ApplyPolicies"
+	// VigieSetPolicyModeProcedure is the fully-qualified name of the Vigie's SetPolicyMode RPC.
+	VigieSetPolicyModeProcedure = "/vigie.v1.Vigie/SetPolicyMode"
+	// VigieDeletePolicyProcedure is the fully-qualified name of the Vigie's DeletePolicy RPC.
+	VigieDeletePolicyProcedure = "/vigie.v1.Vigie/DeletePolicy"
+	// VigieSimulatePoliciesProcedure is the fully-qualified name of the Vigie's SimulatePolicies RPC.
+	VigieSimulatePoliciesProcedure = "/vigie.v1.Vigie/SimulatePolicies"
+	// VigieLearnPolicyProcedure is the fully-qualified name of the Vigie's LearnPolicy RPC.
+	VigieLearnPolicyProcedure = "/vigie.v1.Vigie/LearnPolicy"
+	// VigieExplainEventProcedure is the fully-qualified name of the Vigie's ExplainEvent RPC.
+	VigieExplainEventProcedure = "/vigie.v1.Vigie/ExplainEvent"
+	// VigieListDetectionsProcedure is the fully-qualified name of the Vigie's ListDetections RPC.
+	VigieListDetectionsProcedure = "/vigie.v1.Vigie/ListDetections"
 	// VigieHealthProcedure is the fully-qualified name of the Vigie's Health RPC.
 	VigieHealthProcedure = "/vigie.v1.Vigie/Health"
 )
@@ -64,6 +80,24 @@ type VigieClient interface {
 	GetProcess(context.Context, *connect.Request[v1.GetProcessRequest]) (*connect.Response[v1.GetProcessResponse], error)
 	// GetStatus says how the agent itself is doing.
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
+	// ListPolicies lists the policies that the agent has, ordered by name, each with its status.
+	ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error)
+	// ApplyPolicies brings policies in force: all of them or, on an error, none. Those before stay in force, whole, until
+	// the new ones are. Errors: invalid_argument with every problem, each with its line and field; failed_precondition
+	// for a rule that this kernel cannot carry.
+	ApplyPolicies(context.Context, *connect.Request[v1.ApplyPoliciesRequest]) (*connect.Response[v1.ApplyPoliciesResponse], error)
+	// SetPolicyMode switches a policy between audit and enforce. Error: not_found.
+	SetPolicyMode(context.Context, *connect.Request[v1.SetPolicyModeRequest]) (*connect.Response[v1.SetPolicyModeResponse], error)
+	// DeletePolicy takes a policy out of force. Error: not_found.
+	DeletePolicy(context.Context, *connect.Request[v1.DeletePolicyRequest]) (*connect.Response[v1.DeletePolicyResponse], error)
+	// SimulatePolicies tells what policies would have denied of what the agent remembers.
+	SimulatePolicies(context.Context, *connect.Request[v1.SimulatePoliciesRequest]) (*connect.Response[v1.SimulatePoliciesResponse], error)
+	// LearnPolicy writes a policy from what the agent remembers of a workload. Error: not_found when nothing was seen of it.
+	LearnPolicy(context.Context, *connect.Request[v1.LearnPolicyRequest]) (*connect.Response[v1.LearnPolicyResponse], error)
+	// ExplainEvent says which policies judge an event, by which rule, and on which rung. Error: not_found.
+	ExplainEvent(context.Context, *connect.Request[v1.ExplainEventRequest]) (*connect.Response[v1.ExplainEventResponse], error)
+	// ListDetections lists the detections that run, ordered by id.
+	ListDetections(context.Context, *connect.Request[v1.ListDetectionsRequest]) (*connect.Response[v1.ListDetectionsResponse], error)
 	// Health says whether the agent is ready: its sensors run and the start-up inventory is complete.
 	Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error)
 }
@@ -113,6 +147,59 @@ func NewVigieClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		listPolicies: connect.NewClient[v1.ListPoliciesRequest, v1.ListPoliciesResponse](
+			httpClient,
+			baseURL+VigieListPoliciesProcedure,
+			connect.WithSchema(vigieMethods.ByName("ListPolicies")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		applyPolicies: connect.NewClient[v1.ApplyPoliciesRequest, v1.ApplyPoliciesResponse](
+			httpClient,
+			baseURL+VigieApplyPoliciesProcedure,
+			connect.WithSchema(vigieMethods.ByName("ApplyPolicies")),
+			connect.WithClientOptions(opts...),
+		),
+		setPolicyMode: connect.NewClient[v1.SetPolicyModeRequest, v1.SetPolicyModeResponse](
+			httpClient,
+			baseURL+VigieSetPolicyModeProcedure,
+			connect.WithSchema(vigieMethods.ByName("SetPolicyMode")),
+			connect.WithClientOptions(opts...),
+		),
+		deletePolicy: connect.NewClient[v1.DeletePolicyRequest, v1.DeletePolicyResponse](
+			httpClient,
+			baseURL+VigieDeletePolicyProcedure,
+			connect.WithSchema(vigieMethods.ByName("DeletePolicy")),
+			connect.WithClientOptions(opts...),
+		),
+		simulatePolicies: connect.NewClient[v1.SimulatePoliciesRequest, v1.SimulatePoliciesResponse](
+			httpClient,
+			baseURL+VigieSimulatePoliciesProcedure,
+			connect.WithSchema(vigieMethods.ByName("SimulatePolicies")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		learnPolicy: connect.NewClient[v1.LearnPolicyRequest, v1.LearnPolicyResponse](
+			httpClient,
+			baseURL+VigieLearnPolicyProcedure,
+			connect.WithSchema(vigieMethods.ByName("LearnPolicy")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		explainEvent: connect.NewClient[v1.ExplainEventRequest, v1.ExplainEventResponse](
+			httpClient,
+			baseURL+VigieExplainEventProcedure,
+			connect.WithSchema(vigieMethods.ByName("ExplainEvent")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listDetections: connect.NewClient[v1.ListDetectionsRequest, v1.ListDetectionsResponse](
+			httpClient,
+			baseURL+VigieListDetectionsProcedure,
+			connect.WithSchema(vigieMethods.ByName("ListDetections")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		health: connect.NewClient[v1.HealthRequest, v1.HealthResponse](
 			httpClient,
 			baseURL+VigieHealthProcedure,
@@ -125,12 +212,20 @@ func NewVigieClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 
 // vigieClient implements VigieClient.
 type vigieClient struct {
-	streamEvents  *connect.Client[v1.StreamEventsRequest, v1.StreamEventsResponse]
-	queryEvents   *connect.Client[v1.QueryEventsRequest, v1.QueryEventsResponse]
-	listProcesses *connect.Client[v1.ListProcessesRequest, v1.ListProcessesResponse]
-	getProcess    *connect.Client[v1.GetProcessRequest, v1.GetProcessResponse]
-	getStatus     *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	health        *connect.Client[v1.HealthRequest, v1.HealthResponse]
+	streamEvents     *connect.Client[v1.StreamEventsRequest, v1.StreamEventsResponse]
+	queryEvents      *connect.Client[v1.QueryEventsRequest, v1.QueryEventsResponse]
+	listProcesses    *connect.Client[v1.ListProcessesRequest, v1.ListProcessesResponse]
+	getProcess       *connect.Client[v1.GetProcessRequest, v1.GetProcessResponse]
+	getStatus        *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	listPolicies     *connect.Client[v1.ListPoliciesRequest, v1.ListPoliciesResponse]
+	applyPolicies    *connect.Client[v1.ApplyPoliciesRequest, v1.ApplyPoliciesResponse]
+	setPolicyMode    *connect.Client[v1.SetPolicyModeRequest, v1.SetPolicyModeResponse]
+	deletePolicy     *connect.Client[v1.DeletePolicyRequest, v1.DeletePolicyResponse]
+	simulatePolicies *connect.Client[v1.SimulatePoliciesRequest, v1.SimulatePoliciesResponse]
+	learnPolicy      *connect.Client[v1.LearnPolicyRequest, v1.LearnPolicyResponse]
+	explainEvent     *connect.Client[v1.ExplainEventRequest, v1.ExplainEventResponse]
+	listDetections   *connect.Client[v1.ListDetectionsRequest, v1.ListDetectionsResponse]
+	health           *connect.Client[v1.HealthRequest, v1.HealthResponse]
 }
 
 // StreamEvents calls vigie.v1.Vigie.StreamEvents.
@@ -158,6 +253,46 @@ func (c *vigieClient) GetStatus(ctx context.Context, req *connect.Request[v1.Get
 	return c.getStatus.CallUnary(ctx, req)
 }
 
+// ListPolicies calls vigie.v1.Vigie.ListPolicies.
+func (c *vigieClient) ListPolicies(ctx context.Context, req *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error) {
+	return c.listPolicies.CallUnary(ctx, req)
+}
+
+// ApplyPolicies calls vigie.v1.Vigie.ApplyPolicies.
+func (c *vigieClient) ApplyPolicies(ctx context.Context, req *connect.Request[v1.ApplyPoliciesRequest]) (*connect.Response[v1.ApplyPoliciesResponse], error) {
+	return c.applyPolicies.CallUnary(ctx, req)
+}
+
+// SetPolicyMode calls vigie.v1.Vigie.SetPolicyMode.
+func (c *vigieClient) SetPolicyMode(ctx context.Context, req *connect.Request[v1.SetPolicyModeRequest]) (*connect.Response[v1.SetPolicyModeResponse], error) {
+	return c.setPolicyMode.CallUnary(ctx, req)
+}
+
+// DeletePolicy calls vigie.v1.Vigie.DeletePolicy.
+func (c *vigieClient) DeletePolicy(ctx context.Context, req *connect.Request[v1.DeletePolicyRequest]) (*connect.Response[v1.DeletePolicyResponse], error) {
+	return c.deletePolicy.CallUnary(ctx, req)
+}
+
+// SimulatePolicies calls vigie.v1.Vigie.SimulatePolicies.
+func (c *vigieClient) SimulatePolicies(ctx context.Context, req *connect.Request[v1.SimulatePoliciesRequest]) (*connect.Response[v1.SimulatePoliciesResponse], error) {
+	return c.simulatePolicies.CallUnary(ctx, req)
+}
+
+// LearnPolicy calls vigie.v1.Vigie.LearnPolicy.
+func (c *vigieClient) LearnPolicy(ctx context.Context, req *connect.Request[v1.LearnPolicyRequest]) (*connect.Response[v1.LearnPolicyResponse], error) {
+	return c.learnPolicy.CallUnary(ctx, req)
+}
+
+// ExplainEvent calls vigie.v1.Vigie.ExplainEvent.
+func (c *vigieClient) ExplainEvent(ctx context.Context, req *connect.Request[v1.ExplainEventRequest]) (*connect.Response[v1.ExplainEventResponse], error) {
+	return c.explainEvent.CallUnary(ctx, req)
+}
+
+// ListDetections calls vigie.v1.Vigie.ListDetections.
+func (c *vigieClient) ListDetections(ctx context.Context, req *connect.Request[v1.ListDetectionsRequest]) (*connect.Response[v1.ListDetectionsResponse], error) {
+	return c.listDetections.CallUnary(ctx, req)
+}
+
 // Health calls vigie.v1.Vigie.Health.
 func (c *vigieClient) Health(ctx context.Context, req *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error) {
 	return c.health.CallUnary(ctx, req)
@@ -176,6 +311,24 @@ type VigieHandler interface {
 	GetProcess(context.Context, *connect.Request[v1.GetProcessRequest]) (*connect.Response[v1.GetProcessResponse], error)
 	// GetStatus says how the agent itself is doing.
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
+	// ListPolicies lists the policies that the agent has, ordered by name, each with its status.
+	ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error)
+	// ApplyPolicies brings policies in force: all of them or, on an error, none. Those before stay in force, whole, until
+	// the new ones are. Errors: invalid_argument with every problem, each with its line and field; failed_precondition
+	// for a rule that this kernel cannot carry.
+	ApplyPolicies(context.Context, *connect.Request[v1.ApplyPoliciesRequest]) (*connect.Response[v1.ApplyPoliciesResponse], error)
+	// SetPolicyMode switches a policy between audit and enforce. Error: not_found.
+	SetPolicyMode(context.Context, *connect.Request[v1.SetPolicyModeRequest]) (*connect.Response[v1.SetPolicyModeResponse], error)
+	// DeletePolicy takes a policy out of force. Error: not_found.
+	DeletePolicy(context.Context, *connect.Request[v1.DeletePolicyRequest]) (*connect.Response[v1.DeletePolicyResponse], error)
+	// SimulatePolicies tells what policies would have denied of what the agent remembers.
+	SimulatePolicies(context.Context, *connect.Request[v1.SimulatePoliciesRequest]) (*connect.Response[v1.SimulatePoliciesResponse], error)
+	// LearnPolicy writes a policy from what the agent remembers of a workload. Error: not_found when nothing was seen of it.
+	LearnPolicy(context.Context, *connect.Request[v1.LearnPolicyRequest]) (*connect.Response[v1.LearnPolicyResponse], error)
+	// ExplainEvent says which policies judge an event, by which rule, and on which rung. Error: not_found.
+	ExplainEvent(context.Context, *connect.Request[v1.ExplainEventRequest]) (*connect.Response[v1.ExplainEventResponse], error)
+	// ListDetections lists the detections that run, ordered by id.
+	ListDetections(context.Context, *connect.Request[v1.ListDetectionsRequest]) (*connect.Response[v1.ListDetectionsResponse], error)
 	// Health says whether the agent is ready: its sensors run and the start-up inventory is complete.
 	Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error)
 }
@@ -221,6 +374,59 @@ func NewVigieHandler(svc VigieHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	vigieListPoliciesHandler := connect.NewUnaryHandler(
+		VigieListPoliciesProcedure,
+		svc.ListPolicies,
+		connect.WithSchema(vigieMethods.ByName("ListPolicies")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieApplyPoliciesHandler := connect.NewUnaryHandler(
+		VigieApplyPoliciesProcedure,
+		svc.ApplyPolicies,
+		connect.WithSchema(vigieMethods.ByName("ApplyPolicies")),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieSetPolicyModeHandler := connect.NewUnaryHandler(
+		VigieSetPolicyModeProcedure,
+		svc.SetPolicyMode,
+		connect.WithSchema(vigieMethods.ByName("SetPolicyMode")),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieDeletePolicyHandler := connect.NewUnaryHandler(
+		VigieDeletePolicyProcedure,
+		svc.DeletePolicy,
+		connect.WithSchema(vigieMethods.ByName("DeletePolicy")),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieSimulatePoliciesHandler := connect.NewUnaryHandler(
+		VigieSimulatePoliciesProcedure,
+		svc.SimulatePolicies,
+		connect.WithSchema(vigieMethods.ByName("SimulatePolicies")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieLearnPolicyHandler := connect.NewUnaryHandler(
+		VigieLearnPolicyProcedure,
+		svc.LearnPolicy,
+		connect.WithSchema(vigieMethods.ByName("LearnPolicy")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieExplainEventHandler := connect.NewUnaryHandler(
+		VigieExplainEventProcedure,
+		svc.ExplainEvent,
+		connect.WithSchema(vigieMethods.ByName("ExplainEvent")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieListDetectionsHandler := connect.NewUnaryHandler(
+		VigieListDetectionsProcedure,
+		svc.ListDetections,
+		connect.WithSchema(vigieMethods.ByName("ListDetections")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	vigieHealthHandler := connect.NewUnaryHandler(
 		VigieHealthProcedure,
 		svc.Health,
@@ -240,6 +446,22 @@ func NewVigieHandler(svc VigieHandler, opts ...connect.HandlerOption) (string, h
 			vigieGetProcessHandler.ServeHTTP(w, r)
 		case VigieGetStatusProcedure:
 			vigieGetStatusHandler.ServeHTTP(w, r)
+		case VigieListPoliciesProcedure:
+			vigieListPoliciesHandler.ServeHTTP(w, r)
+		case VigieApplyPoliciesProcedure:
+			vigieApplyPoliciesHandler.ServeHTTP(w, r)
+		case VigieSetPolicyModeProcedure:
+			vigieSetPolicyModeHandler.ServeHTTP(w, r)
+		case VigieDeletePolicyProcedure:
+			vigieDeletePolicyHandler.ServeHTTP(w, r)
+		case VigieSimulatePoliciesProcedure:
+			vigieSimulatePoliciesHandler.ServeHTTP(w, r)
+		case VigieLearnPolicyProcedure:
+			vigieLearnPolicyHandler.ServeHTTP(w, r)
+		case VigieExplainEventProcedure:
+			vigieExplainEventHandler.ServeHTTP(w, r)
+		case VigieListDetectionsProcedure:
+			vigieListDetectionsHandler.ServeHTTP(w, r)
 		case VigieHealthProcedure:
 			vigieHealthHandler.ServeHTTP(w, r)
 		default:
@@ -269,6 +491,38 @@ func (UnimplementedVigieHandler) GetProcess(context.Context, *connect.Request[v1
 
 func (UnimplementedVigieHandler) GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.GetStatus is not implemented"))
+}
+
+func (UnimplementedVigieHandler) ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.ListPolicies is not implemented"))
+}
+
+func (UnimplementedVigieHandler) ApplyPolicies(context.Context, *connect.Request[v1.ApplyPoliciesRequest]) (*connect.Response[v1.ApplyPoliciesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.ApplyPolicies is not implemented"))
+}
+
+func (UnimplementedVigieHandler) SetPolicyMode(context.Context, *connect.Request[v1.SetPolicyModeRequest]) (*connect.Response[v1.SetPolicyModeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.SetPolicyMode is not implemented"))
+}
+
+func (UnimplementedVigieHandler) DeletePolicy(context.Context, *connect.Request[v1.DeletePolicyRequest]) (*connect.Response[v1.DeletePolicyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.DeletePolicy is not implemented"))
+}
+
+func (UnimplementedVigieHandler) SimulatePolicies(context.Context, *connect.Request[v1.SimulatePoliciesRequest]) (*connect.Response[v1.SimulatePoliciesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.SimulatePolicies is not implemented"))
+}
+
+func (UnimplementedVigieHandler) LearnPolicy(context.Context, *connect.Request[v1.LearnPolicyRequest]) (*connect.Response[v1.LearnPolicyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.LearnPolicy is not implemented"))
+}
+
+func (UnimplementedVigieHandler) ExplainEvent(context.Context, *connect.Request[v1.ExplainEventRequest]) (*connect.Response[v1.ExplainEventResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.ExplainEvent is not implemented"))
+}
+
+func (UnimplementedVigieHandler) ListDetections(context.Context, *connect.Request[v1.ListDetectionsRequest]) (*connect.Response[v1.ListDetectionsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.ListDetections is not implemented"))
 }
 
 func (UnimplementedVigieHandler) Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error) {

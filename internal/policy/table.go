@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"net/netip"
+
+	"github.com/vigie-io/vigie/internal/model"
+)
+
+// Table is one compiled policy: everything that deciding needs, as look-ups. The kernel programs and the fanotify
+// back-end read the same tables (internal/enforce loads them into maps as they are), so that what a policy means is
+// decided in one place only: here, in Go, before anything happens. A Table is immutable.
+//
+// Deciding about a path: run Paths over it, which gives its class; Cells[class*Subjects + subject] has the decision
+// for each operation. A subject is what a policy's `by` and `parent` can tell apart about the process that acts:
+//
+//	subject = By[class of its binary]*Parents + Parent[class of its parent's binary]
+//
+// Deciding about an address: the longest of Prefixes that holds it gives its class (0 when none does); the longest of
+// Ports for (direction, class, subject, protocol, port) gives the decision, 0 when no rule speaks of it. The same is
+// asked for the classes of the names by which the address was asked for (Names, class | NameClass) and of the
+// workloads that listen there (class | PeerClass). Of these decisions an explicit denial (killing before denying before
+// auditing) goes before a permission, a permission before Default.
+type Table struct {
+	Policy    *Policy
+	Mode      Mode   // of Policy
+	Rules     []Rule // by number; Rules[0] is no rule
+	Subjects  uint32 // how many subjects are told apart, at least 1
+	Parents   uint32 // how many of these by the parent, at least 1
+	By        []uint8
+	Parent    []uint8 // by path class, like By
+	Paths     Matcher
+	Cells     []Cell
+	HasParent bool // a rule says `parent`: the parent's binary matters
+
+	// Select matches the binaries of a selector that names one; no cells when it names none.
+	Select Matcher
+
+	Prefixes []Prefix
+	Ports    []Port
+	Names    Matcher // over DNS names, lower case, without the final dot
+	Peers    []Peer  // Peers[i] is the workload of class i+1
+	Default  [Directions]Decision
+	// Sockets is the decision about sockets that evade network rules: raw, packet, and families that have none.
+	Sockets Decision
+
+	// Privileges[privilege*Subjects + subject]: capabilities by their number, then the operations from PrivilegePtrace on.
+	// Empty when the policy says nothing of them.
+	Privileges []Decision
+}
+
+// Rule is what a status and a verdict say of a rule.
+type Rule struct {
+	Field string // "files.deny[0]", "processes.allow" for what its list does not have
+	Text  string // in words: "read /etc/shadow by /usr/sbin/sshd"
+	// Operations are those that the rule decides about.
+	Operations []model.Operation
+	// Weaker: it may be carried by less than it asks for.
+	Weaker bool
+	// Allows: it permits; what it does not carry out needs no rung.
+	Allows bool
+}
+
+// Decision is what is done, and by which rule. The zero Decision allows and names no rule.
+//
+//	bits 14, 15  Action
+//	bits 0 to 13 number of the rule in Table.Rules; with ActAllow: the rule that permits
+type Decision uint16
+
+// Action is what a decision does.
+type Action uint8
+
+// The actions, weakest first.
+const (
+	ActAllow Action = iota
+	ActAudit        // report, and let it happen
+	ActDeny
+	ActKill
+)
+
+// MaxRules is how many rules a decision can name.
+const MaxRules = 1<<14 - 1
+
+// Decide makes a Decision.
+func Decide(a Action, rule int) Decision { return Decision(a)<<14 | Decision(rule) }
+
+// Action is what is done.
+func (d Decision) Action() Action { return Action(d >> 14) }
+
+// Rule is the number of the rule that decided; 0 for none.
+func (d Decision) Rule() int { return int(d & MaxRules) }
+
+// Cell holds the decisions about one path class and subject, by FileOp.
+type Cell [FileOps]Decision
+
+// FileOp is an operation on a path.
+type FileOp uint8
+
+// The operations on paths, in the order of Cell.
+const (
+	Exec   FileOp = iota
+	Read          // open for reading
+	Write         // open for writing, or with creation
+	Modify        // rename, unlink, link, mkdir, mknod, symlink, chmod, chown, setxattr, truncate by name
+	FileOps
+)
+
+// Direction is where a conversation goes.
+type Direction uint8
+
+// The directions.
+const (
+	Egress  Direction = iota // connect, send: the remote address and port
+	Ingress                  // accept, and datagrams that come in: the remote address, the local port
+	Listen                   // bind and listen: the local address and port
+	Directions
+)
+
+// Prefix gives the addresses below it a class. IPv4 is mapped (::ffff:a.b.c.d, 96 bits longer).
+type Prefix struct {
+	Direction Direction
+	Prefix    netip.Prefix
+	Class     uint16 // 1 to MaxClass
+}
+
+// Classes of addresses; those of names and peers are told apart by a bit.
+const (
+	MaxClass  = 0x3fff
+	NameClass = 0x8000
+	PeerClass = 0x4000
+)
+
+// Port is the decision about a range of ports whose numbers share their first Bits bits.
+type Port struct {
+	Direction Direction
+	Class     uint16 // of the address, a name or a peer; 0: of an address in no Prefix
+	Subject   uint16
+	Protocol  uint8  // IPPROTO_TCP, UDP, ICMP (also for ICMPv6), SCTP; OtherProtocol
+	Port      uint16 // the first of the range
+	Bits      uint8  // 0 to 16
+	Decision  Decision
+}
+
+// OtherProtocol stands for all protocols but TCP, UDP, ICMP, ICMPv6 and SCTP.
+const OtherProtocol = 255
+
+// Peer is a workload as the other end of a conversation: the agent tells the tables where it listens.
+type Peer struct{ Selector Selector }
+
+// The privileges beyond capabilities, for Table.Privileges.
+const (
+	PrivilegePtrace = 64 + iota
+	PrivilegeBPF
+	PrivilegeMount
+	PrivilegeModule
+	Privileges
+)
+
+// Matcher is an automaton over bytes that gives a text its class, whatever the number of patterns: a double array (J. Aoe,
+// 1989) with a default for each state. From state s on byte c: t = Base[s]+c; when Check[t] is s, to t, else to
+// Default[s]. It begins in state Start. Class 0 is that of texts that no pattern matches. No Cells: every text has class 0.
+type Matcher struct {
+	Cells   []MatchCell
+	Classes int // how many classes there are, 0 included
+}
+
+// MatchCell is a state and an edge into it.
+type MatchCell struct {
+	Base    uint32
+	Check   uint32 // the state that the edge comes from; 0 when the cell is no state
+	Default uint32 // a state
+	Class   uint16 // of a text that ends here
+	Final   uint16 // 1: whatever follows, the class stays
+}
+
+// Start is the state in which a Matcher begins; state 0 is none.
+const Start = 1
+
+// Class runs the automaton.
+func (m *Matcher) Class(text string) uint16 {
+	if len(m.Cells) == 0 {
+		return 0
+	}
+	s := uint32(Start)
+	for i := 0; i < len(text) && m.Cells[s].Final == 0; i++ {
+		t := m.Cells[s].Base + uint32(text[i])
+		if t < uint32(len(m.Cells)) && m.Cells[t].Check == s {
+			s = t
+		} else {
+			s = m.Cells[s].Default
+		}
+	}
+	return m.Cells[s].Class
+}
+
+// Subject is the number of the subject that runs binary and was started by parent (both as paths).
+func (t *Table) Subject(binary, parent string) uint32 {
+	by := uint32(t.By[t.Paths.Class(binary)])
+	if !t.HasParent {
+		return by * t.Parents
+	}
+	return by*t.Parents + uint32(t.Parent[t.Paths.Class(parent)])
+}
+
+// File is the decision about an operation of a subject on a path.
+func (t *Table) File(op FileOp, path string, subject uint32) Decision {
+	return t.Cells[uint32(t.Paths.Class(path))*t.Subjects+subject][op]
+}
