@@ -1,0 +1,473 @@
+//go:build ignore
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Which process is under which policies. A process is entered in vg_subjects before it runs its first instruction, and
+ * every other back-end only looks there.
+ *
+ * Hooks, and why:
+ *   tp_btf/sched_process_fork   the child inherits, before it runs
+ *   tp_btf/sched_process_exec   the new binary is in place and has run nothing: it is judged (the last chance to stop
+ *                               an exec that no earlier hook saw, such as that of a memfd), then entered
+ *   tp_btf/sched_process_exit   takes the entry away; notices the end of the agent itself
+ *   tp_btf/cgroup_attach_task   a process that moves to another workload
+ *   tp_btf/cgroup_mkdir         a new cgroup is of its parent's policies, or of those of a unit with its name
+ *   tp_btf/cgroup_rmdir         forgets it
+ *   iter/task                   processes that are there when policies change
+ * Works from 5.17 with BTF (bpf_loop); needs no trampoline. Fails open: a process whose entry cannot be made is under no
+ * policy, which is counted (VG_LOST_SUBJECT_TABLE_FULL, VG_LOST_POLICY_SLOTS_FULL).
+ */
+#include "policy.h"
+#include "climb.h"
+
+#define VG_SELECTORS 64 /* policies that select by user or binary alone: each costs every exec of the host a look */
+
+struct vg_cgroup_policies {
+	u32 count;
+	u16 policies[VG_SLOTS];
+};
+
+/* Cgroups under policies, and all below them. Full: VG_LOST_SUBJECT_TABLE_FULL. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct vg_cgroup_ref);
+	__type(value, struct vg_cgroup_policies);
+} vg_cgroups SEC(".maps");
+
+#define VG_UNIT_NAME 128 /* longer names are left to the agent */
+
+struct vg_unit {
+	char name[VG_UNIT_NAME];
+};
+
+/* Policies of units by their exact names, so that a unit that starts is under them at once. Others follow when the agent
+ * has seen the new cgroup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct vg_unit);
+	__type(value, struct vg_cgroup_policies);
+} vg_units SEC(".maps");
+
+/* By policy number: the table in force; 0 is none. As large as vg_tables, the agent sees to it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2048);
+	__type(key, u32);
+	__type(value, u32);
+} vg_live SEC(".maps");
+
+/* Numbers of the policies that select by user or binary and not by cgroup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, VG_SELECTORS);
+	__type(key, u32);
+	__type(value, u32);
+} vg_selectors SEC(".maps");
+
+struct vg_scratch {
+	struct vg_subject next;
+	struct vg_text binary, parent;
+	struct vg_unit unit;
+};
+
+#define VG_SCRATCH_HOOK 0 /* tracepoints: with preemption off */
+#define VG_SCRATCH_ITER 1 /* the iterator can be preempted by them */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, struct vg_scratch);
+} vg_scratch SEC(".maps");
+
+VG_EXPORT(struct, vg_cgroup_policies);
+VG_EXPORT(struct, vg_unit);
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+#pragma clang attribute pop
+
+/* A process that is being entered. */
+struct vg_entering {
+	struct vg_subject *next;
+	struct vg_text *binary, *parent;
+	const struct vg_cgroup_policies *cgroup; /* or null */
+	const struct vg_subject *before;         /* the entry that it had, or its parent's; or null */
+	u32 uid;
+	u32 has_parent; /* parent holds a path */
+};
+
+static __always_inline const struct vg_slot *slot_of_policy(const struct vg_subject *s, u32 policy)
+{
+	u32 n = s->count;
+
+	for (u32 i = 0; i < VG_SLOTS && i < n; i++) {
+		struct vg_table *t = vg_table_of(s->slots[i].table);
+
+		if (t && t->policy == policy)
+			return &s->slots[i];
+	}
+	return 0;
+}
+
+/* Enters a process under a policy if that selects it. */
+static __noinline int consider(struct vg_entering *e, u32 policy)
+{
+	struct vg_subject *next = e->next;
+	struct vg_text *binary = e->binary, *parent = e->parent;
+	const struct vg_subject *before = e->before;
+	u32 *live = bpf_map_lookup_elem(&vg_live, &policy);
+	u16 class = 0, parent_class = 0;
+	struct vg_table *t;
+	u32 n;
+
+	if (!live || !*live || !next || !binary || !parent)
+		return 0;
+	t = vg_table_of(*live);
+	if (!t)
+		return 0;
+	if ((t->flags & VG_TABLE_USER && e->uid != t->uid) ||
+	    (t->flags & VG_TABLE_BINARY && !vg_class(&t->select, binary))) {
+		/* Once selected, always: it and what it starts cannot leave by another binary or user. */
+		if (!before || !slot_of_policy(before, policy))
+			return 0;
+	}
+	n = next->count;
+	if (n >= VG_SLOTS) {
+		vg_lose(VG_LOST_POLICY_SLOTS_FULL);
+		return 0;
+	}
+	if (t->subjects > 1 || t->flags & VG_TABLE_PARENT) {
+		class = vg_class(&t->paths, binary);
+		if (t->flags & VG_TABLE_PARENT && e->has_parent)
+			parent_class = vg_class(&t->paths, parent);
+	}
+	next->slots[n].table = *live;
+	next->slots[n].binary = class;
+	next->slots[n].subject = vg_subject_number(t, class, parent_class);
+	next->slots[n].pad = 0;
+	next->count = n + 1;
+	return 0;
+}
+
+static long consider_cgroup(u32 i, struct vg_entering *e)
+{
+	const struct vg_cgroup_policies *c = e->cgroup;
+
+	if (!c || i >= c->count || i >= VG_SLOTS)
+		return 1;
+	consider(e, c->policies[i]);
+	return 0;
+}
+
+static long consider_selector(u32 i, struct vg_entering *e)
+{
+	u32 key = i, *policy = bpf_map_lookup_elem(&vg_selectors, &key);
+
+	if (!policy)
+		return 1;
+	consider(e, *policy);
+	return 0;
+}
+
+static __always_inline struct vg_policies *policies(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&vg_policy_state, &zero);
+}
+
+static __always_inline void climb_exe(struct vg_text *text, struct task_struct *t)
+{
+	struct file *exe = BPF_CORE_READ(t, mm, exe_file);
+
+	text->pos = VG_TEXT_MAX;
+	if (exe)
+		vg_climb(text, BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry));
+}
+
+/* Makes s->next the entry of t, whose binary's path is in s->binary. */
+static __always_inline void enter(struct vg_scratch *s, struct task_struct *t, const struct vg_cgroup_policies *cgroup,
+				  const struct vg_subject *before)
+{
+	struct vg_policies *p = policies();
+	struct vg_entering e = {.next = &s->next, .binary = &s->binary, .parent = &s->parent, .cgroup = cgroup,
+				.before = before, .uid = t->real_cred->uid.val};
+
+	s->next.start = t->group_leader->start_boottime;
+	s->next.exec = t->self_exec_id;
+	s->next.count = 0;
+	for (int i = 0; i < VG_SLOTS; i++)
+		__builtin_memset(&s->next.slots[i], 0, sizeof(s->next.slots[i]));
+	s->parent.pos = VG_TEXT_MAX;
+	if (p && p->parents) {
+		climb_exe(&s->parent, t->real_parent);
+		e.has_parent = 1;
+	}
+	if (cgroup)
+		bpf_loop(VG_SLOTS, consider_cgroup, &e, 0);
+	if (p && p->selectors)
+		bpf_loop(p->selectors, consider_selector, &e, 0);
+}
+
+static __always_inline void put(u32 pid, struct vg_subject *next)
+{
+	if (!next->count)
+		bpf_map_delete_elem(&vg_subjects, &pid);
+	else if (bpf_map_update_elem(&vg_subjects, &pid, next, BPF_ANY))
+		vg_lose(VG_LOST_SUBJECT_TABLE_FULL);
+}
+
+static __always_inline struct vg_cgroup_policies *cgroup_of(struct task_struct *t)
+{
+	struct vg_cgroup_ref ref;
+
+	vg_fill_cgroup(&ref, t);
+	return bpf_map_lookup_elem(&vg_cgroups, &ref);
+}
+
+static __always_inline struct vg_scratch *scratch(u32 which)
+{
+	struct vg_scratch *s = bpf_map_lookup_elem(&vg_scratch, &which);
+
+	if (!s)
+		vg_lose(VG_LOST_SCRATCH_MISSING);
+	return s;
+}
+
+/* Enters a process as it is: where it is not known to be a copy of its parent. */
+static __always_inline void enter_anew(struct task_struct *t, u32 which)
+{
+	u32 pid = t->tgid, parent = t->real_parent->tgid;
+	struct vg_subject *before = vg_subject_of(pid), *starter = vg_subject_of(parent);
+	struct vg_cgroup_policies *cgroup = cgroup_of(t);
+	struct vg_policies *p = policies();
+	struct vg_scratch *s;
+
+	if (t->flags & PF_KTHREAD)
+		return;
+	if (!before) {
+		barrier(); /* or the compiler ors the pointers, which the verifier refuses */
+		if (!cgroup) {
+			barrier();
+			if (!p || !p->selectors)
+				return;
+		}
+	}
+	s = scratch(which);
+	if (!s)
+		return;
+	climb_exe(&s->binary, t);
+	enter(s, t, cgroup, before ?: starter);
+	if (before && before->count == s->next.count && before->exec == s->next.exec) {
+		bool same = true;
+
+		for (int i = 0; i < VG_SLOTS; i++)
+			same = same && *(u64 *)&before->slots[i] == *(u64 *)&s->next.slots[i];
+		if (same)
+			return;
+	}
+	if (!before && !s->next.count)
+		return;
+	put(pid, &s->next);
+	if (p)
+		__sync_fetch_and_add(&p->changed, 1);
+}
+
+SEC("tp_btf/sched_process_fork")
+int vg_subject_fork(u64 *ctx)
+{
+	struct task_struct *parent = (struct task_struct *)ctx[0], *child = (struct task_struct *)ctx[1];
+	struct vg_cgroup_ref of_parent, of_child;
+	struct vg_subject *p;
+	struct vg_scratch *s;
+	u32 key = parent->tgid;
+
+	if (child->pid != child->tgid)
+		return 0;
+	p = vg_subject_of(key);
+	vg_fill_cgroup(&of_parent, parent);
+	vg_fill_cgroup(&of_child, child);
+	if (of_parent.id != of_child.id || of_parent.hierarchy != of_child.hierarchy) {
+		enter_anew(child, VG_SCRATCH_HOOK); /* CLONE_INTO_CGROUP */
+		return 0;
+	}
+	if (!p)
+		return 0;
+	s = scratch(VG_SCRATCH_HOOK);
+	if (!s)
+		return 0;
+	s->next = *p;
+	s->next.start = child->group_leader->start_boottime;
+	s->next.exec = child->self_exec_id;
+	for (int i = 0; i < VG_SLOTS; i++) {
+		struct vg_slot *slot = &s->next.slots[i];
+		struct vg_table *t;
+
+		if (i >= s->next.count)
+			break;
+		t = vg_table_of(slot->table);
+		if (t && t->flags & VG_TABLE_PARENT) /* the child's parent runs the same binary */
+			slot->subject = vg_subject_number(t, slot->binary, slot->binary);
+	}
+	put(child->tgid, &s->next);
+	return 0;
+}
+
+/* Judges an exec that has happened, by the entry of the image that did it. */
+static __always_inline void judge_exec(struct vg_scratch *s, struct task_struct *t, const struct vg_subject *before)
+{
+	struct vg_policies *p = policies();
+	struct vg_answer a = {};
+	struct vg_verdict v;
+	u32 n = before->count;
+
+	for (u32 i = 0; i < VG_SLOTS && i < n; i++) {
+		struct vg_slot slot = before->slots[i];
+		struct vg_table *table = vg_table_of(slot.table);
+
+		if (table && table->flags & VG_TABLE_EXEC)
+			vg_stronger(&a, slot.table,
+				    vg_decide_file(table, vg_class(&table->paths, &s->binary),
+						   slot.subject, VG_ACCESS_EXEC));
+	}
+	switch (vg_action(a.decision)) {
+	case VG_ACT_ALLOW:
+		return;
+	case VG_ACT_AUDIT:
+		if (!p || !p->exec_audit)
+			return;
+		break;
+	default:
+		bpf_send_signal(9 /* SIGKILL */);
+	}
+	if (!vg_begin_verdict(&v, &a, t, VG_OP_EXEC, VG_HOOK_EXEC_KILL, BPF_CORE_READ(t, mm, exe_file, f_inode, i_ino)))
+		return;
+	if (v.action == VG_ACT_DENY)
+		v.action = VG_ACT_KILL;
+	vg_tell_path(&s->binary, &v);
+}
+
+SEC("tp_btf/sched_process_exec")
+int vg_subject_exec(u64 *ctx)
+{
+	struct task_struct *t = (struct task_struct *)ctx[0];
+	u32 pid = t->tgid;
+	struct vg_subject *before = vg_subject_of(pid);
+	struct vg_policies *p = policies();
+	struct vg_scratch *s;
+
+	if (!before && !(p && p->selectors))
+		return 0;
+	s = scratch(VG_SCRATCH_HOOK);
+	if (!s)
+		return 0;
+	climb_exe(&s->binary, t);
+	if (before)
+		judge_exec(s, t, before);
+	enter(s, t, cgroup_of(t), before);
+	if (before || s->next.count)
+		put(pid, &s->next);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int vg_subject_exit(u64 *ctx)
+{
+	struct task_struct *t = (struct task_struct *)ctx[0];
+	struct vg_policies *p;
+	u32 pid = t->tgid;
+
+	if (t->signal->live.counter != 0)
+		return 0;
+	bpf_map_delete_elem(&vg_subjects, &pid);
+	p = policies();
+	if (p && p->agent == pid)
+		p->gone = 1;
+	return 0;
+}
+
+SEC("tp_btf/cgroup_attach_task")
+int vg_subject_moved(u64 *ctx)
+{
+	struct task_struct *t = (struct task_struct *)ctx[2];
+
+	enter_anew(t, VG_SCRATCH_HOOK);
+	return 0;
+}
+
+static __always_inline struct cgroup *parent_of(struct cgroup *cg)
+{
+	return (void *)BPF_CORE_READ(cg, self.parent, cgroup);
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int vg_subject_mkdir(u64 *ctx)
+{
+	struct cgroup *cg = (struct cgroup *)ctx[0], *parent = parent_of(cg);
+	struct vg_cgroup_ref ref = {}, above = {};
+	struct vg_cgroup_policies *c;
+	struct vg_scratch *s;
+
+	ref.id = BPF_CORE_READ(cg, kn, id);
+	ref.hierarchy = BPF_CORE_READ(cg, root, hierarchy_id);
+	above.id = BPF_CORE_READ(parent, kn, id);
+	above.hierarchy = ref.hierarchy;
+	c = bpf_map_lookup_elem(&vg_cgroups, &above);
+	if (!c) {
+		s = scratch(VG_SCRATCH_HOOK);
+		if (!s)
+			return 0;
+		__builtin_memset(&s->unit, 0, sizeof(s->unit));
+		bpf_probe_read_kernel_str(s->unit.name, sizeof(s->unit.name), BPF_CORE_READ(cg, kn, name));
+		c = bpf_map_lookup_elem(&vg_units, &s->unit);
+	}
+	if (c && bpf_map_update_elem(&vg_cgroups, &ref, c, BPF_ANY))
+		vg_lose(VG_LOST_SUBJECT_TABLE_FULL);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int vg_subject_rmdir(u64 *ctx)
+{
+	struct cgroup *cg = (struct cgroup *)ctx[0];
+	struct vg_cgroup_ref ref = {};
+
+	ref.id = BPF_CORE_READ(cg, kn, id);
+	ref.hierarchy = BPF_CORE_READ(cg, root, hierarchy_id);
+	bpf_map_delete_elem(&vg_cgroups, &ref);
+	return 0;
+}
+
+/*
+ * Enters each process anew. An exec may happen while this runs: its own hook writes the entry of the new image, which
+ * this may then have overwritten with that of the old. So it looks again when it has written.
+ */
+SEC("iter/task")
+int vg_subject_all(struct bpf_iter__task *ctx)
+{
+	struct task_struct *t = ctx->task;
+	u64 exec;
+
+	if (!t || t->pid != t->tgid || t->flags & PF_KTHREAD)
+		return 0;
+	exec = *(volatile u64 *)&t->self_exec_id;
+	enter_anew(t, VG_SCRATCH_ITER);
+	if (*(volatile u64 *)&t->self_exec_id != exec)
+		enter_anew(t, VG_SCRATCH_ITER);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

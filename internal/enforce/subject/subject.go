@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package subject keeps for every process the tables that judge it, in vg_subjects, and owns the maps of bpf/policy.h that
+// all back-ends share. In: tables and selectors, as the enforcer writes them into the maps. Out: entries, made before a
+// process runs its first instruction, and the SIGKILL that is the last chance to stop an exec.
+package subject
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/vigie-io/vigie/internal/kernel"
+)
+
+// The types of bpf/policy.h.
+type (
+	Table          = bpfVgTable
+	Entry          = bpfVgSubject
+	MatchCell      = bpfVgMatchCell
+	Policies       = bpfVgPolicies
+	HitKey         = bpfVgHitKey
+	Verdict        = bpfVgVerdict
+	CgroupRef      = bpfVgCgroupRef
+	CgroupPolicies = bpfVgCgroupPolicies
+	Unit           = bpfVgUnit
+)
+
+// Bounds of bpf/policy.h and subject.bpf.c.
+const (
+	Slots     = 8      // policies that one process can be under
+	Chunk     = 131072 // entries of a piece of Match and Words
+	Selectors = 64     // policies that select by user or binary alone
+	UnitName  = 128    // bytes of a unit's name, the final NUL included
+)
+
+// Maps are the shared maps; bpf/policy.h and subject.bpf.c say what each holds.
+type Maps struct {
+	Subjects, Tables, Match, Words, Policies, Hits, Cgroups, Units, Live, Selectors *ebpf.Map
+
+	matchChunk, wordsChunk *ebpf.MapSpec
+}
+
+// Subjects is the running programs. Make it with Start.
+type Subjects struct {
+	Maps
+	objs bpfObjects
+	host *kernel.Host
+}
+
+// Name under which its programs are listed.
+const Name = "subject"
+
+// Start loads and attaches the programs and shares the maps with the objects that host loads later. tables is how many
+// tables there can be at once. The host detaches and closes; or Detach does.
+func Start(host *kernel.Host, tables uint32) (*Subjects, error) {
+	spec, err := loadBpf()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded object: %w", err)
+	}
+	spec.Maps["vg_tables"].MaxEntries = tables
+	spec.Maps["vg_live"].MaxEntries = tables
+	s := &Subjects{host: host}
+	if err := host.Load(Name, spec, nil, &s.objs); err != nil {
+		return nil, err
+	}
+	o := &s.objs
+	s.Maps = Maps{Subjects: o.VgSubjects, Tables: o.VgTables, Match: o.VgMatch, Words: o.VgWords, Policies: o.VgPolicyState,
+		Hits: o.VgHits, Cgroups: o.VgCgroups, Units: o.VgUnits, Live: o.VgLive, Selectors: o.VgSelectors,
+		matchChunk: spec.Maps["vg_match"].InnerMap, wordsChunk: spec.Maps["vg_words"].InnerMap}
+	for name, m := range map[string]*ebpf.Map{"vg_subjects": o.VgSubjects, "vg_tables": o.VgTables, "vg_match": o.VgMatch,
+		"vg_words": o.VgWords, "vg_policy_state": o.VgPolicyState, "vg_hits": o.VgHits, "vg_verdicts_seen": o.VgVerdictsSeen} {
+		host.Share(name, m)
+	}
+	err = host.AttachTracing(Name, o.VgSubjectFork, o.VgSubjectExec, o.VgSubjectExit, o.VgSubjectMoved, o.VgSubjectMkdir, o.VgSubjectRmdir)
+	if err != nil {
+		return nil, errors.Join(err, host.Detach(Name))
+	}
+	return s, nil
+}
+
+// NewMatchChunk makes a piece for Match.
+func (m *Maps) NewMatchChunk() (*ebpf.Map, error) { return newChunk(m.matchChunk, "automata") }
+
+// NewWordsChunk makes a piece for Words.
+func (m *Maps) NewWordsChunk() (*ebpf.Map, error) { return newChunk(m.wordsChunk, "decisions") }
+
+func newChunk(spec *ebpf.MapSpec, what string) (*ebpf.Map, error) {
+	c, err := ebpf.NewMap(spec)
+	if err != nil {
+		return nil, kernel.Explain("make room for "+what, err)
+	}
+	return c, nil
+}
+
+// EnterAll enters every process anew, by the selectors and live tables as the maps have them, until nothing changes any
+// more. A process that is being started or executed meanwhile is entered by its own hook.
+func (s *Subjects) EnterAll() error {
+	// At least twice: the second pass begins when all hooks that had begun before the maps changed are through. What a
+	// binary's or user's processes have started is entered one generation a pass.
+	const most = 64
+	for pass := range most {
+		changed, err := s.pass()
+		if err != nil {
+			return err
+		}
+		if pass > 0 && changed == 0 {
+			return nil
+		}
+	}
+	return nil // fork storms: what is new is entered by its own hooks
+}
+
+// pass runs the iterator once and says how many entries it changed.
+func (s *Subjects) pass() (uint32, error) {
+	before, err := s.changed()
+	if err != nil {
+		return 0, err
+	}
+	it, err := link.AttachIter(link.IterOptions{Program: s.objs.VgSubjectAll})
+	if err != nil {
+		return 0, kernel.Explain("attach the iterator over processes", err)
+	}
+	defer it.Close()
+	r, err := it.Open()
+	if err != nil {
+		return 0, kernel.Explain("open the iterator over processes", err)
+	}
+	defer r.Close()
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return 0, fmt.Errorf("go through the processes: %w", err)
+	}
+	after, err := s.changed()
+	return after - before, err
+}
+
+func (s *Subjects) changed() (uint32, error) {
+	var p Policies
+	if err := s.Policies.Lookup(uint32(0), &p); err != nil {
+		return 0, fmt.Errorf("read the state of policies: %w", err)
+	}
+	return p.Changed, nil
+}
