@@ -21,7 +21,10 @@ import (
 // Ports for (direction, class, subject, protocol, port) gives the decision, 0 when no rule speaks of it. The same is
 // asked for the classes of the names by which the address was asked for (Names, class | NameClass) and of the
 // workloads that listen there (class | PeerClass). Of these decisions an explicit denial (killing before denying before
-// auditing) goes before a permission, a permission before Default.
+// auditing) goes before a permission, a permission before Default. A protocol without ports is looked up with port 0.
+//
+// The classes of Names are shared by all directions; only Egress has decisions about names and peers. A Prefix's class is of
+// its direction alone.
 type Table struct {
 	Policy    *Policy
 	Mode      Mode   // of Policy
@@ -34,8 +37,10 @@ type Table struct {
 	Cells     []Cell
 	HasParent bool // a rule says `parent`: the parent's binary matters
 
-	// Select matches the binaries of a selector that names one; no cells when it names none.
-	Select Matcher
+	// Selection is whose processes the policy selects. Select is the part of it that the kernel has to know at exec: it
+	// matches the binaries of a selector that names one; no cells when it names none.
+	Selection *Selection
+	Select    Matcher
 
 	Prefixes []Prefix
 	Ports    []Port
@@ -48,6 +53,8 @@ type Table struct {
 	// Privileges[privilege*Subjects + subject]: capabilities by their number, then the operations from PrivilegePtrace on.
 	// Empty when the policy says nothing of them.
 	Privileges []Decision
+
+	net netIndex // for Net
 }
 
 // Rule is what a status and a verdict say of a rule.
@@ -117,11 +124,12 @@ const (
 	Directions
 )
 
-// Prefix gives the addresses below it a class. IPv4 is mapped (::ffff:a.b.c.d, 96 bits longer).
+// Prefix gives the addresses below it a class. IPv4 is mapped (::ffff:a.b.c.d, 96 bits longer), and a prefix of IPv6 never
+// means IPv4: where one holds the mapped addresses, ::ffff:0:0/96 is there too.
 type Prefix struct {
 	Direction Direction
 	Prefix    netip.Prefix
-	Class     uint16 // 1 to MaxClass
+	Class     uint16 // 0 to MaxClass; 0 where a longer prefix takes addresses out of a shorter one
 }
 
 // Classes of addresses; those of names and peers are told apart by a bit.
@@ -158,8 +166,10 @@ const (
 )
 
 // Matcher is an automaton over bytes that gives a text its class, whatever the number of patterns: a double array (J. Aoe,
-// 1989) with a default for each state. From state s on byte c: t = Base[s]+c; when Check[t] is s, to t, else to
-// Default[s]. It begins in state Start. Class 0 is that of texts that no pattern matches. No Cells: every text has class 0.
+// 1989) with a default for each state. A state is a cell; several cells can be copies of one state. From state s on byte c:
+// t = Base[s]+c; when there is a cell t and Check[t] is Base[s], to t, else to Default[s]. Bases tell states apart: no
+// two different states with edges have the same. It begins in state Start. Class 0 is that of texts that no pattern
+// matches. No Cells: every text has class 0.
 type Matcher struct {
 	Cells   []MatchCell
 	Classes int // how many classes there are, 0 included
@@ -167,9 +177,9 @@ type Matcher struct {
 
 // MatchCell is a state and an edge into it.
 type MatchCell struct {
-	Base    uint32
-	Check   uint32 // the state that the edge comes from; 0 when the cell is no state
-	Default uint32 // a state
+	Base    uint32 // of the state's own edges; 1 when it has none
+	Check   uint32 // the Base of the states that the edge comes from; 0 when no edge leads to this cell
+	Default uint32 // a state: where all other bytes lead
 	Class   uint16 // of a text that ends here
 	Final   uint16 // 1: whatever follows, the class stays
 }
@@ -185,7 +195,7 @@ func (m *Matcher) Class(text string) uint16 {
 	s := uint32(Start)
 	for i := 0; i < len(text) && m.Cells[s].Final == 0; i++ {
 		t := m.Cells[s].Base + uint32(text[i])
-		if t < uint32(len(m.Cells)) && m.Cells[t].Check == s {
+		if t < uint32(len(m.Cells)) && m.Cells[t].Check == m.Cells[s].Base {
 			s = t
 		} else {
 			s = m.Cells[s].Default
