@@ -117,9 +117,10 @@ struct vg_subject {
 	struct vg_slot slots[VG_SLOTS];
 };
 
+/* policy.MatchCell */
 struct vg_match_cell {
 	u32 base;
-	u32 check;
+	u32 check; /* the base of the states from which an edge leads here */
 	u32 otherwise;
 	u16 class;
 	u16 final;
@@ -204,6 +205,23 @@ struct {
 	__type(value, u64);
 } vg_hits SEC(".maps");
 
+/* The object itself, where a policy denies it by its path: its other names (hard links, bind mounts) are no way round. */
+struct vg_inode_key {
+	u64 inode;
+	u32 dev; /* kernel dev_t */
+	u32 table;
+};
+
+/* The path class under which the agent found the object. The agent fills it from the explicit denials of policies, and keeps
+ * it up to date. Full: it says so in the policy's status. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct vg_inode_key);
+	__type(value, u32);
+} vg_inodes SEC(".maps");
+
 struct vg_verdict {
 	struct vg_header h;
 	u16 table;
@@ -247,6 +265,7 @@ VG_EXPORT(struct, vg_verdict);
 VG_EXPORT(struct, vg_policies);
 VG_EXPORT(struct, vg_match_cell);
 VG_EXPORT(struct, vg_hit_key);
+VG_EXPORT(struct, vg_inode_key);
 VG_EXPORT(enum, vg_hook);
 
 /* A verdict that repeats within a second is counted in vg_hits and told with the next one, as its count. */
@@ -320,7 +339,7 @@ struct vg_text {
 struct vg_run {
 	struct vg_text *text;
 	u32 pos;
-	u32 chunk, offset;
+	u32 chunk, offset, cells;
 	u32 state;
 	u32 class;
 };
@@ -331,7 +350,7 @@ static long vg_run_step(u32 i, struct vg_run *r)
 {
 	/* From i, which the verifier knows nothing of: a position that grew with each step would never look alike to it. */
 	u32 pos = r->pos + i * VG_RUN_BYTES;
-	u32 chunk = r->chunk, offset = r->offset, state = r->state, next, key, at;
+	u32 chunk = r->chunk, offset = r->offset, last = r->cells, state = r->state, next, key, at;
 	void *cells = bpf_map_lookup_elem(&vg_match, &chunk);
 	struct vg_match_cell *c, *t;
 	struct vg_text *text = r->text;
@@ -353,7 +372,7 @@ static long vg_run_step(u32 i, struct vg_run *r)
 		next = c->base + (u8)text->bytes[at];
 		key = offset + next;
 		t = bpf_map_lookup_elem(cells, &key);
-		if (t && t->check == state) {
+		if (t && next < last && t->check == c->base) {
 			state = next;
 			c = t;
 		} else {
@@ -381,6 +400,7 @@ __weak __noinline int vg_class(const struct vg_automaton *a, struct vg_text *tex
 	r.pos = text->pos;
 	r.chunk = a->chunk;
 	r.offset = a->offset;
+	r.cells = a->cells;
 	r.state = VG_MATCH_START;
 	bpf_loop(VG_TEXT_MAX / VG_RUN_BYTES + 1, vg_run_step, &r, 0);
 	return r.class & 0xffff;

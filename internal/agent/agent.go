@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/capture"
+	"github.com/vigie-io/vigie/internal/enforce"
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -61,6 +62,9 @@ type Agent struct {
 	river     *river
 	host      *kernel.Host
 	sensors   []*sensorState
+	enforcer  *enforce.Enforcer
+	// workloadsChanged holds a value when policies have to look at the workloads again.
+	workloadsChanged chan struct{}
 
 	replayed capture.Header // of the capture that is played
 
@@ -117,7 +121,11 @@ func (a *Agent) observe(ctx context.Context) error {
 	}
 	a.host = host
 	defer func() {
-		if err := errors.Join(host.Close(), a.resolver.Close()); err != nil {
+		var enforceErr error
+		if a.enforcer != nil {
+			enforceErr = a.enforcer.Close()
+		}
+		if err := errors.Join(enforceErr, host.Close(), a.resolver.Close()); err != nil {
 			a.log.Warn("not everything could be released", "error", err)
 		}
 	}()
@@ -129,6 +137,7 @@ func (a *Agent) observe(ctx context.Context) error {
 			defer stats.Close()
 		}
 	}
+	a.newEnforcer()
 	if err := a.startSensors(ctx); err != nil {
 		return err
 	}
@@ -138,6 +147,7 @@ func (a *Agent) observe(ctx context.Context) error {
 				a.log.Error("container names are no longer looked up", "error", err)
 			}
 		})
+		a.background.Go(func() { a.followWorkloads(ctx) })
 		running := a.running()
 		inherited, err := host.Inherit(a.handoverDir())
 		if err != nil {
@@ -244,6 +254,7 @@ func (a *Agent) allSensors() []sensor.Sensor {
 			a.resolver.CgroupRemoved(c.Hierarchy, c.ID)
 		} else {
 			a.resolver.CgroupCreated(c.Hierarchy, c.ID, c.Path)
+			a.noticeWorkloads()
 		}
 	}})
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/vigie-io/vigie/internal/enforce"
 )
 
 // The defaults of Config.
@@ -47,6 +49,12 @@ type Config struct {
 	// nothing. Needs bpffs.
 	Handover bool `yaml:"handover"`
 
+	// MaxPolicies is how many policies there can be.
+	MaxPolicies int `yaml:"max-policies"`
+	// EnforceBackends are the back-ends that may carry policies; all when empty. For tests, and for hosts where one
+	// of them must not be used.
+	EnforceBackends []string `yaml:"enforce-backends"`
+
 	// Replay is a capture file to play in place of the kernel; needs no privilege.
 	Replay string `yaml:"replay"`
 	// Speed is how fast to play: 1 as recorded, 0 as fast as it goes.
@@ -56,7 +64,7 @@ type Config struct {
 // Default is the configuration of an agent that was told nothing.
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
-		ArgsLimit: 4096, History: 20000, ExitedProcesses: 4096, Speed: 1}
+		ArgsLimit: 4096, History: 20000, ExitedProcesses: 4096, MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
 }
 
 // Validate reports everything that is wrong, each with the name of its field.
@@ -89,6 +97,7 @@ func (c *Config) Validate() error {
 	if c.Speed < 0 {
 		bad("speed", "%v must not be negative", c.Speed)
 	}
+	c.checkEnforcement(bad)
 	known := sensorNames()
 	for _, s := range c.Sensors {
 		if !slices.Contains(known, s) {

@@ -28,6 +28,8 @@ type river struct {
 	annotate func(*model.Event) // what more is known of an event, after enrich; never nil
 	publish  func([]*model.Event)
 	tidied   func() // called after each housekeeping; may be nil
+	// sources give out events that are not the kernel's records, before each flush.
+	sources []func(emit func(*model.Event))
 
 	decoders  [kernel.RecordTypes]sensor.Decode
 	malformed *pipeline.Counter
@@ -96,6 +98,9 @@ func (r *river) event(ev *model.Event) {
 
 // flush publishes what has gathered.
 func (r *river) flush() {
+	for _, s := range r.sources {
+		s(r.event)
+	}
 	if len(r.batch) == 0 {
 		r.clock.sync()
 		return

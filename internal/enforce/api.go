@@ -11,6 +11,7 @@ package enforce
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/cilium/ebpf"
 
@@ -61,18 +62,26 @@ type Kernel struct {
 	Host *kernel.Host
 	// Subjects is vg_subjects, for back-ends in user space: the entry of a process by its pid.
 	Subjects *ebpf.Map
+	// Hit counts a hit of a rule.
+	Hit func(table uint16, rule int)
 	// Report hands over a verdict of a back-end in user space. It does not block; what its queue cannot hold is counted.
 	Report func(Report)
 }
 
-// Report is a verdict of a back-end in user space.
+// Report is a verdict of a back-end in user space, which counts its hit in vg_hits itself (Kernel.Hit).
 type Report struct {
-	PID      uint32 // of the root pid namespace
-	TID      uint32
-	Table    uint16
-	Decision policy.Decision
-	Action   model.VerdictAction
-	Hook     string
-	Op       model.Operation
-	Path     string
+	Key       model.ProcessKey // of the process
+	TID       uint32
+	Count     uint32 // how many alike were held back, and this one; 0 is 1
+	Table     uint16
+	Decision  policy.Decision
+	Action    model.VerdictAction
+	Guarantee model.Guarantee // DeniedBefore when empty, SeenOnly when audited
+	Hook      string
+	Op        model.Operation
+	Path      string
+	Subject   string // what has no path: a capability, a module
+
+	Protocol      string
+	Local, Remote netip.AddrPort
 }

@@ -118,6 +118,34 @@ func Explain(action string, err error) error {
 // its own and vars set as its constants. The sensor keeps ownership of into; Close of the Host closes it
 // when it is an io.Closer.
 func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]any, into any) error {
+	if err := setVariables(sensor, spec, vars); err != nil {
+		return err
+	}
+	if err := spec.LoadAndAssign(into, h.prepare(spec)); err != nil {
+		return Explain("load sensor "+sensor, err)
+	}
+	if c, ok := into.(io.Closer); ok {
+		h.mu.Lock()
+		h.closers = append(h.closers, c)
+		h.mu.Unlock()
+	}
+	return nil
+}
+
+// LoadCollection is Load for an object whose programs are not all wanted: those that are not in the spec are not
+// loaded. The caller closes the collection, after Detach.
+func (h *Host) LoadCollection(sensor string, spec *ebpf.CollectionSpec, vars map[string]any) (*ebpf.Collection, error) {
+	if err := setVariables(sensor, spec, vars); err != nil {
+		return nil, err
+	}
+	c, err := ebpf.NewCollectionWithOptions(spec, *h.prepare(spec))
+	if err != nil {
+		return nil, Explain("load "+sensor, err)
+	}
+	return c, nil
+}
+
+func setVariables(sensor string, spec *ebpf.CollectionSpec, vars map[string]any) error {
 	for name, value := range vars {
 		v := spec.Variables[name]
 		if v == nil {
@@ -127,6 +155,11 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 			return fmt.Errorf("load sensor %s: set %s: %w", sensor, name, err)
 		}
 	}
+	return nil
+}
+
+// prepare gives spec the shared maps in place of its own.
+func (h *Host) prepare(spec *ebpf.CollectionSpec) *ebpf.CollectionOptions {
 	h.addLayout(spec)
 	replace := h.sharedIn(spec)
 	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses, "vg_state": h.objs.VgState} {
@@ -136,15 +169,10 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 			replace[name] = m
 		}
 	}
-	if err := spec.LoadAndAssign(into, &ebpf.CollectionOptions{MapReplacements: replace, Cache: h.types}); err != nil {
-		return Explain("load sensor "+sensor, err)
+	for name, m := range replace {
+		spec.Maps[name].MaxEntries = m.MaxEntries() // the agent may have made it larger
 	}
-	if c, ok := into.(io.Closer); ok {
-		h.mu.Lock()
-		h.closers = append(h.closers, c)
-		h.mu.Unlock()
-	}
-	return nil
+	return &ebpf.CollectionOptions{MapReplacements: replace, Cache: h.types}
 }
 
 // Loaded says that all sensors are loaded: the kernel's type information, some 20 MB decoded, can go.
@@ -186,13 +214,20 @@ func (h *Host) keep(sensor, name string, p *ebpf.Program, l link.Link) {
 // AttachTracing attaches tp_btf, fentry, fexit and LSM programs where their section says.
 func (h *Host) AttachTracing(sensor string, progs ...*ebpf.Program) error {
 	for _, p := range progs {
-		l, err := link.AttachTracing(link.TracingOptions{Program: p})
+		l, err := attachTracing(p)
 		if err != nil {
 			return Explain(fmt.Sprintf("attach %s of sensor %s", progName(p), sensor), err)
 		}
 		h.keep(sensor, progName(p), p, l)
 	}
 	return nil
+}
+
+func attachTracing(p *ebpf.Program) (link.Link, error) {
+	if p.Type() == ebpf.LSM {
+		return link.AttachLSM(link.LSMOptions{Program: p})
+	}
+	return link.AttachTracing(link.TracingOptions{Program: p})
 }
 
 // AttachCgroup attaches a program to the root of cgroup v2, beside whatever is there.

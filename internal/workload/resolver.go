@@ -128,6 +128,18 @@ func (r *Resolver) OnChange(changed func(old, new *model.Workload)) {
 	r.watchers = append(r.watchers, changed)
 }
 
+// Each calls fn for every cgroup that is known and not removed, with its workload; nil for one that says nothing about
+// any. fn must not call the Resolver.
+func (r *Resolver) Each(fn func(hierarchy uint32, id uint64, w *model.Workload)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for k, e := range r.cgroups {
+		if !e.removed {
+			fn(k.hierarchy, k.id, e.record.workload())
+		}
+	}
+}
+
 // Stats are the Resolver's sizes and counts for status and metrics.
 type Stats struct {
 	Cgroups   int    // known

@@ -25,6 +25,8 @@ func arrows() []arrow {
 		{from: "internal/cli", to: "internal/wire", why: "the commands print model types"},
 		{from: "internal/capture", to: "api", why: "a capture holds events as protobuf"},
 		{from: "internal/capture", to: "internal/wire", why: "a capture holds events as protobuf"},
+		{from: "internal/enforce", to: "internal/policy", why: "enforce carries out the tables that policy compiles: their types stand with the compiler"},
+		{from: "internal/enforce", to: "internal/sensor", tests: true, why: "back-ends are proved beside the sensor whose socket owners they read"},
 		{from: "internal/kernel", to: "internal/sensor", tests: true, why: "that an upgrade leaves no gap is proved with a real sensor"},
 		{from: "internal/server", to: "internal/store", tests: true, why: "queries are proved on the real history"},
 		{from: "internal/model", to: "internal/wire", tests: true, why: "names are compared with the protobuf's"},
@@ -51,10 +53,10 @@ func mutable() map[string]string {
 
 // listedRooms have a folder a member, and one file that lists the members.
 func listedRooms() []string {
-	return []string{"internal/sensor", "internal/export"}
+	return []string{"internal/sensor", "internal/export", "internal/enforce"}
 }
 
 // notMembers are folders of listed rooms that are not members: "folder" and why.
 func notMembers() map[string]string {
-	return map[string]string{}
+	return map[string]string{"internal/enforce/subject": "no back-end: it says which process is under which policies, and all of them ask it"}
 }

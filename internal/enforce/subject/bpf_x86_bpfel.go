@@ -65,6 +65,13 @@ const (
 	bpfVgHookVG_HOOK_CUT           bpfVgHook = 14
 )
 
+type bpfVgInodeKey struct {
+	_     structs.HostLayout
+	Inode uint64
+	Dev   uint32
+	Table uint32
+}
+
 type bpfVgMatchCell struct {
 	_         structs.HostLayout
 	Base      uint32
@@ -166,6 +173,7 @@ type bpfVgVerdict struct {
 const (
 	bpfMapVgCgroups                = "vg_cgroups"
 	bpfMapVgHits                   = "vg_hits"
+	bpfMapVgInodes                 = "vg_inodes"
 	bpfMapVgLive                   = "vg_live"
 	bpfMapVgLosses                 = "vg_losses"
 	bpfMapVgMatch                  = "vg_match"
@@ -190,6 +198,7 @@ const (
 	bpfVarVgExportVgCgroupPolicies = "vg_export_vg_cgroup_policies"
 	bpfVarVgExportVgHitKey         = "vg_export_vg_hit_key"
 	bpfVarVgExportVgHook           = "vg_export_vg_hook"
+	bpfVarVgExportVgInodeKey       = "vg_export_vg_inode_key"
 	bpfVarVgExportVgMatchCell      = "vg_export_vg_match_cell"
 	bpfVarVgExportVgPolicies       = "vg_export_vg_policies"
 	bpfVarVgExportVgSubject        = "vg_export_vg_subject"
@@ -255,6 +264,7 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	VgCgroups      *ebpf.MapSpec `ebpf:"vg_cgroups"`
 	VgHits         *ebpf.MapSpec `ebpf:"vg_hits"`
+	VgInodes       *ebpf.MapSpec `ebpf:"vg_inodes"`
 	VgLive         *ebpf.MapSpec `ebpf:"vg_live"`
 	VgLosses       *ebpf.MapSpec `ebpf:"vg_losses"`
 	VgMatch        *ebpf.MapSpec `ebpf:"vg_match"`
@@ -278,6 +288,7 @@ type bpfVariableSpecs struct {
 	VgExportVgCgroupPolicies *ebpf.VariableSpec `ebpf:"vg_export_vg_cgroup_policies"`
 	VgExportVgHitKey         *ebpf.VariableSpec `ebpf:"vg_export_vg_hit_key"`
 	VgExportVgHook           *ebpf.VariableSpec `ebpf:"vg_export_vg_hook"`
+	VgExportVgInodeKey       *ebpf.VariableSpec `ebpf:"vg_export_vg_inode_key"`
 	VgExportVgMatchCell      *ebpf.VariableSpec `ebpf:"vg_export_vg_match_cell"`
 	VgExportVgPolicies       *ebpf.VariableSpec `ebpf:"vg_export_vg_policies"`
 	VgExportVgSubject        *ebpf.VariableSpec `ebpf:"vg_export_vg_subject"`
@@ -308,6 +319,7 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	VgCgroups      *ebpf.Map `ebpf:"vg_cgroups"`
 	VgHits         *ebpf.Map `ebpf:"vg_hits"`
+	VgInodes       *ebpf.Map `ebpf:"vg_inodes"`
 	VgLive         *ebpf.Map `ebpf:"vg_live"`
 	VgLosses       *ebpf.Map `ebpf:"vg_losses"`
 	VgMatch        *ebpf.Map `ebpf:"vg_match"`
@@ -328,6 +340,7 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgCgroups,
 		m.VgHits,
+		m.VgInodes,
 		m.VgLive,
 		m.VgLosses,
 		m.VgMatch,
@@ -352,6 +365,7 @@ type bpfVariables struct {
 	VgExportVgCgroupPolicies *ebpf.Variable `ebpf:"vg_export_vg_cgroup_policies"`
 	VgExportVgHitKey         *ebpf.Variable `ebpf:"vg_export_vg_hit_key"`
 	VgExportVgHook           *ebpf.Variable `ebpf:"vg_export_vg_hook"`
+	VgExportVgInodeKey       *ebpf.Variable `ebpf:"vg_export_vg_inode_key"`
 	VgExportVgMatchCell      *ebpf.Variable `ebpf:"vg_export_vg_match_cell"`
 	VgExportVgPolicies       *ebpf.Variable `ebpf:"vg_export_vg_policies"`
 	VgExportVgSubject        *ebpf.Variable `ebpf:"vg_export_vg_subject"`

@@ -23,6 +23,7 @@ type (
 	MatchCell      = bpfVgMatchCell
 	Policies       = bpfVgPolicies
 	HitKey         = bpfVgHitKey
+	InodeKey       = bpfVgInodeKey
 	Verdict        = bpfVgVerdict
 	CgroupRef      = bpfVgCgroupRef
 	CgroupPolicies = bpfVgCgroupPolicies
@@ -39,7 +40,7 @@ const (
 
 // Maps are the shared maps; bpf/policy.h and subject.bpf.c say what each holds.
 type Maps struct {
-	Subjects, Tables, Match, Words, Policies, Hits, Cgroups, Units, Live, Selectors *ebpf.Map
+	Subjects, Tables, Match, Words, Policies, Hits, Inodes, Cgroups, Units, Live, Selectors *ebpf.Map
 
 	matchChunk, wordsChunk *ebpf.MapSpec
 }
@@ -69,10 +70,10 @@ func Start(host *kernel.Host, tables uint32) (*Subjects, error) {
 	}
 	o := &s.objs
 	s.Maps = Maps{Subjects: o.VgSubjects, Tables: o.VgTables, Match: o.VgMatch, Words: o.VgWords, Policies: o.VgPolicyState,
-		Hits: o.VgHits, Cgroups: o.VgCgroups, Units: o.VgUnits, Live: o.VgLive, Selectors: o.VgSelectors,
+		Hits: o.VgHits, Inodes: o.VgInodes, Cgroups: o.VgCgroups, Units: o.VgUnits, Live: o.VgLive, Selectors: o.VgSelectors,
 		matchChunk: spec.Maps["vg_match"].InnerMap, wordsChunk: spec.Maps["vg_words"].InnerMap}
 	for name, m := range map[string]*ebpf.Map{"vg_subjects": o.VgSubjects, "vg_tables": o.VgTables, "vg_match": o.VgMatch,
-		"vg_words": o.VgWords, "vg_policy_state": o.VgPolicyState, "vg_hits": o.VgHits, "vg_verdicts_seen": o.VgVerdictsSeen} {
+		"vg_words": o.VgWords, "vg_policy_state": o.VgPolicyState, "vg_hits": o.VgHits, "vg_inodes": o.VgInodes, "vg_verdicts_seen": o.VgVerdictsSeen} {
 		host.Share(name, m)
 	}
 	err = host.AttachTracing(Name, o.VgSubjectFork, o.VgSubjectExec, o.VgSubjectExit, o.VgSubjectMoved, o.VgSubjectMkdir, o.VgSubjectRmdir)

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package all
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// act does what its arguments say, prints "ok" or the errno, and is the whole life of the actor.
+func act(args []string) int {
+	err := deed(args[0], args[1:])
+	switch errno := syscall.Errno(0); {
+	case err == nil:
+		fmt.Println("ok")
+	case errors.As(err, &errno):
+		fmt.Println(unix.ErrnoName(errno))
+	default:
+		fmt.Println(err)
+	}
+	return 0
+}
+
+func deed(what string, args []string) error {
+	switch what {
+	case "nothing":
+		return nil
+	case "exec": // in its own place
+		return unix.Exec(args[0], args, os.Environ())
+	case "spawn": // as a child, whose death is told as "killed"
+		err := exec.Command(args[0], args[1:]...).Run()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() {
+			return errors.New(strings.ReplaceAll(exit.Sys().(syscall.WaitStatus).Signal().String(), "signal: ", ""))
+		}
+		return err
+	case "memfd": // executes a copy of a file without a name
+		return execMemfd(args[0], args[1:])
+	case "read":
+		return open(args[0], unix.O_RDONLY)
+	case "write":
+		return open(args[0], unix.O_WRONLY)
+	case "create":
+		return open(args[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
+	case "openat2":
+		fd, err := unix.Openat2(unix.AT_FDCWD, args[0], &unix.OpenHow{Flags: unix.O_RDONLY})
+		return closed(fd, err)
+	case "reopen": // by the descriptor of an O_PATH open
+		fd, err := unix.Open(args[0], unix.O_PATH, 0)
+		if err != nil {
+			return err
+		}
+		return open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY)
+	case "chdir-read": // relative to a directory
+		if err := unix.Chdir(args[0]); err != nil {
+			return err
+		}
+		return open(args[1], unix.O_RDONLY)
+	case "chroot-read":
+		if err := unix.Chroot(args[0]); err != nil {
+			return err
+		}
+		return open(args[1], unix.O_RDONLY)
+	case "unlink":
+		return unix.Unlink(args[0])
+	case "rename":
+		return unix.Rename(args[0], args[1])
+	case "link":
+		return unix.Link(args[0], args[1])
+	case "mkdir":
+		return unix.Mkdir(args[0], 0o755)
+	case "chmod":
+		return unix.Chmod(args[0], 0o600)
+	case "truncate":
+		return unix.Truncate(args[0], 0)
+	case "tmpfile-link": // a file without a name gets one
+		fd, err := unix.Open(args[0], unix.O_TMPFILE|unix.O_RDWR, 0o600)
+		if err != nil {
+			return err
+		}
+		return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, args[1], unix.AT_SYMLINK_FOLLOW)
+	case "ptrace":
+		return unix.PtraceAttach(os.Getppid())
+	case "mount":
+		return unix.Mount("none", args[0], "tmpfs", 0, "")
+	case "hostname": // CAP_SYS_ADMIN
+		return unix.Sethostname([]byte("vigie-test"))
+	case "chown": // CAP_CHOWN
+		return unix.Chown(args[0], 1234, 1234)
+	}
+	return fmt.Errorf("no deed %q", what)
+}
+
+func open(name string, flags int) error {
+	fd, err := unix.Open(name, flags, 0o600)
+	return closed(fd, err)
+}
+
+func closed(fd int, err error) error {
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+func execMemfd(from string, args []string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.MemfdCreate("payload", 0)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, b); err != nil {
+		return err
+	}
+	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), append([]string{"payload"}, args...), os.Environ())
+}

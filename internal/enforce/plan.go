@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enforce
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/policy"
+)
+
+// WeakerError is a rule that this kernel carries by less than it asks for.
+type WeakerError struct {
+	Policy, Field string
+	Operation     model.Operation
+	Asked, Best   model.Guarantee
+	Rung          string // the best there is; empty when there is none
+	Cause         string // why nothing better works
+}
+
+// Error names the rule, what carries it here and what to do.
+func (e *WeakerError) Error() string {
+	best := "nothing here carries that"
+	if e.Rung != "" {
+		best = fmt.Sprintf("the best here is %s (%s)", e.Best, e.Rung)
+	}
+	return fmt.Sprintf("spec.%s asks for %s to be %s, but %s, because %s; write weaker: accept on the rule to take that, or mode: audit",
+		e.Field, e.Operation, e.Asked, best, e.Cause)
+}
+
+// Plan says for each rule of a table, by its number, what will carry it here. Error: *WeakerError.
+func (e *Enforcer) Plan(t *policy.Table) ([]Carried, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.plan(t)
+}
+
+func (e *Enforcer) plan(t *policy.Table) ([]Carried, error) {
+	out := make([]Carried, len(t.Rules))
+	for i, r := range t.Rules {
+		if i == 0 || r.Allows {
+			continue
+		}
+		var err error
+		if out[i], err = e.planRule(t, &r); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// planRule joins what carries each operation of a rule: the weakest guarantee counts.
+func (e *Enforcer) planRule(t *policy.Table, r *policy.Rule) (Carried, error) {
+	var out Carried
+	var rungs []string
+	asked := asks(t)
+	for _, op := range r.Operations {
+		b, c, cause := e.best(op)
+		if sideDoors[op] {
+			// Nobody writes a rule for these: they are the other ways to what the rule is about.
+			if b == nil || c.Guarantee.Strength() < asked.Strength() {
+				out.Limits = append(out.Limits, sideDoorLimit(op, b != nil, c, cause))
+			} else {
+				out.Limits = append(out.Limits, c.Limits...)
+			}
+			continue
+		}
+		if b == nil || c.Guarantee.Strength() < asked.Strength() {
+			if !r.Weaker {
+				return Carried{}, &WeakerError{Policy: t.Policy.Name, Field: r.Field, Operation: op, Asked: asked, Best: c.Guarantee, Rung: c.Rung, Cause: cause}
+			}
+			if b == nil {
+				c = Carried{Rung: "none", Guarantee: model.SeenOnly}
+			}
+		}
+		if out.Guarantee == "" || c.Guarantee.Strength() < out.Guarantee.Strength() {
+			out.Guarantee = c.Guarantee
+		}
+		if !slices.Contains(rungs, c.Rung) {
+			rungs = append(rungs, c.Rung)
+		}
+		for _, l := range c.Limits {
+			if !slices.Contains(out.Limits, l) {
+				out.Limits = append(out.Limits, l)
+			}
+		}
+	}
+	out.Rung = strings.Join(rungs, ", ")
+	return out, nil
+}
+
+// sideDoors are operations that rules about others take along.
+var sideDoors = map[model.Operation]bool{model.OpListen: true, model.OpSocket: true, model.OpReceive: true}
+
+func sideDoorLimit(op model.Operation, carried bool, c Carried, cause string) string {
+	what := map[model.Operation]string{model.OpListen: "listening on a port that the kernel chose",
+		model.OpSocket: "raw, packet and other sockets beside TCP and UDP", model.OpReceive: "a connection that another process passes on"}[op]
+	if !carried {
+		return what + " is not covered: " + cause
+	}
+	return fmt.Sprintf("%s is %s (%s)", what, c.Guarantee, c.Rung)
+}
+
+// asks is what a table's denials ask for.
+func asks(t *policy.Table) model.Guarantee {
+	switch {
+	case t.Mode == policy.Audit:
+		return model.SeenOnly
+	case t.Policy.OnDenied == policy.Kill:
+		return model.KilledBefore
+	}
+	return model.DeniedBefore
+}
+
+// best is the back-end that carries an operation with the strongest guarantee, the first of equals; else why none does.
+func (e *Enforcer) best(op model.Operation) (Backend, Carried, string) {
+	var found Backend
+	var best Carried
+	var causes []string
+	for _, b := range e.options.Backends {
+		c, err := b.Carries(op)
+		if err != nil {
+			causes = append(causes, b.Name()+": "+err.Error())
+			continue
+		}
+		if found == nil || c.Guarantee.Strength() > best.Guarantee.Strength() {
+			found, best = b, c
+		}
+	}
+	if len(causes) == 0 {
+		causes = []string{"no other back-end knows that operation"}
+	}
+	return found, best, strings.Join(causes, "; ")
+}
+
+// operations are what each back-end has to carry for some tables, in the order of model.Operations.
+func (e *Enforcer) operations(tables map[string]*loaded) map[string][]model.Operation {
+	needed := make(map[model.Operation]bool)
+	for _, in := range tables {
+		for i, r := range in.Table.Rules {
+			if i == 0 || r.Allows {
+				continue
+			}
+			for _, op := range r.Operations {
+				needed[op] = true
+			}
+		}
+	}
+	out := make(map[string][]model.Operation)
+	for _, op := range model.Operations() {
+		if !needed[op] {
+			continue
+		}
+		if b, _, _ := e.best(op); b != nil {
+			out[b.Name()] = append(out[b.Name()], op)
+		}
+	}
+	return out
+}
