@@ -31,7 +31,7 @@ func (a *Agent) newEnforcer() {
 		backends = slices.DeleteFunc(backends, func(b enforce.Backend) bool { return !slices.Contains(a.config.EnforceBackends, b.Name()) })
 	}
 	a.enforcer = enforce.New(enforce.Options{Log: a.log, Losses: a.losses, Host: a.host, Backends: backends, Cgroups: a.resolver,
-		MaxPolicies: a.config.MaxPolicies})
+		MaxPolicies: a.config.MaxPolicies, PinDir: a.handoverDir() + "-policies"})
 	a.river.decoders[kernel.RecordVerdict] = a.enforcer.Decode
 	a.river.sources = append(a.river.sources, a.enforcer.Drain)
 }

@@ -33,6 +33,8 @@ type Options struct {
 	Cgroups Cgroups
 	// MaxPolicies is how many policies there can be, at most 32767; DefaultMaxPolicies when 0.
 	MaxPolicies int
+	// PinDir is a directory of bpffs, or one that is to be, for policies that outlive the agent; empty: none can.
+	PinDir string
 	// Clock gives nanoseconds since boot.
 	Clock func() (uint64, error)
 }
@@ -46,6 +48,7 @@ type Cgroups interface {
 // Enforcer puts tables in force. Nothing is attached before the first.
 type Enforcer struct {
 	options  Options
+	started  uint64 // boot time
 	reports  chan Report
 	overflow *pipeline.Counter
 
@@ -73,6 +76,7 @@ func New(o Options) *Enforcer {
 	e := &Enforcer{options: o, reports: make(chan Report, 4096), overflow: o.Losses.Counter("enforce", "queue of verdicts full"),
 		numbers: make(map[string]uint32), inForce: make(map[string]*loaded), attached: make(map[string][]model.Operation),
 		carried: make(map[string]uint64), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
+	e.started, _ = o.Clock()
 	e.known.Store(&map[uint16]*loaded{})
 	return e
 }
@@ -238,7 +242,7 @@ func (e *Enforcer) switchTo(ctx context.Context, next map[string]*loaded, lists 
 	}
 	errs = append(errs, e.writeLists(lists), e.subjects.EnterAll())
 	e.inForce = next
-	errs = append(errs, e.tell(ctx, next), e.attach(ctx, next), e.cut(ctx))
+	errs = append(errs, e.tell(ctx, next), e.attach(ctx, next), e.pin(next), e.cut(ctx))
 	e.retire(retired)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("the policies are in force, but not all of it could be done: %w", err)
@@ -287,8 +291,7 @@ func (e *Enforcer) setLive(number uint32, table uint16) error {
 	return nil
 }
 
-// Close takes everything out of force. Policies that stay when the agent is gone (onAgentExit: keep) are left as they are
-// in the kernel when Keep was called before.
+// Close takes everything out of force but the policies that outlive the agent (onAgentExit: keep).
 func (e *Enforcer) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -98,6 +98,36 @@ func (h *Host) forgetLosses() error {
 	return nil
 }
 
+// Pin pins below dir the links of those that which names, so that their programs stay attached when this process is gone,
+// however it ends. What is pinned there already stays. The caller removes the directory when they shall end.
+func (h *Host) Pin(dir string, which func(sensor string) bool) error {
+	if err := ensureBPFFS(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory of pins: %w", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range h.links {
+		if !which(l.sensor) {
+			continue
+		}
+		info, err := l.Info()
+		if err != nil {
+			return Explain("pin a link of "+l.sensor, err)
+		}
+		name := filepath.Join(dir, fmt.Sprintf("link_%d", info.ID))
+		if _, err := os.Stat(name); err == nil {
+			continue
+		}
+		if err := l.Pin(name); err != nil {
+			return Explain("pin a link of "+l.sensor, err)
+		}
+	}
+	return nil
+}
+
 // Inherited is what an earlier agent left.
 type Inherited struct {
 	Records [][]byte // in the order of Read: security, then telemetry

@@ -118,11 +118,17 @@ func Explain(action string, err error) error {
 // its own and vars set as its constants. The sensor keeps ownership of into; Close of the Host closes it
 // when it is an io.Closer.
 func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]any, into any) error {
-	if err := setVariables(sensor, spec, vars); err != nil {
+	h.addLayout(spec)
+	return h.LoadBeside(sensor, spec, vars, into)
+}
+
+// LoadBeside is Load for an object that is no sensor: what it writes need not be understood by a successor.
+func (h *Host) LoadBeside(name string, spec *ebpf.CollectionSpec, vars map[string]any, into any) error {
+	if err := setVariables(name, spec, vars); err != nil {
 		return err
 	}
 	if err := spec.LoadAndAssign(into, h.prepare(spec)); err != nil {
-		return Explain("load sensor "+sensor, err)
+		return Explain("load "+name, err)
 	}
 	if c, ok := into.(io.Closer); ok {
 		h.mu.Lock()
@@ -132,7 +138,7 @@ func (h *Host) Load(sensor string, spec *ebpf.CollectionSpec, vars map[string]an
 	return nil
 }
 
-// LoadCollection is Load for an object whose programs are not all wanted: those that are not in the spec are not
+// LoadCollection is LoadBeside for an object whose programs are not all wanted: those that are not in the spec are not
 // loaded. The caller closes the collection, after Detach.
 func (h *Host) LoadCollection(sensor string, spec *ebpf.CollectionSpec, vars map[string]any) (*ebpf.Collection, error) {
 	if err := setVariables(sensor, spec, vars); err != nil {
@@ -149,10 +155,10 @@ func setVariables(sensor string, spec *ebpf.CollectionSpec, vars map[string]any)
 	for name, value := range vars {
 		v := spec.Variables[name]
 		if v == nil {
-			return fmt.Errorf("load sensor %s: object has no constant %q", sensor, name)
+			return fmt.Errorf("load %s: object has no constant %q", sensor, name)
 		}
 		if err := v.Set(value); err != nil {
-			return fmt.Errorf("load sensor %s: set %s: %w", sensor, name, err)
+			return fmt.Errorf("load %s: set %s: %w", sensor, name, err)
 		}
 	}
 	return nil
@@ -160,7 +166,6 @@ func setVariables(sensor string, spec *ebpf.CollectionSpec, vars map[string]any)
 
 // prepare gives spec the shared maps in place of its own.
 func (h *Host) prepare(spec *ebpf.CollectionSpec) *ebpf.CollectionOptions {
-	h.addLayout(spec)
 	replace := h.sharedIn(spec)
 	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses, "vg_state": h.objs.VgState} {
 		if shared := spec.Maps[name]; shared != nil {

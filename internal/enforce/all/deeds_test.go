@@ -51,6 +51,8 @@ func deed(what string, args []string) error {
 	case "openat2":
 		fd, err := unix.Openat2(unix.AT_FDCWD, args[0], &unix.OpenHow{Flags: unix.O_RDONLY})
 		return closed(fd, err)
+	case "uring":
+		return openByRing(args[0])
 	case "reopen": // by the descriptor of an O_PATH open
 		fd, err := unix.Open(args[0], unix.O_PATH, 0)
 		if err != nil {

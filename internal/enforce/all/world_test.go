@@ -54,9 +54,15 @@ type world struct {
 func newWorld(t *testing.T, backends ...string) *world {
 	t.Helper()
 	testkit.RequireBPF(t)
-	w := &world{t: t, dir: ownMount(t)}
-	w.actor = w.dir + "/bin/actor"
-	copyFile(t, "/proc/self/exe", w.actor)
+	dir := ownMount(t)
+	copyFile(t, "/proc/self/exe", dir+"/bin/actor")
+	return newWorldIn(t, dir, backends...)
+}
+
+// newWorldIn is newWorld in a directory that is there, with its actor.
+func newWorldIn(t *testing.T, dir string, backends ...string) *world {
+	t.Helper()
+	w := &world{t: t, dir: dir, actor: dir + "/bin/actor"}
 	losses := new(pipeline.Losses)
 	log := slog.New(slog.DiscardHandler)
 	host, err := kernel.Open(kernel.Options{Log: log, Losses: losses})
@@ -69,12 +75,16 @@ func newWorld(t *testing.T, backends ...string) *world {
 	}
 	prober := probe.New(probe.Options{})
 	list := slices.DeleteFunc(Backends(Options{Prober: prober}), func(b enforce.Backend) bool { return !slices.Contains(backends, b.Name()) })
+	if len(list) == 0 {
+		t.Skipf("there is no back-end %v", backends)
+	}
 	for _, b := range list {
 		if why := idle(b); why != nil {
 			t.Skipf("back-end %s carries nothing on this kernel: %v", b.Name(), why)
 		}
 	}
-	w.enforcer = enforce.New(enforce.Options{Log: log, Losses: losses, Host: host, Backends: list, Cgroups: noCgroups{}})
+	w.enforcer = enforce.New(enforce.Options{Log: log, Losses: losses, Host: host, Backends: list, Cgroups: noCgroups{},
+		PinDir: pinDir(os.Getpid())})
 	ctx, cancel := context.WithCancel(context.Background())
 	var reading sync.WaitGroup
 	reading.Go(func() {

@@ -65,7 +65,7 @@ func Start(host *kernel.Host, tables uint32) (*Subjects, error) {
 	spec.Maps["vg_tables"].MaxEntries = tables
 	spec.Maps["vg_live"].MaxEntries = tables
 	s := &Subjects{host: host}
-	if err := host.Load(Name, spec, nil, &s.objs); err != nil {
+	if err := host.LoadBeside(Name, spec, nil, &s.objs); err != nil {
 		return nil, err
 	}
 	o := &s.objs
