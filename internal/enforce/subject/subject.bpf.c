@@ -358,6 +358,7 @@ static __always_inline void judge_exec(struct vg_scratch *s, struct task_struct 
 	if (v.action == VG_ACT_DENY)
 		v.action = VG_ACT_KILL;
 	vg_tell_path(&s->binary, &v);
+	climb_exe(&s->binary, t);
 }
 
 SEC("tp_btf/sched_process_exec")
