@@ -118,11 +118,19 @@ func (c *checker) decode(text string, s *schema) *value {
 	var root yaml.Node
 	if err := decoder.Decode(&root); err != nil {
 		if !errors.Is(err, io.EOF) { // nothing but comments
-			c.syntax(err)
+			c.syntax(err, 1+strings.Count(text, "\n"))
 		}
 		return nil
 	}
 	if len(root.Content) != 1 {
+		return nil
+	}
+	var rest yaml.Node
+	if err := decoder.Decode(&rest); err == nil { // split at other line breaks than those that this package knows
+		c.at(&rest, "", "is a document that does not begin with a line of its own: end lines with a line feed")
+		return nil
+	} else if !errors.Is(err, io.EOF) {
+		c.syntax(err, 1+strings.Count(text, "\n"))
 		return nil
 	}
 	if c.foreign(root.Content[0]) {
@@ -145,15 +153,15 @@ func (c *checker) foreign(n *yaml.Node) bool {
 	return false
 }
 
-// syntax reports an error of the YAML parser, which names the line in its text.
-func (c *checker) syntax(err error) {
+// syntax reports an error of the YAML parser, which names the line in its text, and now and then one that is behind it.
+func (c *checker) syntax(err error, lines int) {
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 1
 	if m := regexp.MustCompile(`^line (\d+): (?s:(.*))$`).FindStringSubmatch(message); m != nil {
 		line, _ = strconv.Atoi(m[1]) // the expression takes digits only
 		message = m[2]
 	}
-	c.add(c.line+line, 1, "", "is no YAML: "+message)
+	c.add(c.line+min(line, lines), 1, "", "is no YAML: "+message)
 }
 
 func (c *checker) check(n *yaml.Node, s *schema, path string, depth int) *value {

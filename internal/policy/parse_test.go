@@ -229,6 +229,8 @@ func TestParseIsBounded(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(everything))
 	f.Add([]byte("a: &a [*a]\n"))
+	f.Add([]byte("-d: \r|inWQ"))
+	f.Add([]byte("--\n...\n---\rP"))
 	f.Add([]byte("--- {kind: WorkloadPolicy}\n...\n--- |\n x\n"))
 	f.Fuzz(func(t *testing.T, yaml []byte) {
 		policies, err := Parse("x", yaml)
@@ -237,7 +239,10 @@ func FuzzParse(f *testing.F) {
 			if policies != nil || !errors.As(err, &list) || len(list) == 0 {
 				t.Fatalf("%v, %v", policies, err)
 			}
-			lines := strings.Count(string(yaml), "\n") + 1
+			lines := 1
+			for _, end := range []string{"\n", "\r", "\u0085", "\u2028", "\u2029"} { // YAML's line breaks
+				lines += strings.Count(string(yaml), end)
+			}
 			for _, e := range list {
 				if e.Line < 1 || e.Line > lines || e.Column < 1 || e.Problem == "" {
 					t.Fatalf("%+v in a text of %d lines", e, lines)
