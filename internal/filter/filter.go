@@ -88,7 +88,7 @@ type Filter struct {
 	// eventOnly is the first field that only events can answer; empty when there is none.
 	eventOnly    string
 	since, until time.Time
-	where        *expression
+	where        *where
 }
 
 // Compile checks and prepares s. Errors are *FieldError.
