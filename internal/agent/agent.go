@@ -28,14 +28,17 @@ import (
 	"github.com/vigie-io/vigie/internal/sensor/all"
 	"github.com/vigie-io/vigie/internal/sensor/dns"
 	"github.com/vigie-io/vigie/internal/sensor/exec"
+	"github.com/vigie-io/vigie/internal/server/compat/tetragon"
 	"github.com/vigie-io/vigie/internal/store"
 	"github.com/vigie-io/vigie/internal/workload"
 )
 
 // Deps are what the agent is given from outside.
 type Deps struct {
-	Log     *slog.Logger
-	Version string
+	Log *slog.Logger
+	// LogLevel is the level of Log, where it can be changed while the agent runs. May be nil.
+	LogLevel *slog.LevelVar
+	Version  string
 	// Ready is called once, when the sensors run and the API answers. May be nil.
 	Ready func()
 	// Reload, when it delivers, has files reopened and what can be reloaded reloaded (SIGHUP). May be nil.
@@ -65,6 +68,7 @@ type Agent struct {
 	enforcer  *enforce.Enforcer
 	// workloadsChanged holds a value when policies have to look at the workloads again.
 	workloadsChanged chan struct{}
+	tetragon         *tetragon.Service
 
 	replayed capture.Header // of the capture that is played
 

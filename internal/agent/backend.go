@@ -93,7 +93,7 @@ func (a *Agent) Status() server.Status {
 		}
 		s.Sensors = append(s.Sensors, state)
 	}
-	s.Subscribers = a.exporters.list()
+	s.Subscribers = slices.Concat(a.exporters.list(), a.tetragon.Subscribers())
 	return s
 }
 
@@ -129,7 +129,7 @@ func (a *Agent) hostNames() (host, release string) {
 func (c *Config) inUse() map[string]string {
 	return map[string]string{
 		"state-dir": c.StateDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
-		"tls-key": c.TLSKey, "token-file": c.TokenFile, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
+		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
 		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","), "handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),

@@ -18,6 +18,8 @@ const (
 	DefaultSocket   = "/run/vigie/vigie.sock"
 	DefaultHTTP     = "127.0.0.1:9780"
 	DefaultLockFile = "/run/vigie/vigie.lock"
+	// DefaultTetragonAPI is where Tetragon's clients look. An agent beside Tetragon does without it.
+	DefaultTetragonAPI = "127.0.0.1:54321"
 	// Off as an address turns a listener off.
 	Off = "off"
 )
@@ -32,6 +34,9 @@ type Config struct {
 	TLSCert     string `yaml:"tls-cert"`
 	TLSKey      string `yaml:"tls-key"`
 	TokenFile   string `yaml:"token-file"` // bearer token that TCP clients must send
+	// TetragonAPI is the TCP address of Tetragon's API, which is also at tetragon.sock in the state directory;
+	// or "off" for neither.
+	TetragonAPI string `yaml:"tetragon-api"`
 	ExportJSON  string `yaml:"export-json"`
 	LockFile    string `yaml:"lock-file"` // held while the agent runs: one agent on a host
 
@@ -64,7 +69,16 @@ type Config struct {
 // Default is the configuration of an agent that was told nothing.
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
-		ArgsLimit: 4096, History: 20000, ExitedProcesses: 4096, MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
+		TetragonAPI: DefaultTetragonAPI,
+		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
+}
+
+// tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.
+func (c *Config) tetragonSocket() string {
+	if c.TetragonAPI == Off || c.TetragonAPI == "" {
+		return ""
+	}
+	return filepath.Join(c.StateDir, "tetragon.sock")
 }
 
 // Validate reports everything that is wrong, each with the name of its field.
@@ -81,6 +95,9 @@ func (c *Config) Validate() error {
 	}
 	if len(c.Socket) > 107 {
 		bad("socket", "path of %d bytes is longer than the 107 that a unix socket takes", len(c.Socket))
+	}
+	if socket := c.tetragonSocket(); len(socket) > 107 {
+		bad("state-dir", "%s is longer than the 107 bytes that a unix socket takes; use tetragon-api: off or a shorter directory", socket)
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad("tls-cert", "certificate and tls-key belong together: give both or none")

@@ -24,7 +24,8 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 		a.hub.Publish(batch)
 	}
 	srv, err := server.New(server.Config{Socket: a.config.Socket, Group: a.config.SocketGroup, HTTP: a.config.HTTP,
-		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, TokenFile: a.config.TokenFile}, a, a.log)
+		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, TokenFile: a.config.TokenFile,
+		Mounts: []server.Mount{a.mountTetragon()}}, a, a.log)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}

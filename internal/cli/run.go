@@ -80,6 +80,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM certificate for --http")
 	fs.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM key for --http")
 	fs.StringVar(&c.TokenFile, "token-file", c.TokenFile, "file with the token that clients of --http must present")
+	fs.StringVar(&c.TetragonAPI, "tetragon-api", c.TetragonAPI, "TCP address on loopback for Tetragon's clients, beside tetragon.sock in --state-dir; off: neither")
 	fs.StringVar(&c.ExportJSON, "export-json", c.ExportJSON, "write every event as a line of JSON to this file; -: standard output")
 	fs.StringVar(&c.LockFile, "lock-file", c.LockFile, "held while the agent runs, so that there is one on a host")
 	fs.StringSliceVar(&c.Sensors, "sensors", c.Sensors, "only these sensors (default all)")
@@ -105,16 +106,16 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	}
 }
 
-// logging checks the log flags. The handler writes where it is told.
-func (o *runOptions) logging() (slog.Level, func(io.Writer, slog.Leveler) slog.Handler, error) {
-	var level slog.Level
+// logging checks the log flags. The handler writes where it is told. The level can be changed later.
+func (o *runOptions) logging() (*slog.LevelVar, func(io.Writer, slog.Leveler) slog.Handler, error) {
+	level := new(slog.LevelVar)
 	switch o.logLevel {
 	case "debug", "info", "warn", "error":
 		if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-			return 0, nil, err
+			return nil, nil, err
 		}
 	default:
-		return 0, nil, fmt.Errorf("--log-level %q: the levels are debug, info, warn, error", o.logLevel)
+		return nil, nil, fmt.Errorf("--log-level %q: the levels are debug, info, warn, error", o.logLevel)
 	}
 	switch o.logFormat {
 	case "text":
@@ -126,7 +127,7 @@ func (o *runOptions) logging() (slog.Level, func(io.Writer, slog.Leveler) slog.H
 			return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})
 		}, nil
 	}
-	return 0, nil, fmt.Errorf("--log-format %q: the formats are text, json", o.logFormat)
+	return nil, nil, fmt.Errorf("--log-format %q: the formats are text, json", o.logFormat)
 }
 
 // rootless moves the defaults to places that a user other than root can write, when a capture is
@@ -156,7 +157,7 @@ type runner struct {
 	env     Env
 	run     Agent
 	config  agent.Config
-	level   slog.Level
+	level   *slog.LevelVar
 	handler func(io.Writer, slog.Leveler) slog.Handler
 	reload  <-chan struct{}
 }
@@ -195,7 +196,7 @@ func (r *runner) onHangup(ctx context.Context) (context.Context, func()) {
 
 // start runs the agent until it ends.
 func (r *runner) start(ctx context.Context, log slog.Handler) error {
-	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), Version: r.env.Version, Reload: r.reload})
+	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), LogLevel: r.level, Version: r.env.Version, Reload: r.reload})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}

@@ -18,26 +18,31 @@ import (
 	"time"
 )
 
-// listenUnix opens the socket at path for root, the agent's user and, when given, a group. A file that
-// is in the way is removed only when it is a socket on which nobody answers.
+// listenUnix opens the socket of --socket.
 func listenUnix(ctx context.Context, path string, group *uint32) (*net.UnixListener, error) {
+	return listenSocket(ctx, "--socket", path, group)
+}
+
+// listenSocket opens the socket at path for root, the agent's user and, when given, a group. A file that
+// is in the way is removed only when it is a socket on which nobody answers. option gave the path, for messages.
+func listenSocket(ctx context.Context, option, path string, group *uint32) (*net.UnixListener, error) {
 	dir := filepath.Dir(path)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
-			return nil, fmt.Errorf("make the directory of --socket: %w", err)
+			return nil, fmt.Errorf("make the directory of %s: %w", option, err)
 		}
 		if group != nil {
 			if err := os.Chown(dir, -1, int(*group)); err != nil {
-				return nil, fmt.Errorf("give the directory of --socket to its group: %w", err)
+				return nil, fmt.Errorf("give the directory of %s to its group: %w", option, err)
 			}
 		}
 	}
-	if err := removeStale(ctx, path); err != nil {
+	if err := removeStale(ctx, option, path); err != nil {
 		return nil, err
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("listen on --socket %s: %w", path, err)
+		return nil, fmt.Errorf("listen on %s %s: %w", option, path, err)
 	}
 	// Who connects before this is done is checked all the same.
 	if group != nil {
@@ -45,20 +50,20 @@ func listenUnix(ctx context.Context, path string, group *uint32) (*net.UnixListe
 	}
 	if err = errors.Join(err, os.Chmod(path, 0o660)); err != nil {
 		_ = l.Close()
-		return nil, fmt.Errorf("set the permissions of --socket: %w", err)
+		return nil, fmt.Errorf("set the permissions of %s: %w", option, err)
 	}
 	return l, nil
 }
 
-func removeStale(ctx context.Context, path string) error {
+func removeStale(ctx context.Context, option, path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("look at --socket: %w", err)
+		return fmt.Errorf("look at %s: %w", option, err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("--socket %s is there and no socket: remove it or choose another path", path)
+		return fmt.Errorf("%s %s is there and no socket: remove it or choose another path", option, path)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -67,7 +72,7 @@ func removeStale(ctx context.Context, path string) error {
 		_ = c.Close()
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("--socket %s is in use by another process: stop that agent or choose another path", path)
+		return fmt.Errorf("%s %s is in use by another process: stop that agent or choose another path", option, path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the socket that an earlier agent left: %w", err)
@@ -94,8 +99,15 @@ func lookupGroup(name string) (*uint32, error) {
 // secureTCP loads what protects the TCP port and refuses to open one to the network without it.
 func (s *Server) secureTCP() error {
 	c := &s.config
+	mounted, err := s.secureMounts()
+	if err != nil {
+		return err
+	}
 	if c.HTTP == "" || c.HTTP == Off {
-		return nil
+		if mounted && c.TokenFile != "" {
+			s.tokens, err = loadToken(c.TokenFile)
+		}
+		return err
 	}
 	addr, err := net.ResolveTCPAddr("tcp", c.HTTP)
 	if err != nil {

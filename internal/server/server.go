@@ -38,6 +38,8 @@ type Config struct {
 	TLSCert, TLSKey string
 	// TokenFile holds the token that TCP clients must send as "Authorization: Bearer TOKEN".
 	TokenFile string
+	// Mounts are foreign APIs that are served beside the agent's own.
+	Mounts []Mount
 
 	// MaxStreams is how many streams may be open at once; DefaultMaxStreams when 0.
 	MaxStreams int
@@ -75,10 +77,17 @@ type Server struct {
 	group    *uint32
 	tls      *tls.Config
 
-	listeners []net.Listener
+	listeners []listener
 	streams   streams
 	refusals  refusals
 	stopping  chan struct{} // closed when Serve ends
+}
+
+// listener is where the server listens, and what answers there: over TLS where tls is set.
+type listener struct {
+	net.Listener
+	handler http.Handler
+	tls     *tls.Config
 }
 
 // New checks the configuration. Errors name the option and say what to add.
@@ -145,7 +154,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.listeners = append(s.listeners, newBounded(l))
+		s.listeners = append(s.listeners, listener{newBounded(l), s.handler, nil})
 	}
 	if a := s.config.HTTP; a != "" && a != Off {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", a)
@@ -153,7 +162,11 @@ func (s *Server) Listen(ctx context.Context) error {
 			s.close()
 			return fmt.Errorf("listen on --http %s: %w; use another address or --http off", a, err)
 		}
-		s.listeners = append(s.listeners, newBounded(l))
+		s.listeners = append(s.listeners, listener{newBounded(l), s.handler, s.tls})
+	}
+	if err := s.listenMounts(ctx); err != nil {
+		s.close()
+		return err
 	}
 	return nil
 }
@@ -184,10 +197,10 @@ func (s *Server) Serve(ctx context.Context) error {
 	failed := make(chan error, len(s.listeners))
 	servers := make([]*http.Server, len(s.listeners))
 	for i, l := range s.listeners {
-		servers[i] = s.httpServer()
+		servers[i] = s.httpServer(l)
 		wg.Go(func() {
 			var err error
-			if l.Addr().Network() == "tcp" && s.tls != nil {
+			if l.tls != nil {
 				err = servers[i].ServeTLS(l, "", "")
 			} else {
 				err = servers[i].Serve(l)
@@ -214,18 +227,21 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.streams.wait() // their connections are closed: what they wait for fails
+	for _, m := range s.config.Mounts {
+		m.Wait()
+	}
 	return err
 }
 
-func (s *Server) httpServer() *http.Server {
+func (s *Server) httpServer(l listener) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           s.handler,
+		Handler:           l.handler,
 		Protocols:         protocols,
-		TLSConfig:         s.tls.Clone(), // each server adds to its own
+		TLSConfig:         l.tls.Clone(), // each server adds to its own
 		ReadHeaderTimeout: requestTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

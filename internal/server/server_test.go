@@ -395,7 +395,7 @@ func TestStaleSocketIsReplacedAndALiveOneIsNot(t *testing.T) {
 	if err := again.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("second agent: %v", err)
 	}
-	s.listeners[0].(*bounded).Listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	s.listeners[0].Listener.(*bounded).Listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	s.close() // as kill -9 leaves it
 	if err := again.Listen(t.Context()); err != nil {
 		t.Errorf("after a crash: %v", err)
