@@ -56,6 +56,7 @@ type Enforcer struct {
 	subjects *subject.Subjects
 	loader   *loader
 	numbers  map[string]uint32 // policy numbers by name
+	freed    []uint32          // numbers below the highest that no policy has
 	inForce  map[string]*loaded
 	attached map[string][]model.Operation // by back-end
 	carried  map[string]uint64            // hits of earlier tables, by policy and rule
@@ -155,27 +156,37 @@ func (e *Enforcer) load(tables []*policy.Table) (next map[string]*loaded, fresh 
 	return next, fresh, nil
 }
 
+// unload takes back tables that never came in force.
 func (e *Enforcer) unload(tables []*loaded) {
 	for _, in := range tables {
 		e.loader.unload(in)
+		if name := in.Table.Policy.Name; e.inForce[name] == nil {
+			e.forgetNumber(name)
+		}
 	}
 }
 
 // policyNumber is the number by which the kernel knows a policy, through all its tables.
 func (e *Enforcer) policyNumber(name string) uint32 {
-	if n, ok := e.numbers[name]; ok {
+	n, ok := e.numbers[name]
+	if ok {
 		return n
 	}
-	taken := make(map[uint32]bool, len(e.numbers))
-	for _, n := range e.numbers {
-		taken[n] = true
-	}
-	n := uint32(1)
-	for taken[n] {
-		n++
+	if last := len(e.freed) - 1; last >= 0 {
+		n, e.freed = e.freed[last], e.freed[:last]
+	} else {
+		n = uint32(len(e.numbers)) + 1
 	}
 	e.numbers[name] = n
 	return n
+}
+
+// forgetNumber gives a policy's number to the next that needs one.
+func (e *Enforcer) forgetNumber(name string) {
+	if n, ok := e.numbers[name]; ok {
+		delete(e.numbers, name)
+		e.freed = append(e.freed, n)
+	}
 }
 
 // prepare has every hook in place that the tables need, and every back-end know them.
@@ -260,7 +271,7 @@ func (e *Enforcer) retire(tables []*loaded) {
 			}
 		}
 		if e.inForce[in.Table.Policy.Name] == nil {
-			delete(e.numbers, in.Table.Policy.Name)
+			e.forgetNumber(in.Table.Policy.Name)
 			maps.DeleteFunc(e.carried, func(k string, _ uint64) bool { return isHitOf(k, in.Table.Policy.Name) })
 		}
 		e.loader.unload(in)

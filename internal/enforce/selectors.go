@@ -5,6 +5,7 @@ package enforce
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -39,11 +40,11 @@ func (e *Enforcer) cgroupLists(tables map[string]*loaded) (cgroupLists, error) {
 	if everywhere > subject.Selectors {
 		return nil, fmt.Errorf("%d policies select by user or binary, or everything: at most %d can; add unit, container or matchLabels to some", everywhere, subject.Selectors)
 	}
-	slices.SortFunc(selecting, func(a, b *loaded) int { return int(a.policy) - int(b.policy) })
 	lists := make(cgroupLists)
 	if len(selecting) == 0 {
 		return lists, nil
 	}
+	index := indexSelectors(selecting)
 	var err error
 	answers := make(map[*model.Workload][]*loaded) // a workload has many cgroups
 	e.options.Cgroups.Each(func(hierarchy uint32, id uint64, w *model.Workload) {
@@ -52,11 +53,7 @@ func (e *Enforcer) cgroupLists(tables map[string]*loaded) (cgroupLists, error) {
 		}
 		found, ok := answers[w]
 		if !ok {
-			for _, in := range selecting {
-				if in.Table.Policy.Selector.SelectsWorkload(w) {
-					found = append(found, in)
-				}
-			}
+			found = index.find(w)
 			answers[w] = found
 		}
 		if len(found) == 0 {
@@ -73,6 +70,60 @@ func (e *Enforcer) cgroupLists(tables map[string]*loaded) (cgroupLists, error) {
 		lists[subject.CgroupRef{Id: id, Hierarchy: hierarchy}] = list
 	})
 	return lists, err
+}
+
+// selectorIndex finds the policies of a workload without asking each policy.
+type selectorIndex struct {
+	exact map[string][]*loaded // by one thing that the selector asks for, exactly
+	other []*loaded            // with wildcards
+}
+
+func indexSelectors(selecting []*loaded) *selectorIndex {
+	x := &selectorIndex{exact: make(map[string][]*loaded)}
+	for _, in := range selecting {
+		s := &in.Table.Policy.Selector
+		key := ""
+		switch {
+		case s.Unit != "" && !hasWildcard(s.Unit):
+			key = "unit " + s.Unit
+		case s.Container != "" && !hasWildcard(s.Container):
+			key = "container " + s.Container
+		default:
+			for name, value := range s.MatchLabels {
+				key = "label " + name + "=" + value
+				break // any of them is as good
+			}
+		}
+		if key == "" {
+			x.other = append(x.other, in)
+		} else {
+			x.exact[key] = append(x.exact[key], in)
+		}
+	}
+	return x
+}
+
+func hasWildcard(s string) bool { return strings.ContainsAny(s, "*?[") }
+
+// find is the policies that select a workload, by number.
+func (x *selectorIndex) find(w *model.Workload) (found []*loaded) {
+	try := func(list []*loaded) {
+		for _, in := range list {
+			if !slices.Contains(found, in) && in.Table.Policy.Selector.SelectsWorkload(w) {
+				found = append(found, in)
+			}
+		}
+	}
+	for _, name := range []string{w.Name, w.Container, path.Base(w.Cgroup)} {
+		try(x.exact["unit "+name])
+		try(x.exact["container "+name])
+	}
+	for name, value := range w.Labels {
+		try(x.exact["label "+name+"="+value])
+	}
+	try(x.other)
+	slices.SortFunc(found, func(a, b *loaded) int { return int(a.policy) - int(b.policy) })
+	return found
 }
 
 func names(list []*loaded) string {
@@ -170,7 +221,7 @@ func (e *Enforcer) writeSelectors(tables map[string]*loaded) error {
 		switch {
 		case !byCgroup(s):
 			everywhere = append(everywhere, in.policy)
-		case s.Unit != "" && s.Container == "" && len(s.MatchLabels) == 0 && !strings.ContainsAny(s.Unit, "*?[") && len(s.Unit) < subject.UnitName:
+		case s.Unit != "" && s.Container == "" && len(s.MatchLabels) == 0 && !hasWildcard(s.Unit) && len(s.Unit) < subject.UnitName:
 			units[s.Unit] = append(units[s.Unit], in.policy)
 		}
 	}

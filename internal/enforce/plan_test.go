@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enforce
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/policy"
+)
+
+// fakeBackend carries what it is told to.
+type fakeBackend struct {
+	name    string
+	carries map[model.Operation]Carried
+}
+
+func (b fakeBackend) Name() string { return b.name }
+
+func (b fakeBackend) Carries(op model.Operation) (Carried, error) {
+	if c, ok := b.carries[op]; ok {
+		return c, nil
+	}
+	return Carried{}, errors.New("it cannot")
+}
+
+func (fakeBackend) Attach(context.Context, Kernel, []model.Operation) error { return nil }
+func (fakeBackend) Load(context.Context, []Loaded) error                    { return nil }
+func (fakeBackend) Close() error                                            { return nil }
+
+func table(t *testing.T, spec string) *policy.Table {
+	t.Helper()
+	policies, err := policy.Parse("test", []byte("apiVersion: vigie.io/v1alpha1\nkind: WorkloadPolicy\nmetadata: {name: p}\nspec:\n  selector: {unit: x.service}\n"+spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := policy.Compile(policies[0], policy.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func newTestEnforcer(backends ...Backend) *Enforcer {
+	return New(Options{Log: slog.New(slog.DiscardHandler), Losses: new(pipeline.Losses), Backends: backends,
+		Clock: func() (uint64, error) { return 1, nil }})
+}
+
+func TestPlanTakesTheStrongest(t *testing.T) {
+	weak := fakeBackend{"weak", map[model.Operation]Carried{model.OpExec: {Rung: "weak exec", Guarantee: model.KilledBefore}}}
+	strong := fakeBackend{"strong", map[model.Operation]Carried{model.OpExec: {Rung: "strong exec", Guarantee: model.DeniedBefore}}}
+	got, err := newTestEnforcer(weak, strong).Plan(table(t, "  mode: enforce\n  processes: {deny: [/bin/sh], allow: [\"/**\"]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range got {
+		switch {
+		case i == 0:
+		case c.Rung != "" && (c.Rung != "strong exec" || c.Guarantee != model.DeniedBefore):
+			t.Errorf("rule %d is carried by %+v", i, c)
+		}
+	}
+	if got[1].Rung != "strong exec" {
+		t.Errorf("the first rule is carried by %+v", got[1])
+	}
+}
+
+func TestPlanRefusesWeaker(t *testing.T) {
+	after := fakeBackend{"after", map[model.Operation]Carried{model.OpModify: {Rung: "SIGKILL after", Guarantee: model.KilledAfter}}}
+	e := newTestEnforcer(after)
+	_, err := e.Plan(table(t, "  mode: enforce\n  files: {deny: [{path: /etc/x, access: [modify]}]}"))
+	var weaker *WeakerError
+	if !errors.As(err, &weaker) {
+		t.Fatalf("error is %v, want a WeakerError", err)
+	}
+	for _, want := range []string{"files.deny[0]", "denied before it happens", "killed after the fact", "SIGKILL after", "weaker: accept"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not say %q: %v", want, err)
+		}
+	}
+	for _, spec := range []string{
+		"  mode: enforce\n  files: {deny: [{path: /etc/x, access: [modify], weaker: accept}]}",
+		"  mode: enforce\n  weaker: accept\n  files: {deny: [{path: /etc/x, access: [modify]}]}",
+		"  mode: audit\n  files: {deny: [{path: /etc/x, access: [modify]}]}",
+	} {
+		got, err := e.Plan(table(t, spec))
+		if err != nil {
+			t.Errorf("%s: %v", spec, err)
+		} else if got[1].Guarantee != model.KilledAfter {
+			t.Errorf("%s: carried by %+v", spec, got[1])
+		}
+	}
+}
+
+func TestPlanJoinsOperations(t *testing.T) {
+	b := fakeBackend{"b", map[model.Operation]Carried{model.OpRead: {Rung: "open", Guarantee: model.DeniedBefore, Limits: []string{"x"}},
+		model.OpWrite: {Rung: "open", Guarantee: model.DeniedBefore, Limits: []string{"x"}}, model.OpModify: {Rung: "after", Guarantee: model.KilledAfter}}}
+	got, err := newTestEnforcer(b).Plan(table(t, "  mode: enforce\n  weaker: accept\n  files: {deny: [{path: /etc/x}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[1].Rung != "open, after" || got[1].Guarantee != model.KilledAfter || len(got[1].Limits) != 1 {
+		t.Errorf("carried by %+v", got[1])
+	}
+}
+
+func TestPlanNamesWhatNothingCarries(t *testing.T) {
+	_, err := newTestEnforcer(fakeBackend{name: "b"}).Plan(table(t, "  mode: enforce\n  operations: {deny: [mount]}"))
+	if err == nil || !strings.Contains(err.Error(), "nothing here carries that") || !strings.Contains(err.Error(), "b: it cannot") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestSelectorIndex(t *testing.T) {
+	var list []*loaded
+	for i, s := range []policy.Selector{{Unit: "nginx.service"}, {Unit: "ngin?.service"}, {Container: "web"}, {MatchLabels: map[string]string{"app": "web", "tier": "front"}},
+		{Unit: "nginx.service", MatchLabels: map[string]string{"app": "web"}}, {Container: "w*"}} {
+		list = append(list, &loaded{policy: uint32(i + 1), Loaded: Loaded{Table: &policy.Table{Policy: &policy.Policy{Selector: s}}}})
+	}
+	index := indexSelectors(list)
+	for _, w := range []*model.Workload{
+		{Kind: model.WorkloadUnit, Name: "nginx.service", Cgroup: "/system.slice/nginx.service"},
+		{Kind: model.WorkloadContainer, Name: "web", Labels: map[string]string{"app": "web", "tier": "front"}},
+		{Kind: model.WorkloadPod, Name: "web-1", Container: "web", Labels: map[string]string{"app": "web"}},
+		{Kind: model.WorkloadSession, Name: "session-3 (alice)", Cgroup: "/user.slice/session-3.scope"},
+	} {
+		var want []uint32
+		for _, in := range list {
+			if in.Table.Policy.Selector.SelectsWorkload(w) {
+				want = append(want, in.policy)
+			}
+		}
+		var got []uint32
+		for _, in := range index.find(w) {
+			got = append(got, in.policy)
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: policies %v, want %v", w.Name, got, want)
+		}
+	}
+}
