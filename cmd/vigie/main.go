@@ -32,6 +32,7 @@ func run() int {
 		cli.NewPS(env),
 		cli.NewEvents(env),
 		cli.NewTop(env),
+		cli.NewRules(env),
 		cli.NewRecord(env, cli.CaptureFile),
 		doctor.NewCommand(doctor.Streams{Out: env.Out, Err: env.Err, Getenv: env.Getenv}),
 		cli.NewVersion(env),

@@ -69,6 +69,7 @@ type Agent struct {
 	// workloadsChanged holds a value when policies have to look at the workloads again.
 	workloadsChanged chan struct{}
 	tetragon         *tetragon.Service
+	rules            *detections // nil when they are off
 
 	replayed capture.Header // of the capture that is played
 
@@ -143,6 +144,9 @@ func (a *Agent) observe(ctx context.Context) error {
 	}
 	a.newEnforcer()
 	if err := a.startSensors(ctx); err != nil {
+		return err
+	}
+	if err := a.startDetections(); err != nil {
 		return err
 	}
 	return a.serve(ctx, func(ctx context.Context) error {

@@ -65,6 +65,9 @@ func (a *Agent) Problems() []string {
 			out = append(out, fmt.Sprintf("sensor %s does not run: %s; `vigie doctor` says what this kernel can do", s.Name(), s.message))
 		}
 	}
+	if a.rules != nil {
+		out = append(out, a.rules.problems()...)
+	}
 	return out
 }
 
@@ -132,6 +135,8 @@ func (c *Config) inUse() map[string]string {
 		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
 		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
-		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","), "handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
+		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
+		"rules": c.Rules, "rules-dir": c.RulesDir,
+		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}
 }

@@ -20,8 +20,10 @@ const (
 	DefaultLockFile = "/run/vigie/vigie.lock"
 	// DefaultTetragonAPI is where Tetragon's clients look. An agent beside Tetragon does without it.
 	DefaultTetragonAPI = "127.0.0.1:54321"
-	// Off as an address turns a listener off.
+	DefaultRulesDir    = "/etc/vigie/rules"
+	// Off as an address turns a listener off, and detections; On is their other state.
 	Off = "off"
+	On  = "on"
 )
 
 // Config is what an agent can be told. Each field is a flag of `vigie run` and, by its yaml name, a key of the
@@ -59,6 +61,9 @@ type Config struct {
 	// EnforceBackends are the back-ends that may carry policies; all when empty. For tests, and for hosts where one
 	// of them must not be used.
 	EnforceBackends []string `yaml:"enforce-backends"`
+	// Rules turns detections on or off; RulesDir holds files of rules beside those that come with vigie.
+	Rules    string `yaml:"rules"`
+	RulesDir string `yaml:"rules-dir"`
 
 	// Replay is a capture file to play in place of the kernel; needs no privilege.
 	Replay string `yaml:"replay"`
@@ -70,7 +75,8 @@ type Config struct {
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI,
-		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
+		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
+		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
 }
 
 // tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.
@@ -110,6 +116,12 @@ func (c *Config) Validate() error {
 	}
 	if c.ExitedProcesses < 1 {
 		bad("exited-processes", "%d must be at least 1", c.ExitedProcesses)
+	}
+	if c.Rules != On && c.Rules != Off {
+		bad("rules", "%q: use %q or %q", c.Rules, On, Off)
+	}
+	if !filepath.IsAbs(c.RulesDir) {
+		bad("rules-dir", "%q is no absolute path", c.RulesDir)
 	}
 	if c.Speed < 0 {
 		bad("speed", "%v must not be negative", c.Speed)

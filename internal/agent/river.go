@@ -27,9 +27,10 @@ type river struct {
 	losses   *pipeline.Losses
 	annotate func(*model.Event) // what more is known of an event, after enrich; never nil
 	publish  func([]*model.Event)
-	tidied   func() // called after each housekeeping; may be nil
 	// sources give out events that are not the kernel's records, before each flush.
 	sources []func(emit func(*model.Event))
+	detect  func(*model.Event) []*model.Event // the alerts that an event raises; may be nil
+	tidied  func()                            // called after each housekeeping; may be nil
 
 	decoders  [kernel.RecordTypes]sensor.Decode
 	malformed *pipeline.Counter
@@ -105,15 +106,36 @@ func (r *river) flush() {
 		r.clock.sync()
 		return
 	}
-	for _, ev := range r.batch {
+	batch := r.number(r.batch)
+	r.publish(batch)
+	// The slice belongs to the subscribers now. The next batch is likely as long as this one.
+	r.batch = make([]*model.Event, 0, min(len(batch)+len(batch)/4, 4096))
+	r.clock.sync()
+}
+
+// number gives each event its number, and puts the alerts that it raises right behind it.
+func (r *river) number(batch []*model.Event) []*model.Event {
+	take := func(ev *model.Event) {
 		r.seq++
 		ev.Seq = r.seq
 		r.count(ev.Type)
 	}
-	r.publish(r.batch)
-	// The slice belongs to the subscribers now. The next batch is likely as long as this one.
-	r.batch = make([]*model.Event, 0, min(len(r.batch)+len(r.batch)/4, 4096))
-	r.clock.sync()
+	if r.detect == nil {
+		for _, ev := range batch {
+			take(ev)
+		}
+		return batch
+	}
+	out := make([]*model.Event, 0, len(batch)+8)
+	for _, ev := range batch {
+		take(ev)
+		out = append(out, ev)
+		for _, alert := range r.detect(ev) {
+			take(alert)
+			out = append(out, alert)
+		}
+	}
+	return out
 }
 
 func (r *river) count(t model.Type) {

@@ -119,6 +119,36 @@ func TestInventoriesAreTakenInParentsFirst(t *testing.T) {
 	}
 }
 
+func TestAlertsFollowTheirEvents(t *testing.T) {
+	h := newRiver()
+	h.detect = func(ev *model.Event) []*model.Event {
+		if ev.Seq != 2 {
+			return nil
+		}
+		alert := func() *model.Event {
+			return &model.Event{Type: model.TypeAlert, Process: ev.Process, Alert: &model.Alert{EventSeq: ev.Seq}}
+		}
+		return []*model.Event{alert(), alert()}
+	}
+	for range 3 {
+		h.write(kernel.RecordFile)
+	}
+	h.flush()
+	var got []string
+	for i, ev := range h.published {
+		got = append(got, string(ev.Type))
+		if ev.Seq != uint64(i+1) {
+			t.Errorf("event %d has number %d", i+1, ev.Seq)
+		}
+	}
+	if strings.Join(got, " ") != "file file alert alert file" || h.published[2].Alert.EventSeq != 2 {
+		t.Errorf("published %v", got)
+	}
+	if n := h.eventCounts()[model.TypeAlert]; n != 2 {
+		t.Errorf("%d alerts are counted", n)
+	}
+}
+
 func TestARecordTypeHasOneDecoder(t *testing.T) {
 	h := newRiver()
 	if err := h.register(fakeSensor{}); err == nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -78,13 +79,18 @@ func (a *Agent) ready() {
 
 // reload answers the wish to reopen files until ctx ends.
 func (a *Agent) reload(ctx context.Context) {
+	ticker := time.NewTicker(rulesInterval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-ticker.C:
+			a.rules.look(false)
 		case <-a.deps.Reload:
 			a.log.Info("reloading: files are reopened")
 			a.notify(daemon.SdNotifyReloading)
+			a.rules.look(true)
 			if err := a.exporters.reopen(); err != nil {
 				a.log.Error("not everything could be reopened", "error", err)
 			}

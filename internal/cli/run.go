@@ -91,6 +91,8 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringSliceVar(&c.EnforceBackends, "enforce-backends", c.EnforceBackends, "back-ends that may carry policies: lsm, fmod_ret, cgroup, fanotify, subject, after; all by default")
 	fs.BoolVar(&c.ProgramStats, "program-stats", c.ProgramStats, "have the kernel measure the run time of the programs")
 	fs.BoolVar(&c.Handover, "handover", c.Handover, "leave the programs running for the next agent when this one stops; needs bpffs")
+	fs.StringVar(&c.Rules, "rules", c.Rules, "detections: on or off")
+	fs.StringVar(&c.RulesDir, "rules-dir", c.RulesDir, "directory with files of rules beside those that come with vigie")
 	fs.StringVar(&c.Replay, "replay", c.Replay, "play this capture of vigie record instead of looking at this host")
 	fs.Float64Var(&c.Speed, "speed", c.Speed, "how fast to replay: 1 as recorded, 0 as fast as it goes")
 }

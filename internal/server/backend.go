@@ -31,6 +31,9 @@ type Backend interface {
 	// Descends reports whether the process with pid is p itself or one of its ancestors.
 	Descends(p *model.Process, pid uint32) bool
 
+	// Detections lists the rules over events, by id.
+	Detections() []Detection
+
 	// Status says how the agent is doing. The server adds its clients.
 	Status() Status
 	// Problems lists what does not work (yet), each with what to do; empty when the agent is ready.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/vigie-io/vigie/api/vigie/v1"
 	"github.com/vigie-io/vigie/api/vigie/v1/vigiev1connect"
@@ -108,6 +109,11 @@ func (a *agent) Status() Status {
 			Programs: []Program{{Name: "a", RunCount: 3, RunTime: time.Second}}}},
 		Queues: []Queue{{Name: "events", Length: 1, Capacity: 2, Unit: "bytes"}}, Store: Store{CompleteSince: a.start}}
 }
+func (a *agent) Detections() []Detection {
+	return []Detection{{ID: "shell_from_server", Title: "a server started a shell", Severity: model.SeverityHigh, Tags: []string{"T1059.004"},
+		Types: []model.Type{model.TypeExec}, Action: "alert", Source: "default", Alerts: 3, Suppressed: 2, Errors: 1}}
+}
+
 func (a *agent) Problems() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -179,6 +185,18 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		time.Sleep(time.Millisecond)
 	}
 	t.Fatalf("%s did not happen", what)
+}
+
+func TestListDetections(t *testing.T) {
+	answer, err := start(t, nil).client().ListDetections(t.Context(), connect.NewRequest(&pb.ListDetectionsRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &pb.Detection{Id: "shell_from_server", Title: "a server started a shell", Severity: "high", Tags: []string{"T1059.004"},
+		Types: []string{"exec"}, Action: "alert", Source: "default", Alerts: 3, Suppressed: 2, Errors: 1}
+	if list := answer.Msg.GetDetections(); len(list) != 1 || !proto.Equal(list[0], want) {
+		t.Errorf("got %v", list)
+	}
 }
 
 func TestEveryProtocolOverBothListeners(t *testing.T) {
