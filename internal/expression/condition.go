@@ -122,7 +122,7 @@ func (g *Guard) May(s *Subject) bool { return g.may.holds(s) }
 
 // Guard makes the guard for a kind of event.
 func (c *Condition) Guard(k Kind) Guard {
-	a := (&guarder{c.language, k}).condition(c.expr)
+	a := (&guarder{language: c.language, kind: k}).condition(c.expr)
 	return Guard{Exact: a.exact, may: a.upper}
 }
 

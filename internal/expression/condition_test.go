@@ -20,7 +20,8 @@ func language(t testing.TB) *Language {
 	l, err := New(Definitions{Ancestors: true,
 		Lists: map[string][]string{"shells": {"sh", "bash", "dash", "zsh", "ksh"}, "etc": {"/etc", "/usr/etc"}},
 		Macros: map[string]string{"writes": `file.op in ["write", "create", "truncate"]`, "is_shell": `process.binary.base() in shells`,
-			"shell_writes": `is_shell && writes && file.error == ""`}})
+			"shell_writes": `is_shell && writes && file.error == ""`,
+			"has_id": `process.args.exists(a, a == "id")`}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +73,12 @@ func TestConditions(t *testing.T) {
 		{`process.args[1] == "-c"`, file, true},
 		{`ancestors.exists(a, a.binary == "/usr/sbin/sshd")`, file, true},
 		{`ancestors.exists(a, a.binary.base() == "nothing")`, file, false},
+		{`!ancestors.all(a, a.binary.under("/usr/sbin"))`, file, true},
+		{`process.args.all(a, shells.exists(s, s == a) || a.size() < 3)`, file, true},
+		{`process.args.exists(a, process.args.exists(b, a + b == "bashid"))`, file, true},
+		{`process.args.exists(shell_writes, shell_writes == "id")`, file, true},
+		{`process.args.exists(a, has_id && a == "bash")`, file, true},
+		{`called == "bash" && called != "zsh"`, file, true},
 		{`has(event.file) && !has(event.socket)`, file, true},
 		{`has(process.login_uid)`, file, false},
 		{`socket.remote_address.within("10.0.0.0/8")`, conn, true},
@@ -116,7 +123,9 @@ func TestGuardsAgreeWithCEL(t *testing.T) {
 		`process.file.memfd || process.file.script.startsWith("/tmp") && !process.forked`, `has(process.workload) && process.workload.kind != "unit"`,
 		`credential.new.uid < credential.old.uid`, `capability.cap in ["CAP_SYS_ADMIN", "CAP_BPF"] && capability.granted == false`,
 		`file.path.matches("^/[a-m]") && !file.path.matches("z")`, `process.cwd != process.binary`, `exit.code != 0 || dns.name.endsWith(".x")`,
-		`mount.flags == 4096u || ptrace.request in ["attach", "seize"]`, `"mnt" in event.namespace.flags`, `true || process.args[9] == ""`}
+		`mount.flags == 4096u || ptrace.request in ["attach", "seize"]`, `"mnt" in event.namespace.flags`,
+		`process.args.exists(a, a.startsWith("/usr") || a.contains("é"))`, `!process.args.all(a, a != "" && process.uid != 7u)`,
+		`process.args.exists(a, a.size() > 9) && process.args.all(a, process.args.exists(b, b == a))`, `called == process.binary.base()`, `true || process.args[9] == ""`}
 	rng := rand.New(rand.NewPCG(3, 4))
 	var events []*model.Event
 	for i := range 300 {

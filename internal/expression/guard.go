@@ -15,14 +15,16 @@ import (
 type guarder struct {
 	language *Language
 	kind     Kind
+	locals   []local // variables of the loops around
 }
 
 // condition encloses a boolean expression.
 func (g *guarder) condition(e ast.Expr) approximation {
 	switch e.Kind() {
 	case ast.IdentKind:
-		if m, ok := g.language.macros[e.AsIdent()]; ok {
-			return g.condition(m.expr)
+		if m, ok := g.language.macros[e.AsIdent()]; ok && g.local(e.AsIdent()) == nil {
+			// A macro does not see the variables of the loops around it, and does not use their places.
+			return (&guarder{g.language, g.kind, make([]local, len(g.locals))}).condition(m.expr)
 		}
 	case ast.CallKind:
 		return g.call(e.AsCall())
@@ -31,7 +33,7 @@ func (g *guarder) condition(e ast.Expr) approximation {
 			return g.presence(sel)
 		}
 	case ast.ComprehensionKind:
-		return unknown()
+		return g.loop(e.AsComprehension())
 	}
 	if v, ok := g.value(e); ok && v.kind == isFlag {
 		return exactly(v.asPredicate())

@@ -14,6 +14,7 @@ import (
 // The variables that are no field of Event.
 const (
 	commandVariable   = "command_line" // the process's arguments, with a space between them
+	calledVariable    = "called"       // the last component of the first argument: by what name the program was called
 	ancestorsVariable = "ancestors"
 )
 
@@ -31,6 +32,7 @@ type Subject struct {
 	joined      bool // commandLine is made
 	lineage     []*model.Process
 	climbed     bool // lineage is made
+	loops
 }
 
 // Set makes s about e.
@@ -59,6 +61,13 @@ func (s *Subject) command() string {
 	return s.commandLine
 }
 
+func (s *Subject) called() string {
+	if p := s.Event.Process; p != nil && len(p.Args) > 0 {
+		return base(p.Args[0])
+	}
+	return ""
+}
+
 func (s *Subject) ancestors() []*model.Process {
 	if !s.climbed {
 		s.climbed = true
@@ -84,6 +93,8 @@ func (v *variables) ResolveName(name string) (any, bool) {
 		return v.subject, true
 	case commandVariable:
 		return v.subject.command(), true
+	case calledVariable:
+		return v.subject.called(), true
 	case ancestorsVariable:
 		return v.subject.ancestors(), true
 	}

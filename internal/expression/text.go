@@ -31,7 +31,7 @@ func (l *Language) Text(source string) (*Text, error) {
 		return nil, &Error{Line: 1, Column: 1, Message: fmt.Sprintf("is a %s: name one of its fields", checked.OutputType())}
 	}
 	t := &Text{language: l}
-	if v, ok := (&guarder{l, Kind{}}).value(checked.NativeRep().Expr()); ok && !v.constant {
+	if v, ok := (&guarder{language: l}).value(checked.NativeRep().Expr()); ok && !v.constant {
 		switch v.kind {
 		case isText:
 			t.quick = v.getText

@@ -136,12 +136,17 @@ func (g *guarder) list(elements []ast.Expr) (value, bool) {
 }
 
 func (g *guarder) name(name string) (value, bool) {
+	if l := g.local(name); l != nil {
+		return l.value(), true
+	}
 	whole := value{kind: isPart, message: "Event", part: func(s *Subject) any { return s }}
 	switch name {
 	case "event":
 		return whole, true
 	case commandVariable:
 		return value{kind: isText, getText: (*Subject).command, cost: moderate}, true
+	case calledVariable:
+		return value{kind: isText, getText: (*Subject).called}, true
 	}
 	if list, ok := g.language.lists[name]; ok {
 		return value{kind: isTexts, constant: true, texts: list}, true
