@@ -21,7 +21,7 @@ import (
 // converter makes Tetragon's messages of the model's types.
 type converter struct {
 	backend server.Backend
-	node    func() string // the host's name
+	node    func() string                    // the host's name
 	host    atomic.Pointer[model.Namespaces] // of process 1
 	trees   initTrees
 }
