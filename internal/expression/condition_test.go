@@ -21,7 +21,7 @@ func language(t testing.TB) *Language {
 		Lists: map[string][]string{"shells": {"sh", "bash", "dash", "zsh", "ksh"}, "etc": {"/etc", "/usr/etc"}},
 		Macros: map[string]string{"writes": `file.op in ["write", "create", "truncate"]`, "is_shell": `process.binary.base() in shells`,
 			"shell_writes": `is_shell && writes && file.error == ""`,
-			"has_id": `process.args.exists(a, a == "id")`}})
+			"has_id":       `process.args.exists(a, a == "id")`}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,10 +24,11 @@ import (
 
 // backend is an agent with the processes that a test gives it.
 type backend struct {
-	hub      *pipeline.Hub
-	losses   *pipeline.Losses
-	list     []*model.Process
-	problems []string
+	server.Backend // for what is not asked here
+	hub            *pipeline.Hub
+	losses         *pipeline.Losses
+	list           []*model.Process
+	problems       []string
 }
 
 func newBackend(list ...*model.Process) *backend {
