@@ -91,21 +91,26 @@ name:
 	return 0;
 }
 
-/* Tells a verdict about a path: what v says with the text behind it, as one record of the ring. The text moves to the
- * front of its buffer for that, and is no text any more. */
-static __always_inline void vg_tell_path(struct vg_text *text, struct vg_verdict *v)
+/* Where the verdict about a text is made: in front of it. */
+static __always_inline struct vg_verdict *vg_verdict_of(struct vg_text *text)
+{
+	return (struct vg_verdict *)text->head;
+}
+
+/* Tells the verdict about a text, and the text with it, as one record of the ring. The text moves to the front of its buffer
+ * for that, and is no text any more. */
+static __always_inline void vg_tell_path(struct vg_text *text)
 {
 	u32 pos = text->pos, len = VG_TEXT_MAX - pos;
 
 	barrier_var(len);
 	if (len > VG_TEXT_MAX)
 		return;
-	v->path_len = len;
+	vg_verdict_of(text)->path_len = len;
 	/* Upwards, as the helper copies: what it overwrites it has read. The source may be any kernel address, so the
 	 * verifier asks for no bound of pos. */
 	bpf_probe_read_kernel(text->bytes, len, text->bytes + pos);
-	__builtin_memcpy(text->head, v, sizeof(*v));
-	vg_emit_security(text->head, sizeof(*v) + len);
+	vg_emit_security(text->head, sizeof(struct vg_verdict) + len);
 }
 
 /* Writes the path of (vfsmnt, dentry) into text; the root itself is "/". Addresses, not pointers, because a global

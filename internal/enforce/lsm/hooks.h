@@ -79,18 +79,71 @@ static __always_inline int outcome(u32 action)
 
 #define ACCESS(a) (1u << VG_ACCESS_##a)
 
-/* Judges the accesses of a mask to the object (mnt, dentry). loader: the file is mapped by a program, so only explicit
- * denials count. A global function, so that it is verified once. */
+/* What one table is asked. */
+struct vg_question {
+	u64 inode; /* 0: the object is not there yet */
+	u32 dev;
+	u32 accesses; /* a mask of ACCESS */
+	u32 loader;   /* the file is mapped by a program: only explicit denials count */
+	u16 table;
+	u16 subject;
+};
+
+/* The strongest decision of one table about a path, and with it, from bit 16 on, which access it is about. A global function,
+ * so that it is verified once and not for each slot. */
+__weak __noinline int judge_table(struct vg_text *text, const struct vg_question *q)
+{
+	struct vg_inode_key key = {};
+	struct vg_table *table;
+	u32 class, other, op = 0, *found;
+	u16 best = 0;
+
+	if (!text || !q)
+		return 0;
+	table = vg_table_of(q->table);
+	if (!table || !(table->flags & (q->accesses & ACCESS(EXEC) ? VG_TABLE_EXEC : VG_TABLE_FILES)))
+		return 0;
+	class = vg_class(&table->paths, text);
+	other = class;
+	if (table->flags & VG_TABLE_INODES && q->inode) {
+		key.inode = q->inode;
+		key.dev = q->dev;
+		key.table = q->table;
+		found = bpf_map_lookup_elem(&vg_inodes, &key);
+		if (found)
+			other = *found;
+	}
+	for (u32 access = 0; access < 4; access++) {
+		u16 d;
+
+		if (!(q->accesses & (1u << access)))
+			continue;
+		d = vg_decide_file(table, class, q->subject, access);
+		if (vg_action(d) > vg_action(best) && !(q->loader && vg_rule(d) == table->exec_default)) {
+			best = d;
+			op = access;
+		}
+		if (other == class)
+			continue;
+		d = vg_decide_file(table, other, q->subject, access);
+		if (vg_action(d) > vg_action(best) && !(q->loader && vg_rule(d) == table->exec_default)) {
+			best = d;
+			op = access;
+		}
+	}
+	return best | op << 16;
+}
+
+/* Judges the accesses of a mask to the object (mnt, dentry). */
 __weak __noinline int judge_path(u64 mnt, u64 dentry, u32 accesses, u32 loader)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
+	struct vg_question q = {.accesses = accesses, .loader = loader};
 	struct vg_subject *s = acting();
 	struct vg_answer a = {};
-	struct vg_inode_key key = {};
 	struct inode *inode;
 	struct vg_text *text;
-	struct vg_verdict v;
-	u32 op = 0, needed, n;
+	u32 op = 0, n;
 
 	if (!s)
 		return 0;
@@ -100,47 +153,28 @@ __weak __noinline int judge_path(u64 mnt, u64 dentry, u32 accesses, u32 loader)
 	vg_climb_from(text, mnt, dentry);
 	inode = BPF_CORE_READ((struct dentry *)dentry, d_inode);
 	if (inode) {
-		key.inode = BPF_CORE_READ(inode, i_ino);
-		key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+		q.inode = BPF_CORE_READ(inode, i_ino);
+		q.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	}
-	needed = accesses & ACCESS(EXEC) ? VG_TABLE_EXEC : VG_TABLE_FILES;
 	n = s->count;
-	for (u32 i = 0; i < VG_SLOTS && i < n; i++) {
-		struct vg_slot slot = s->slots[i];
-		struct vg_table *table = vg_table_of(slot.table);
-		u32 class, *other = 0, none;
+	for (u32 i = 0; i < VG_SLOTS; i++) {
+		u32 judged;
 
-		if (!table || !(table->flags & needed))
-			continue;
-		class = vg_class(&table->paths, text);
-		none = class;
-		if (table->flags & VG_TABLE_INODES && key.inode) {
-			key.table = slot.table;
-			other = bpf_map_lookup_elem(&vg_inodes, &key);
-			if (other)
-				none = *other;
-		}
-		for (u32 access = 0; access < 4; access++) {
-			u16 before = a.decision, d;
-
-			if (!(accesses & (1u << access)))
-				continue;
-			d = vg_decide_file(table, class, slot.subject, access);
-			if (!loader || vg_rule(d) != table->exec_default)
-				vg_stronger(&a, slot.table, d);
-			if (none != class) {
-				d = vg_decide_file(table, none, slot.subject, access);
-				if (!loader || vg_rule(d) != table->exec_default)
-					vg_stronger(&a, slot.table, d);
-			}
-			if (a.decision != before)
-				op = access;
+		if (i >= n)
+			break;
+		q.table = s->slots[i].table;
+		q.subject = s->slots[i].subject;
+		judged = judge_table(text, &q);
+		if (vg_action(judged & 0xffff) > vg_action(a.decision)) {
+			a.table = q.table;
+			a.decision = judged;
+			op = judged >> 16;
 		}
 	}
 	if (vg_action(a.decision) == VG_ACT_ALLOW)
 		return 0;
-	if (vg_begin_verdict(&v, &a, t, VG_OP_EXEC + op, VG_RUNG, key.inode))
-		vg_tell_path(text, &v);
+	if (vg_begin_verdict(vg_verdict_of(text), &a, t, VG_OP_EXEC + op, VG_RUNG, q.inode))
+		vg_tell_path(text);
 	return outcome(vg_action(a.decision));
 }
 

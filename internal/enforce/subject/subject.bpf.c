@@ -330,8 +330,8 @@ int vg_subject_fork(u64 *ctx)
 static __always_inline void judge_exec(struct vg_scratch *s, struct task_struct *t, const struct vg_subject *before)
 {
 	struct vg_policies *p = policies();
+	struct vg_verdict *v = vg_verdict_of(&s->binary);
 	struct vg_answer a = {};
-	struct vg_verdict v;
 	u32 n = before->count;
 
 	for (u32 i = 0; i < VG_SLOTS && i < n; i++) {
@@ -353,11 +353,11 @@ static __always_inline void judge_exec(struct vg_scratch *s, struct task_struct 
 	default:
 		bpf_send_signal(9 /* SIGKILL */);
 	}
-	if (!vg_begin_verdict(&v, &a, t, VG_OP_EXEC, VG_HOOK_EXEC_KILL, BPF_CORE_READ(t, mm, exe_file, f_inode, i_ino)))
+	if (!vg_begin_verdict(v, &a, t, VG_OP_EXEC, VG_HOOK_EXEC_KILL, BPF_CORE_READ(t, mm, exe_file, f_inode, i_ino)))
 		return;
-	if (v.action == VG_ACT_DENY)
-		v.action = VG_ACT_KILL;
-	vg_tell_path(&s->binary, &v);
+	if (v->action == VG_ACT_DENY)
+		v->action = VG_ACT_KILL;
+	vg_tell_path(&s->binary);
 	climb_exe(&s->binary, t);
 }
 
