@@ -3,10 +3,12 @@
 package all
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -15,6 +17,13 @@ import (
 
 // act does what its arguments say, prints "ok" or the errno, and is the whole life of the actor.
 func act(args []string) int {
+	if args[0] == "serve" {
+		in := bufio.NewScanner(os.Stdin)
+		for in.Scan() {
+			act(strings.Fields(in.Text()))
+		}
+		return 0
+	}
 	err := deed(args[0], args[1:])
 	switch errno := syscall.Errno(0); {
 	case err == nil:
@@ -40,6 +49,17 @@ func deed(what string, args []string) error {
 			return errors.New(strings.ReplaceAll(exit.Sys().(syscall.WaitStatus).Signal().String(), "signal: ", ""))
 		}
 		return err
+	case "as": // as another user
+		uid, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		if err := unix.Setresuid(uid, uid, uid); err != nil {
+			return err
+		}
+		return unix.Exec(args[1], args[1:], os.Environ())
+	case "move": // to another cgroup
+		return os.WriteFile(args[0]+"/cgroup.procs", []byte("0"), 0)
 	case "memfd": // executes a copy of a file without a name
 		return execMemfd(args[0], args[1:])
 	case "read":
