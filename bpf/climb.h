@@ -133,6 +133,16 @@ __weak __noinline int vg_climb_from(struct vg_text *text, u64 vfsmnt, u64 dentry
 	return 0;
 }
 
+/* The address in a pointer, as the plain number that a global function takes. */
+static __always_inline u64 vg_address(const void *pointer)
+{
+	const void *volatile kept = pointer;
+	u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), (const void *)&kept);
+	return address;
+}
+
 static __always_inline void vg_climb(struct vg_text *text, struct vfsmount *vfsmnt, struct dentry *dentry)
 {
 	vg_climb_from(text, (u64)vfsmnt, (u64)dentry);

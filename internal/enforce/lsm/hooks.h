@@ -183,7 +183,7 @@ static __always_inline int judge(const struct path *path, struct dentry *dentry,
 	accesses &= vg_accesses;
 	if (!accesses || !acting())
 		return 0;
-	return judge_path((u64)path->mnt, (u64)dentry, accesses, 0);
+	return judge_path(vg_address(path->mnt), vg_address(dentry), accesses, 0);
 }
 
 /* Judges a capability or a privileged operation. quiet: the kernel only asks whether, and nobody is to be told. */
