@@ -165,7 +165,7 @@ func modeOf(m tg.TracingPolicyMode) (PolicyMode, error) {
 func policyStatus(p *PolicyStatus) *tg.TracingPolicyStatus {
 	c := &p.Counters
 	return &tg.TracingPolicyStatus{Id: p.ID, Name: p.Name, Namespace: p.Namespace, Sensors: p.Sensors,
-		Enabled:  p.State == StateEnabled, // for clients from before the states
+		Enabled:  p.State == StateEnabled, //nolint:staticcheck // clients from before the states read it
 		FilterId: p.FilterID, Error: p.Error, State: policyState(p.State), KernelMemoryBytes: p.KernelBytes, Mode: policyMode(p.Mode),
 		Stats: &tg.TracingPolicyStats{ActionCounters: &tg.TracingPolicyActionCounters{Post: c.Post, Signal: c.Signal,
 			MonitorSignal: c.MonitorSignal, Override: c.Override, MonitorOverride: c.MonitorOverride, NotifyEnforcer: c.NotifyEnforcer,

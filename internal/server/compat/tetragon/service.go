@@ -52,6 +52,7 @@ type Service struct {
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
+	closed  bool
 	running sync.WaitGroup
 }
 
@@ -120,8 +121,14 @@ func change[Q, R any](f call[Q, R]) call[Q, R] {
 	}
 }
 
-// Wait returns when no stream is open. It is for when the handler is served no more: then all of them end.
-func (s *Service) Wait() { s.running.Wait() }
+// Wait refuses new streams and returns when there are none. It is for when the handler is served no more: then all
+// of them end.
+func (s *Service) Wait() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.running.Wait()
+}
 
 // Subscribers lists the open streams, ordered by peer.
 func (s *Service) Subscribers() []server.Subscriber {
@@ -142,6 +149,9 @@ func (s *Service) begin(st *stream) error {
 	if len(s.streams) >= s.options.MaxStreams {
 		return connect.NewError(connect.CodeResourceExhausted,
 			fmt.Errorf("%d streams are open, no more are allowed: end one, see the subscribers in `vigie status`", len(s.streams)))
+	}
+	if s.closed {
+		return connect.NewError(connect.CodeUnavailable, errors.New("the agent stops"))
 	}
 	s.streams[st] = struct{}{}
 	s.running.Add(1)

@@ -55,7 +55,7 @@ func TestSlowClientIsToldWhatItLost(t *testing.T) {
 	const sent = 200 // of 64 KiB: more than HTTP/2's windows take
 	quickEnd := make(chan error, 1)
 	go func() {
-		for n := 0; n < sent; n++ {
+		for n := range sent {
 			if m, err := quick.Recv(); err != nil || m.GetProcessExec() == nil {
 				quickEnd <- fmt.Errorf("event %d: %v, %w", n, m.GetEvent(), err)
 				return
