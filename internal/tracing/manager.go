@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tracing carries out TracingPolicies (cilium.io/v1alpha1, Tetragon's format). In: their YAML. Out: programs in the
+// kernel, one for each hook, made of instructions that hold the policy's values, and what they report as model.Probe.
+//
+//	YAML → Parse → plan (lists, macros, types) → compile (instructions) → load and attach, all of a policy or nothing
+//	record of the security ring → Manager.Decode → event
+//
+// The ways to carry a hook are tried in order, best first (hooks*.go); what no way carries on this kernel is an error that
+// names the field and the reason.
+package tracing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/vigie-io/vigie/internal/kernel"
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+var (
+	// ErrExists: there is a policy of that name and namespace.
+	ErrExists = errors.New("there is a TracingPolicy of this name already")
+	// ErrNotFound: there is none.
+	ErrNotFound = errors.New("there is no such TracingPolicy")
+	// ErrNothingToEnforce: a policy without enforcing actions cannot be set to enforce.
+	ErrNothingToEnforce = errors.New("the policy has nothing to enforce: it only monitors")
+)
+
+// Key names a policy.
+type Key struct{ Namespace, Name string }
+
+// String is "NAMESPACE/NAME", or the name alone.
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return k.Name
+	}
+	return k.Namespace + "/" + k.Name
+}
+
+// Key is the policy's name.
+func (p *Policy) Key() Key { return Key{p.Namespace, p.Name} }
+
+// Options are what a Manager needs.
+type Options struct {
+	Host   *kernel.Host
+	Log    *slog.Logger
+	Losses *pipeline.Losses
+	// Workloads says which cgroups a policy's workloads are. Nil: policies that select workloads are refused.
+	Workloads Workloads
+}
+
+// Manager keeps the TracingPolicies that are in force. Safe for concurrent use; Decode belongs to one goroutine.
+type Manager struct {
+	host      *kernel.Host
+	log       *slog.Logger
+	workloads Workloads
+	object    *ebpf.CollectionSpec
+	library   *library
+	shared    map[string]*ebpf.Map // of all policies
+
+	mu       sync.Mutex
+	policies map[Key]*loaded
+	calls    dispatchers
+	follow   followers
+	lastID   uint64
+	closed   bool
+
+	hooks hookTable
+}
+
+// sharedMaps are those that all policies have together.
+func sharedMaps() []string { return []string{"vg_probe_scratches", "vg_follow", "vg_tracked"} }
+
+// New makes a Manager without policies. Nothing is attached before there is one. The caller closes it before the Host.
+func New(o Options) (*Manager, error) {
+	m := &Manager{host: o.Host, log: o.Log, workloads: o.Workloads, policies: make(map[Key]*loaded), shared: make(map[string]*ebpf.Map)}
+	if err := m.hooks.init(o.Losses); err != nil {
+		return nil, err
+	}
+	var err error
+	if m.object, err = loadBpf(); err != nil {
+		return nil, fmt.Errorf("read the embedded object: %w", err)
+	}
+	if m.library, err = newLibrary(m.object); err != nil {
+		return nil, err
+	}
+	for _, name := range sharedMaps() {
+		made, err := ebpf.NewMap(m.object.Maps[name].Copy())
+		if err != nil {
+			return nil, errors.Join(kernel.Explain("make the map "+name+" of TracingPolicies", err), m.Close())
+		}
+		m.shared[name] = made
+	}
+	m.calls = dispatchers{load: m.host.LoadCollection, spec: m.object}
+	return m, nil
+}
+
+// load loads a collection with the shared maps.
+func (m *Manager) load(what string, spec *ebpf.CollectionSpec, types *btf.Cache) (*ebpf.Collection, error) {
+	replace := make(map[string]*ebpf.Map)
+	for name, shared := range m.shared {
+		if own := spec.Maps[name]; own != nil {
+			replace[name] = shared
+		}
+	}
+	spec.ByteOrder = m.object.ByteOrder
+	return m.host.LoadCollection(what, spec, replace, types)
+}
+
+// Add takes a policy into force, all of it or nothing. mode overrides the policy's own; empty leaves it. Errors join a
+// *FieldError for everything that cannot be carried here, or wrap ErrExists.
+func (m *Manager) Add(ctx context.Context, p *Policy, mode Mode) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.policies[p.Key()] != nil {
+		return fmt.Errorf("add %s: %w", p.Key(), ErrExists)
+	}
+	return m.put(ctx, p, mode)
+}
+
+// Apply takes each of the policies into force in place of the one of its name, if there is one. The old one goes when the new
+// one is attached, so for a moment both report; where the new one is refused, the old one stays. The error joins those of all.
+func (m *Manager) Apply(ctx context.Context, policies ...*Policy) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, p := range policies {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		errs = append(errs, m.put(ctx, p, ""))
+	}
+	return errors.Join(errs...)
+}
+
+// Delete takes a policy out of force.
+func (m *Manager) Delete(key Key) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.policies[key]
+	if l == nil {
+		return fmt.Errorf("delete %s: %w", key, ErrNotFound)
+	}
+	delete(m.policies, key)
+	return m.unload(l)
+}
+
+// SetMode has a policy's actions carried out, or only reported. It holds from the next hit on.
+func (m *Manager) SetMode(key Key, mode Mode) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.policies[key]
+	switch {
+	case l == nil:
+		return fmt.Errorf("set the mode of %s: %w", key, ErrNotFound)
+	case mode == ModeEnforce && !l.enforces:
+		return fmt.Errorf("set the mode of %s: %w", key, ErrNothingToEnforce)
+	}
+	return l.setMode(mode)
+}
+
+// SetEnabled attaches a policy's programs, or detaches them and keeps them.
+func (m *Manager) SetEnabled(key Key, enabled bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.policies[key]
+	switch {
+	case l == nil:
+		return fmt.Errorf("enable or disable %s: %w", key, ErrNotFound)
+	case enabled == l.attached:
+		return nil
+	case enabled:
+		return m.attach(l, btf.NewCache())
+	}
+	return m.detach(l)
+}
+
+// List is all policies in force, in the order in which they came.
+func (m *Manager) List() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := slices.SortedFunc(maps.Values(m.policies), func(a, b *loaded) int { return int(a.id) - int(b.id) })
+	out := make([]Status, len(list))
+	for i, l := range list {
+		out[i] = l.status()
+	}
+	return out
+}
+
+// RefreshWorkloads brings the policies that select workloads up to date with the cgroups that are known. The agent calls it when
+// one has appeared or changed its workload.
+func (m *Manager) RefreshWorkloads() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var cgroups []Cgroup
+	var errs []error
+	for _, l := range m.policies {
+		for name, set := range l.sets {
+			if cgroups == nil {
+				cgroups = m.workloads.Cgroups()
+			}
+			errs = append(errs, set.fill(l.maps[name], cgroups))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close takes all policies out of force.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	var errs []error
+	for key, l := range m.policies {
+		errs = append(errs, m.unload(l))
+		delete(m.policies, key)
+	}
+	for _, shared := range m.shared {
+		errs = append(errs, shared.Close())
+	}
+	return errors.Join(errs...)
+}
