@@ -10,18 +10,16 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// LoadCollection loads programs that are made while the agent runs, with the shared maps and those in replace in place of
-// their own. The caller closes the collection. types is where the kernel's type information is kept between loads.
+// LoadCollection is LoadBeside for programs that are made or chosen while the agent runs, with the shared maps and those in
+// replace in place of their own. The caller closes the collection, after Detach. types, when not nil, is where the kernel's
+// type information is kept between loads.
 func (h *Host) LoadCollection(what string, spec *ebpf.CollectionSpec, replace map[string]*ebpf.Map, types *btf.Cache) (*ebpf.Collection, error) {
-	in := h.sharedIn(spec)
-	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses, "vg_state": h.objs.VgState} {
-		if own := spec.Maps[name]; own != nil {
-			own.MaxEntries = m.MaxEntries() // as in Load
-			in[name] = m
-		}
+	options := h.prepare(spec)
+	maps.Copy(options.MapReplacements, replace)
+	if types != nil {
+		options.Cache = types
 	}
-	maps.Copy(in, replace)
-	c, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: in, Cache: types})
+	c, err := ebpf.NewCollectionWithOptions(spec, *options)
 	if err != nil {
 		return nil, Explain(fmt.Sprintf("load %s", what), err)
 	}

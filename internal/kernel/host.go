@@ -138,19 +138,6 @@ func (h *Host) LoadBeside(name string, spec *ebpf.CollectionSpec, vars map[strin
 	return nil
 }
 
-// LoadCollection is LoadBeside for an object whose programs are not all wanted: those that are not in the spec are not
-// loaded. The caller closes the collection, after Detach.
-func (h *Host) LoadCollection(sensor string, spec *ebpf.CollectionSpec, vars map[string]any) (*ebpf.Collection, error) {
-	if err := setVariables(sensor, spec, vars); err != nil {
-		return nil, err
-	}
-	c, err := ebpf.NewCollectionWithOptions(spec, *h.prepare(spec))
-	if err != nil {
-		return nil, Explain("load "+sensor, err)
-	}
-	return c, nil
-}
-
 func setVariables(sensor string, spec *ebpf.CollectionSpec, vars map[string]any) error {
 	for name, value := range vars {
 		v := spec.Variables[name]

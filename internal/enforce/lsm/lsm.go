@@ -144,7 +144,10 @@ func (b *Backend) attach(op model.Operation) error {
 			delete(spec.Programs, name)
 		}
 	}
-	c, err := b.host.LoadCollection(b.sensor(op), spec, map[string]any{"vg_accesses": accesses(op)})
+	if err := spec.Variables["vg_accesses"].Set(accesses(op)); err != nil {
+		return fmt.Errorf("load %s: %w", b.sensor(op), err)
+	}
+	c, err := b.host.LoadCollection(b.sensor(op), spec, nil, nil)
 	if err != nil {
 		return err
 	}
