@@ -66,10 +66,8 @@ type Agent struct {
 	host      *kernel.Host
 	sensors   []*sensorState
 	enforcer  *enforce.Enforcer
-	// workloadsChanged holds a value when policies have to look at the workloads again.
-	workloadsChanged chan struct{}
-	tetragon         *tetragon.Service
-	rules            *detections // nil when they are off
+	tetragon  *tetragon.Service
+	rules     *detections // nil when they are off
 
 	replayed capture.Header // of the capture that is played
 
@@ -155,7 +153,7 @@ func (a *Agent) observe(ctx context.Context) error {
 				a.log.Error("container names are no longer looked up", "error", err)
 			}
 		})
-		a.background.Go(func() { a.followWorkloads(ctx) })
+		a.background.Go(func() { a.enforcer.Run(ctx) })
 		running := a.running()
 		inherited, err := host.Inherit(a.handoverDir())
 		if err != nil {
@@ -262,7 +260,7 @@ func (a *Agent) allSensors() []sensor.Sensor {
 			a.resolver.CgroupRemoved(c.Hierarchy, c.ID)
 		} else {
 			a.resolver.CgroupCreated(c.Hierarchy, c.ID, c.Path)
-			a.noticeWorkloads()
+			a.enforcer.NoticeWorkloads()
 		}
 	}})
 }

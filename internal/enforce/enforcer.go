@@ -51,6 +51,8 @@ type Enforcer struct {
 	started  uint64 // boot time
 	reports  chan Report
 	overflow *pipeline.Counter
+	// workloads and applied hold a value when Run has something to do.
+	workloads, applied chan struct{}
 
 	mu       sync.Mutex // held while tables change
 	subjects *subject.Subjects
@@ -74,7 +76,7 @@ func New(o Options) *Enforcer {
 	if o.Clock == nil {
 		o.Clock = kernel.BootTime
 	}
-	e := &Enforcer{options: o, reports: make(chan Report, 4096), overflow: o.Losses.Counter("enforce", "queue of verdicts full"),
+	e := &Enforcer{options: o, workloads: make(chan struct{}, 1), applied: make(chan struct{}, 1), reports: make(chan Report, 4096), overflow: o.Losses.Counter("enforce", "queue of verdicts full"),
 		numbers: make(map[string]uint32), inForce: make(map[string]*loaded), attached: make(map[string][]model.Operation),
 		carried: make(map[string]uint64), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
 	e.started, _ = o.Clock()
@@ -255,6 +257,7 @@ func (e *Enforcer) switchTo(ctx context.Context, next map[string]*loaded, lists 
 	e.inForce = next
 	errs = append(errs, e.tell(ctx, next), e.attach(ctx, next), e.pin(next), e.cut(ctx))
 	e.retire(retired)
+	notice(e.applied)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("the policies are in force, but not all of it could be done: %w", err)
 	}

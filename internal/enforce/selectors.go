@@ -258,9 +258,8 @@ func (e *Enforcer) writeSelectors(tables map[string]*loaded) error {
 	return nil
 }
 
-// WorkloadsChanged brings the lists of cgroups up to date with what is known of workloads now: a container has its name,
-// labels came, a cgroup was made.
-func (e *Enforcer) WorkloadsChanged() error {
+// followWorkloads brings the lists of cgroups up to date with what is known of workloads now.
+func (e *Enforcer) followWorkloads() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.subjects == nil || len(e.inForce) == 0 {
