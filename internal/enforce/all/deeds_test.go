@@ -42,11 +42,14 @@ func deed(what string, args []string) error {
 		return nil
 	case "exec": // in its own place
 		return unix.Exec(args[0], args, os.Environ())
-	case "spawn": // as a child, whose death is told as "killed"
-		err := exec.Command(args[0], args[1:]...).Run()
+	case "spawn": // as a child: how that fared
+		out, err := exec.Command(args[0], args[1:]...).Output()
 		var exit *exec.ExitError
-		if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() {
-			return errors.New(strings.ReplaceAll(exit.Sys().(syscall.WaitStatus).Signal().String(), "signal: ", ""))
+		switch text := strings.TrimSpace(string(out)); {
+		case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled():
+			return errors.New(exit.Sys().(syscall.WaitStatus).Signal().String())
+		case err == nil && text != "ok":
+			return errors.New(text)
 		}
 		return err
 	case "as": // as another user
