@@ -5,6 +5,7 @@ package tetragon
 import (
 	"net/netip"
 	"runtime"
+	"strconv"
 	"strings"
 
 	tg "github.com/cilium/tetragon/api/v1/tetragon"
@@ -97,14 +98,9 @@ func object(out *tg.KprobeArgument, a *model.ProbeArg) {
 // network is an argument that has addresses.
 func network(out *tg.KprobeArgument, a *model.ProbeArg) {
 	source, target := a.Local, a.Remote
-	family := "AF_INET"
-	if one := first(source, target).Addr(); one.IsValid() && !one.Is4() {
-		family = "AF_INET6"
-	}
-	kind, protocol := "", ""
-	if a.Protocol != "" {
-		protocol = "IPPROTO_" + strings.ToUpper(a.Protocol)
-		kind = map[string]string{"tcp": "SOCK_STREAM", "udp": "SOCK_DGRAM", "icmp": "SOCK_RAW"}[strings.ToLower(a.Protocol)]
+	family, protocol := socketFamily(a), a.Protocol
+	if _, err := strconv.Atoi(protocol); err != nil && protocol != "" { // a protocol that has no name is its number
+		protocol = "IPPROTO_" + strings.ToUpper(protocol)
 	}
 	switch a.Type {
 	case "sockaddr":
@@ -114,11 +110,28 @@ func network(out *tg.KprobeArgument, a *model.ProbeArg) {
 		out.Arg = &tg.KprobeArgument_SockaddrunArg{SockaddrunArg: &tg.KprobeSockaddrUn{Family: "AF_UNIX", Path: a.Text}}
 	case "skb":
 		out.Arg = &tg.KprobeArgument_SkbArg{SkbArg: &tg.KprobeSkb{Family: family, Protocol: protocol, Saddr: address(source),
-			Sport: uint32(source.Port()), Daddr: address(target), Dport: uint32(target.Port()), Len: uint32(a.Int)}}
+			Sport: uint32(source.Port()), Daddr: address(target), Dport: uint32(target.Port())}}
 	default:
+		kind := map[string]string{"tcp": "SOCK_STREAM", "udp": "SOCK_DGRAM", "icmp": "SOCK_RAW"}[strings.ToLower(a.Protocol)]
 		out.Arg = &tg.KprobeArgument_SockArg{SockArg: &tg.KprobeSock{Family: family, Type: kind, Protocol: protocol, Saddr: address(source),
 			Sport: uint32(source.Port()), Daddr: address(target), Dport: uint32(target.Port()), Cookie: a.Cookie}}
 	}
+}
+
+// socketFamily is the address family: by its number, which stands beside the addresses, else by the addresses.
+func socketFamily(a *model.ProbeArg) string {
+	names := map[int64]string{unix.AF_UNIX: "AF_UNIX", unix.AF_INET: "AF_INET", unix.AF_INET6: "AF_INET6", unix.AF_NETLINK: "AF_NETLINK",
+		unix.AF_PACKET: "AF_PACKET", unix.AF_VSOCK: "AF_VSOCK"}
+	if name := names[a.Int]; name != "" {
+		return name
+	}
+	switch addr := first(a.Local, a.Remote).Addr(); {
+	case !addr.IsValid():
+		return strconv.FormatInt(a.Int, 10)
+	case addr.Is4():
+		return "AF_INET"
+	}
+	return "AF_INET6"
 }
 
 func first(a, b netip.AddrPort) netip.AddrPort {
