@@ -142,7 +142,7 @@ func (c *compiler) signal(number uint32) {
 func (c *compiler) override(path string, a *Action) {
 	switch c.deny {
 	case denyReturn:
-		c.emit(asm.StoreImm(asm.RFP, offReturn, int64(a.ArgError), asm.DWord))
+		c.emit(asm.Mov.Imm(asm.R1, a.ArgError), asm.StoreMem(asm.RFP, offReturn, asm.R1, asm.DWord))
 	case denyOverride:
 		c.emit(asm.Mov.Reg(asm.R1, regCtx), asm.Mov.Imm(asm.R2, a.ArgError), asm.FnOverrideReturn.Call())
 	default:

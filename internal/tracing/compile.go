@@ -86,7 +86,7 @@ func (c *compiler) entry() asm.Instructions {
 	out, done := "out", "done"
 	c.emit(asm.Mov.Reg(regCtx, asm.R1))
 	if c.deny == denyReturn {
-		c.emit(asm.StoreImm(asm.RFP, offReturn, 0, asm.DWord))
+		c.emit(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, offReturn, asm.R1, asm.DWord))
 	}
 	c.prologue(out)
 	for _, v := range c.hook.args {

@@ -98,9 +98,12 @@ func (c *compiler) matchNamespace(path string, m *NamespaceMatch, fail string) {
 	c.among(values, m.Operator == "In", c.label("hit"), fail)
 }
 
-// hostNamespace is the number of a namespace of the host's first process.
+// hostNamespace is the number of a namespace of the host's first process; of the agent itself where that one's cannot be read.
 func hostNamespace(file string) (uint64, error) {
 	link, err := os.Readlink(filepath.Join("/proc/1/ns", file))
+	if err != nil {
+		link, err = os.Readlink(filepath.Join("/proc/self/ns", file))
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -175,7 +175,7 @@ func (m *Manager) followRunning(types *btf.Cache) error {
 const offBits = -40
 
 func (f *followers) bits(c *compiler) {
-	c.emit(asm.StoreImm(asm.RFP, offBits, 0, asm.DWord))
+	c.emit(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, offBits, asm.R1, asm.DWord))
 	end := c.label("end")
 	c.pathText(end)
 	for i, s := range f.sets {
@@ -266,8 +266,12 @@ func (m *Manager) generatedFollower(spec ebpf.ProgramSpec, c *compiler) (*ebpf.C
 
 // copyOf is a program of the embedded object, alone with its maps.
 func (m *Manager) copyOf(program string) *ebpf.CollectionSpec {
-	spec := &ebpf.CollectionSpec{Maps: make(map[string]*ebpf.MapSpec), Programs: map[string]*ebpf.ProgramSpec{program: m.object.Programs[program].Copy()}}
-	for _, ins := range m.object.Programs[program].Instructions {
+	p := m.object.Programs[program].Copy()
+	spec := &ebpf.CollectionSpec{Maps: make(map[string]*ebpf.MapSpec), Programs: map[string]*ebpf.ProgramSpec{program: p}}
+	for i, ins := range p.Instructions {
+		if i > 0 {
+			p.Instructions[i] = static(ins)
+		}
 		if own := m.object.Maps[ins.Reference()]; ins.IsLoadFromMap() && own != nil {
 			spec.Maps[ins.Reference()] = own.Copy()
 		}

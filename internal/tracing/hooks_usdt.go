@@ -101,7 +101,7 @@ func (s probeSource) load(b *builder, dst asm.Register, index int) {
 		if a.index != nil {
 			b.emit(asm.LoadMem(asm.R1, regCtx, a.index.offset, asm.DWord), asm.Mul.Imm(asm.R1, int32(a.scale)), asm.Add.Reg(asm.R3, asm.R1))
 		}
-		b.emit(asm.Add.Imm(asm.R3, int32(a.value)), asm.StoreImm(asm.RFP, -8, 0, asm.DWord),
+		b.emit(asm.Add.Imm(asm.R3, int32(a.value)), asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, -8, asm.R1, asm.DWord),
 			asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, -8), asm.Mov.Imm(asm.R2, int32(max(a.size, -a.size))),
 			asm.FnProbeReadUser.Call(), asm.LoadMem(asm.R3, asm.RFP, -8, asm.DWord))
 	}

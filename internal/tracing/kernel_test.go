@@ -4,7 +4,6 @@ package tracing
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -95,6 +94,7 @@ func (r *rig) take(rec kernel.Record) {
 	}
 }
 
+// fail remembers what went wrong outside of the test's goroutine.
 func (r *rig) fail(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -149,10 +149,11 @@ func (r *rig) await(pid, n int) []*model.Probe {
 	return nil
 }
 
-// settle waits until everything that happened before is decoded: a call that is always watched, made now, was reported.
+// run is runWith without attributes.
 func (r *rig) run(what string) (pid int, err error) {
 	r.t.Helper()
-	return r.runWith(nil, what)
+	attr, what := attributes(what)
+	return r.runWith(attr, what)
 }
 
 // runWith has the test binary do one thing as another process, which may be killed. Afterwards it marks the end with a
@@ -275,27 +276,4 @@ func asExit(err error, exit **exec.ExitError) bool {
 	e, ok := err.(*exec.ExitError)
 	*exit = e
 	return ok
-}
-
-// helper does what a test asks of another process.
-func helper(words []string) int {
-	arg := func(i int) string {
-		if i < len(words) {
-			return words[i]
-		}
-		return ""
-	}
-	switch words[0] {
-	case "open":
-		fd, err := unix.Open(arg(1), unix.O_RDONLY, 0)
-		if err == nil {
-			_ = unix.Close(fd)
-		}
-	case "mkdir":
-		_ = unix.Mkdirat(unix.AT_FDCWD, arg(1), 0o700)
-	default:
-		fmt.Println("unknown helper", words)
-		return 3
-	}
-	return 0
 }

@@ -30,18 +30,24 @@ func newLibrary(spec *ebpf.CollectionSpec) (*library, error) {
 	for _, ins := range p.Instructions {
 		if s := ins.Symbol(); s != "" {
 			name = s
-			if f := btf.FuncMetadata(&ins); f != nil {
-				// The verifier looks at a static function where it is called, with what is known of the arguments there.
-				static := *f
-				static.Linkage = btf.StaticFunc
-				ins = btf.WithFuncMetadata(ins, &static)
-			}
 		}
 		// Line information would have to be complete, and generated instructions have none.
-		l.functions[name] = append(l.functions[name], ins.WithSource(nil))
+		l.functions[name] = append(l.functions[name], static(ins).WithSource(nil))
 	}
 	delete(l.functions, libraryProgram)
 	return l, nil
+}
+
+// static makes a function one of the program alone, if ins begins one: the verifier looks at it where it is called, with what is
+// known of the arguments there.
+func static(ins asm.Instruction) asm.Instruction {
+	f := btf.FuncMetadata(&ins)
+	if f == nil {
+		return ins
+	}
+	own := *f
+	own.Linkage = btf.StaticFunc
+	return btf.WithFuncMetadata(ins, &own)
 }
 
 // link appends to main what it calls, and what that calls. It returns the maps that all of them use.

@@ -37,7 +37,7 @@ func (c *compiler) walk(chain []step, size int) {
 
 // fetch puts what R3 points to into R3; zero when it cannot be read.
 func (c *compiler) fetch(size int) {
-	c.emit(asm.StoreImm(asm.RFP, -8, 0, asm.DWord), asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, -8), asm.Mov.Imm(asm.R2, int32(size)),
+	c.emit(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, -8, asm.R1, asm.DWord), asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, -8), asm.Mov.Imm(asm.R2, int32(size)),
 		asm.FnProbeReadKernel.Call(), asm.LoadMem(asm.R3, asm.RFP, -8, asm.DWord))
 }
 

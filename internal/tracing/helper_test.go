@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracing
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// attributes takes the first word off a helper's command when it says as what the helper is to run.
+func attributes(what string) (*syscall.SysProcAttr, string) {
+	first, rest, _ := strings.Cut(what, " ")
+	switch first {
+	case "newpid":
+		return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}, rest
+	case "newnet":
+		return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, rest
+	case "nocaps":
+		return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}, rest
+	}
+	return nil, what
+}
+
+// shell is a program that is not the test's, with its links resolved.
+func shell(t *testing.T) string {
+	t.Helper()
+	s, err := filepath.EvalSymlinks("/bin/sh")
+	if err != nil {
+		t.Skip("needs a shell: ", err)
+	}
+	return s
+}
+
+// helper does what a test asks of another process.
+func helper(words []string) int {
+	arg := func(i int) string {
+		if i < len(words) {
+			return words[i]
+		}
+		return ""
+	}
+	number := func(i int) int64 {
+		n, _ := strconv.ParseInt(arg(i), 10, 64)
+		return n
+	}
+	switch words[0] {
+	case "open":
+		if fd, err := unix.Open(arg(1), unix.O_RDONLY, 0); err == nil {
+			_ = unix.Close(fd)
+		}
+	case "opens":
+		for range number(1) {
+			_, _ = unix.Open(arg(2), unix.O_RDONLY, 0)
+		}
+	case "mkdir":
+		_ = unix.Mkdirat(unix.AT_FDCWD, arg(1), 0o700)
+	case "seek":
+		_, _ = unix.Seek(int(number(1)), number(2), 0)
+	case "fchdir":
+		if fd, err := unix.Open(arg(1), unix.O_RDONLY, 0); err == nil {
+			_ = unix.Fchdir(fd)
+		}
+	case "write", "writev", "read":
+		return pipes(words)
+	case "connect":
+		return connect(arg(1))
+	case "serve":
+		return serve(arg(1))
+	case "shell": // opens a file by a program of its own
+		_ = exec.Command("/bin/sh", "-c", "read x <"+arg(1)).Run()
+	case "shell-child": // has a shell start this program again
+		cmd := exec.Command("/bin/sh", "-c", "/proc/"+strconv.Itoa(os.Getpid())+"/exe; true")
+		cmd.Env = append(os.Environ(), helperEnv+"=open "+arg(1))
+		_ = cmd.Run()
+	case "exec":
+		_ = exec.Command(arg(1)).Run()
+	default:
+		fmt.Println("unknown helper", words)
+		return 3
+	}
+	return 0
+}
+
+// pipes writes the words to a pipe, or reads them from one.
+func pipes(words []string) int {
+	var p [2]int
+	if err := unix.Pipe(p[:]); err != nil {
+		return 1
+	}
+	switch words[0] {
+	case "write":
+		_, _ = unix.Write(p[1], []byte(words[1]))
+	case "writev":
+		var list [][]byte
+		for _, w := range words[1:] {
+			list = append(list, []byte(w))
+		}
+		_, _ = unix.Writev(p[1], list)
+	case "read":
+		_, _ = unix.Write(p[1], []byte(words[1]))
+		_, _ = unix.Read(p[0], make([]byte, 100))
+	}
+	return 0
+}
+
+func sockaddr(addr string) (unix.Sockaddr, int) {
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, 0
+	}
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, unix.AF_INET
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}, unix.AF_INET6
+}
+
+// connect tries to reach an address where nobody listens.
+func connect(addr string) int {
+	sa, family := sockaddr(addr)
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return 1
+	}
+	_ = unix.Connect(fd, sa)
+	return 0
+}
+
+// serve listens, and connects to itself.
+func serve(addr string) int {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	_ = c.Close()
+	_ = l.Close()
+	return 0
+}
