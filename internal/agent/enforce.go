@@ -19,9 +19,19 @@ func (a *Agent) newEnforcer() {
 	if len(a.config.EnforceBackends) > 0 {
 		backends = slices.DeleteFunc(backends, func(b enforce.Backend) bool { return !slices.Contains(a.config.EnforceBackends, b.Name()) })
 	}
+	listeners := enforce.NewListeners(new(addressCache).of)
 	a.enforcer = enforce.New(enforce.Options{Log: a.log, Losses: a.losses, Host: a.host, Backends: backends, Cgroups: a.resolver,
-		MaxPolicies: a.config.MaxPolicies, PinDir: a.handoverDir() + "-policies"})
-	a.resolver.OnChange(func(_, _ *model.Workload) { a.enforcer.NoticeWorkloads() })
+		Listeners: listeners, MaxPolicies: a.config.MaxPolicies, PinDir: a.handoverDir() + "-policies"})
+	a.resolver.OnChange(func(old, new *model.Workload) {
+		listeners.Replace(old, new)
+		a.enforcer.NoticeWorkloads()
+		a.enforcer.NoticeListeners()
+	})
+	a.river.observers = append(a.river.observers, func(ev *model.Event) {
+		if listeners.Observe(ev) {
+			a.enforcer.NoticeListeners()
+		}
+	})
 	a.river.decoders[kernel.RecordVerdict] = a.enforcer.Decode
 	a.river.sources = append(a.river.sources, a.enforcer.Drain)
 }

@@ -27,6 +27,8 @@ type river struct {
 	losses   *pipeline.Losses
 	annotate func(*model.Event) // what more is known of an event, after enrich; never nil
 	publish  func([]*model.Event)
+	// observers see every event, after it was annotated.
+	observers []func(*model.Event)
 	// sources give out events that are not the kernel's records, before each flush.
 	sources []func(emit func(*model.Event))
 	detect  func(*model.Event) []*model.Event // the alerts that an event raises; may be nil
@@ -94,6 +96,9 @@ func (r *river) event(ev *model.Event) {
 		return
 	}
 	r.annotate(ev)
+	for _, see := range r.observers {
+		see(ev)
+	}
 	r.batch = append(r.batch, ev)
 }
 

@@ -31,6 +31,8 @@ type Options struct {
 	Backends []Backend
 	// Cgroups tells which workload each cgroup is of.
 	Cgroups Cgroups
+	// Listeners knows where workloads listen; nil: rules about workloads match nothing.
+	Listeners *Listeners
 	// MaxPolicies is how many policies there can be, at most 32767; DefaultMaxPolicies when 0.
 	MaxPolicies int
 	// PinDir is a directory of bpffs, or one that is to be, for policies that outlive the agent; empty: none can.
@@ -52,7 +54,7 @@ type Enforcer struct {
 	reports  chan Report
 	overflow *pipeline.Counter
 	// workloads and applied hold a value when Run has something to do.
-	workloads, applied chan struct{}
+	workloads, applied, peers chan struct{}
 
 	mu       sync.Mutex // held while tables change
 	subjects *subject.Subjects
@@ -76,7 +78,8 @@ func New(o Options) *Enforcer {
 	if o.Clock == nil {
 		o.Clock = kernel.BootTime
 	}
-	e := &Enforcer{options: o, workloads: make(chan struct{}, 1), applied: make(chan struct{}, 1), reports: make(chan Report, 4096), overflow: o.Losses.Counter("enforce", "queue of verdicts full"),
+	e := &Enforcer{options: o, workloads: make(chan struct{}, 1), applied: make(chan struct{}, 1),
+		peers: make(chan struct{}, 1), reports: make(chan Report, 4096), overflow: o.Losses.Counter("enforce", "queue of verdicts full"),
 		numbers: make(map[string]uint32), inForce: make(map[string]*loaded), attached: make(map[string][]model.Operation),
 		carried: make(map[string]uint64), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
 	e.started, _ = o.Clock()
@@ -203,7 +206,10 @@ func (e *Enforcer) prepare(ctx context.Context, next map[string]*loaded) error {
 		return err
 	}
 	e.remember(both)
-	return e.attach(ctx, both)
+	if err := e.attach(ctx, both); err != nil {
+		return err
+	}
+	return e.setPeers(both)
 }
 
 // tell has every back-end know the tables.

@@ -17,6 +17,9 @@ const (
 // blocks.
 func (e *Enforcer) NoticeWorkloads() { notice(e.workloads) }
 
+// NoticeListeners has Run tell the back-ends where workloads listen now. It never blocks.
+func (e *Enforcer) NoticeListeners() { notice(e.peers) }
+
 func notice(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -35,6 +38,8 @@ func (e *Enforcer) Run(ctx context.Context) {
 			return
 		case <-refresh.C:
 			err = e.Refresh()
+		case <-e.peers:
+			err = e.UpdatePeers()
 		case <-e.applied:
 			err = e.Refresh()
 		case <-e.workloads:
