@@ -108,7 +108,7 @@ func TestAllowOpen(t *testing.T) {
 		w.expect("ok", "read", "{dir}/data/file")
 		w.expect("ok", "create", "{dir}/data/new")
 		w.expect("EPERM", "read", "{dir}/secret/key")
-		w.expect("EPERM", "write", "{dir}/bin/actor")
+		w.expect("EPERM", "create", "{dir}/bin/new")
 		w.expect("EPERM", "create", "{dir}/secret/new")
 		if v := w.verdict(model.VerdictDenied, model.OpRead, w.dir+"/secret/key"); v.Rule != "files.allow" {
 			t.Errorf("decided by %s", v.Rule)
