@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Bounds of an automaton while it is built. What a Matcher may hold is maxCells (pack.go).
+// Bounds of an automaton while it is built. What a Matcher may hold is MaxMatchCells (pack.go).
 const (
-	maxStates    = maxCells
+	maxStates    = MaxMatchCells
 	maxPositions = 1 << 23 // positions in all states
 	maxSetSizes  = 1 << 22 // patterns in all sets of patterns
 )
@@ -99,7 +99,7 @@ func compileAutomaton(globs []glob) (*automaton, error) {
 		first = b.closure(first, at)
 	}
 	b.intern(b.normal(first))
-	for s := 0; s < len(b.a.states); s++ {
+	for s := 0; s < len(b.a.states); s++ { //nolint:intrange // the list grows
 		if len(b.a.states) > maxStates || len(b.positions) > maxPositions || b.setSizes > maxSetSizes {
 			return nil, errTooLarge
 		}

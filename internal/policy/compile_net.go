@@ -123,7 +123,7 @@ func (n *netCompiler) prefixes(d Direction, entries []cidrEntry) error {
 	size, mapped, mappedRoot := 0, false, false
 	for i := 0; i < len(entries); {
 		p := entries[i].prefix
-		for len(stack) > 0 && !(stack[len(stack)-1].prefix.Bits() <= p.Bits() && stack[len(stack)-1].prefix.Contains(p.Addr())) {
+		for len(stack) > 0 && (stack[len(stack)-1].prefix.Bits() > p.Bits() || !stack[len(stack)-1].prefix.Contains(p.Addr())) {
 			stack = stack[:len(stack)-1]
 		}
 		var units, without []int32

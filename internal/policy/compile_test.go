@@ -270,6 +270,29 @@ spec:
 	}
 }
 
+func TestWeaker(t *testing.T) {
+	table := mustCompile(t, header+`  selector: {}
+  processes: {weaker: accept, allow: [/a]}
+  files: {deny: [{path: /a, weaker: accept}, /b]}
+  network: {egress: {allow: [{ports: 1/tcp}], weaker: accept}, listen: {allow: []}}
+  operations: {deny: [ptrace], weaker: accept}
+`)
+	var got []string
+	for _, r := range table.Rules[1:] {
+		if r.Weaker {
+			got = append(got, r.Field)
+		}
+	}
+	want := "processes.allow[0] processes.allow files.deny[0] network.egress.allow[0] network.egress.allow operations.deny[0]"
+	if strings.Join(got, " ") != want {
+		t.Errorf("%q may be weaker", got)
+	}
+	_, err := Compile(mustParse(t, header+"  selector: {user: www-data}\n  files: {deny: [/a]}\n"), Env{})
+	if err == nil || !strings.Contains(err.Error(), "write the uid of www-data") {
+		t.Error(err)
+	}
+}
+
 func TestCompileSaysWhatIsTooLarge(t *testing.T) {
 	header := "apiVersion: vigie.io/v1alpha1\nkind: WorkloadPolicy\nmetadata: {name: p}\nspec:\n  selector: {}\n"
 	var wild, actors, long strings.Builder

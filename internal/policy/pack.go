@@ -2,8 +2,8 @@
 
 package policy
 
-// maxCells is the largest Matcher: 2 MiB in a map, about 1,300 paths of 100 bytes that share nothing.
-const maxCells = 1 << 17
+// MaxMatchCells is the largest Matcher: 2 MiB in a map, about 1,300 paths of 100 bytes that share nothing.
+const MaxMatchCells = 1 << 17
 
 // noEdges is the Base of states that have no edges: no cell has it as its Check.
 const noEdges = 1
@@ -110,7 +110,7 @@ func (p *packer) collect() {
 		return s
 	}
 	one(begin)
-	for i := 0; i < len(p.order); i++ {
+	for i := 0; i < len(p.order); i++ { //nolint:intrange // the list grows
 		s := p.order[i]
 		first := int32(len(p.live))
 		other := s
@@ -159,7 +159,7 @@ func (p *packer) placeRows() error {
 	for i, home := range p.home { // states that only defaults lead to
 		if home == 0 {
 			t := p.free(p.low)
-			if t >= maxCells {
+			if t >= MaxMatchCells {
 				return errTooLarge
 			}
 			p.grow(t)
@@ -193,7 +193,7 @@ func (p *packer) fit(row []edge) (uint32, bool) {
 	for !p.fits(base, row) {
 		base++
 	}
-	return base, base+uint32(row[len(row)-1].b) < maxCells
+	return base, base+uint32(row[len(row)-1].b) < MaxMatchCells
 }
 
 func (p *packer) fits(base uint32, row []edge) bool {

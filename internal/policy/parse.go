@@ -62,11 +62,11 @@ func build(v *value) *Policy {
 		p.Labels = labels.labels
 	}
 	if s := spec.get("processes"); s != nil {
-		p.Processes = &ProcessRules{HasAllow: s.has("allow"),
+		p.Processes = &ProcessRules{HasAllow: s.has("allow"), Weaker: s.accepts(),
 			Allow: rules(s, "allow", buildProcess), Deny: rules(s, "deny", buildProcess)}
 	}
 	if s := spec.get("files"); s != nil {
-		p.Files = &FileRules{HasAllow: s.has("allow"),
+		p.Files = &FileRules{HasAllow: s.has("allow"), Weaker: s.accepts(),
 			Allow: rules(s, "allow", buildFile), Deny: rules(s, "deny", buildFile)}
 	}
 	if s := spec.get("network"); s != nil {
@@ -74,11 +74,11 @@ func build(v *value) *Policy {
 			Ingress: buildDirection(s.get("ingress"), "from"), Listen: buildDirection(s.get("listen"), "on")}
 	}
 	if s := spec.get("capabilities"); s != nil {
-		p.Capabilities = &CapabilityRules{HasAllow: s.has("allow"),
+		p.Capabilities = &CapabilityRules{HasAllow: s.has("allow"), Weaker: s.accepts(),
 			Allow: rules(s, "allow", buildCapability), Deny: rules(s, "deny", buildCapability)}
 	}
 	if s := spec.get("operations"); s != nil {
-		p.Operations = &OperationRules{Deny: rules(s, "deny", func(v *value) OperationRule {
+		p.Operations = &OperationRules{Weaker: s.accepts(), Deny: rules(s, "deny", func(v *value) OperationRule {
 			return OperationRule{Operations: v.texts("ops"), By: v.texts("by"), Parent: v.texts("parent"), Weaker: v.accepts()}
 		})}
 	}
@@ -158,7 +158,7 @@ func buildDirection(v *value, end string) *DirectionRules {
 		}
 		return r
 	}
-	return &DirectionRules{HasAllow: v.has("allow"), Allow: rules(v, "allow", one), Deny: rules(v, "deny", one)}
+	return &DirectionRules{HasAllow: v.has("allow"), Weaker: v.accepts(), Allow: rules(v, "allow", one), Deny: rules(v, "deny", one)}
 }
 
 func buildCapability(v *value) CapabilityRule {

@@ -29,7 +29,7 @@ spec:
       - {to: {cidr: 10.0.0.0/8, cidrs: [fd00::/8], except: 10.1.0.0/16}, ports: [443/tcp, 8000-8100/tcp, "53", 25, "*/udp", icmp]}
       - {to: {fqdn: "*.example.org"}}
       - to: {workload: {unit: db.service}}
-    ingress: {deny: [{from: {cidr: 192.0.2.1}}]}
+    ingress: {deny: [{from: {cidr: 192.0.2.1}}], weaker: accept}
     listen: {allow: [{on: {cidr: "::1"}, ports: 80/tcp}]}
   capabilities: {allow: [CAP_CHOWN, {caps: [net_admin], by: /sbin/ip}]}
   operations: {deny: [ptrace, {ops: [bpf, module]}]}
@@ -70,7 +70,7 @@ func TestParse(t *testing.T) {
 				{CIDRs: []Prefixed{{"10.0.0.0/8", []string{"10.1.0.0/16"}}, {CIDR: "fd00::/8"}},
 					Ports: []PortRange{{443, 443, tcp}, {8000, 8100, tcp}, {53, 53, 0}, {25, 25, 0}, {0, 65535, udp}, {0, 65535, icmp}}},
 				{FQDNs: []string{"*.example.org"}}, {Workload: &peer}}},
-			Ingress: &DirectionRules{Deny: []NetworkRule{{CIDRs: []Prefixed{{CIDR: "192.0.2.1"}}}}},
+			Ingress: &DirectionRules{Weaker: true, Deny: []NetworkRule{{CIDRs: []Prefixed{{CIDR: "192.0.2.1"}}}}},
 			Listen:  &DirectionRules{HasAllow: true, Allow: []NetworkRule{{CIDRs: []Prefixed{{CIDR: "::1"}}, Ports: []PortRange{{80, 80, tcp}}}}},
 		},
 		Capabilities: &CapabilityRules{HasAllow: true, Allow: []CapabilityRule{{Caps: []uint8{0}}, {Caps: []uint8{12}, By: []string{"/sbin/ip"}}}},
@@ -107,6 +107,7 @@ func TestErrors(t *testing.T) {
 		"  weaker: yes # 11 spec.weaker: write refuse or accept",
 		"  files: {} # 10 spec.files: is empty",
 		"  files: # 9 spec.files: is empty",
+		"  files: {weaker: accept} # 10 spec.files: is empty",
 		"  files: {deny: /etc/shadow} # 17 spec.files.deny: not a list",
 		"  files: {deny: [etc]} # 18 spec.files.deny[0]: no absolute path",
 		"  files: {deny: [{}]} # 18 spec.files.deny[0].path: is missing",

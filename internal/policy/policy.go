@@ -78,6 +78,7 @@ type Selector struct {
 type ProcessRules struct {
 	Allow, Deny []ProcessRule
 	HasAllow    bool // the list is there, be it empty
+	Weaker      bool // for all rules of the section, and for what its allow list denies
 }
 
 // ProcessRule is about executing files. By and Parent are path globs of the binary that calls exec and of its parent's; none: any.
@@ -91,6 +92,7 @@ type ProcessRule struct {
 type FileRules struct {
 	Allow, Deny []FileRule
 	HasAllow    bool
+	Weaker      bool
 }
 
 // FileRule is about using files.
@@ -111,6 +113,7 @@ type NetworkRules struct {
 type DirectionRules struct {
 	Allow, Deny []NetworkRule
 	HasAllow    bool
+	Weaker      bool
 }
 
 // NetworkRule is about conversations. All that it names must hold; what it does not name is any.
@@ -139,6 +142,7 @@ type PortRange struct {
 type CapabilityRules struct {
 	Allow, Deny []CapabilityRule
 	HasAllow    bool
+	Weaker      bool
 }
 
 // CapabilityRule is about using capabilities.
@@ -150,7 +154,8 @@ type CapabilityRule struct {
 
 // OperationRules say which privileged operations are denied.
 type OperationRules struct {
-	Deny []OperationRule
+	Deny   []OperationRule
+	Weaker bool
 }
 
 // OperationRule is about privileged operations.

@@ -28,31 +28,36 @@ type flat struct {
 func (p *Policy) flatten() []flat {
 	f := flattener{p: p, rules: make([]flat, 1, p.countRules()+8)}
 	if s := p.Processes; s != nil {
+		f.weaker = s.Weaker
 		lists(&f, "processes", s.Deny, s.Allow, s.HasAllow, []model.Operation{model.OpExec}, f.process)
 	}
 	if s := p.Files; s != nil {
+		f.weaker = s.Weaker
 		lists(&f, "files", s.Deny, s.Allow, s.HasAllow, []model.Operation{model.OpRead, model.OpWrite, model.OpModify}, f.file)
 	}
 	for d := Egress; d < Directions; d++ {
 		f.direction(d)
 	}
 	if s := p.Capabilities; s != nil {
+		f.weaker = s.Weaker
 		lists(&f, "capabilities", s.Deny, s.Allow, s.HasAllow, []model.Operation{model.OpCapability}, f.capability)
 	}
 	if s := p.Operations; s != nil {
+		f.weaker = s.Weaker
 		lists(&f, "operations", s.Deny, nil, false, nil, f.operation)
 	}
 	return f.rules
 }
 
 type flattener struct {
-	p     *Policy
-	rules []flat
+	p      *Policy
+	rules  []flat
+	weaker bool // the section says so
 }
 
 func (f *flattener) add(r flat) {
 	r.number = len(f.rules)
-	r.Weaker = r.Weaker || f.p.Weaker
+	r.Weaker = r.Weaker || f.weaker || f.p.Weaker
 	f.rules = append(f.rules, r)
 }
 
@@ -119,6 +124,7 @@ func (f *flattener) direction(d Direction) {
 	if s == nil {
 		return
 	}
+	f.weaker = s.Weaker
 	ops := d.operations()
 	section := "network." + d.String()
 	rest := ops
@@ -204,7 +210,7 @@ func (d Direction) String() string {
 func (d Direction) operations() []model.Operation {
 	switch d {
 	case Egress:
-		return []model.Operation{model.OpConnect, model.OpSend}
+		return []model.Operation{model.OpConnect, model.OpSend, model.OpReceive}
 	case Ingress:
 		return []model.Operation{model.OpAccept}
 	default:

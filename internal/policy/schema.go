@@ -107,7 +107,8 @@ func specSchema() *schema {
 		field{"files", false, section("Which files may be used, and how.", pathRule("Which file: a path glob.", true))},
 		field{"network", false, networkSchema()},
 		field{"capabilities", false, section("Which capabilities may be used.", capabilityRule())},
-		field{"operations", false, notEmpty(object("Privileged operations that are denied.", field{"deny", false, list("Rules that deny.", operationRule())}))},
+		field{"operations", false, notEmpty(object("Privileged operations that are denied.", field{"deny", false, list("Rules that deny.", operationRule())},
+			field{"weaker", false, weaker("Whether all rules of the section may be carried by less than they ask for.")}))},
 		field{"onDenied", false, enum("What is done in mode enforce: the call fails, or the process is killed. deny when not given.", string(Deny), string(Kill))},
 		field{"weaker", false, weaker("Whether a rule may be carried by less than it asks for. refuse when not given.")},
 		field{"onAgentExit", false, enum("What becomes of the policy when the agent is gone: release takes it out of force, keep leaves in force what the kernel carries alone. release when not given.", string(Release), string(Keep))},
@@ -151,15 +152,18 @@ func section(doc string, rule *schema) *schema {
 	return notEmpty(object(doc,
 		field{"allow", false, list("Rules that allow. With this list everything that it does not name is denied.", rule)},
 		field{"deny", false, list("Rules that deny; they go before those that allow.", rule)},
+		field{"weaker", false, weaker("Whether all rules of the section, and what its allow list denies, may be carried by less than they ask for.")},
 	))
 }
 
 func notEmpty(s *schema) *schema {
 	s.whole = func(v *value) (string, string) {
-		if len(v.fields) == 0 {
-			return "", "is empty: leave it out, or write one of " + joinOr(s.names()) + "; an allow list of [] allows nothing"
+		for name := range v.fields {
+			if name != "weaker" {
+				return "", ""
+			}
 		}
-		return "", ""
+		return "", "is empty: leave it out, or write one of " + joinOr(s.names()) + "; an allow list of [] allows nothing"
 	}
 	return s
 }

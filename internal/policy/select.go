@@ -14,7 +14,7 @@ import (
 
 // Env is what compiling asks the host.
 type Env struct {
-	// UserID looks up the uid of a login name.
+	// UserID looks up the uid of a login name; nil: no name is known.
 	UserID func(name string) (uint32, error)
 }
 
@@ -31,6 +31,9 @@ func NewSelection(s Selector, env Env) (*Selection, error) {
 	if s.User != "" {
 		n, err := strconv.ParseUint(s.User, 10, 32)
 		if out.uid = uint32(n); err != nil {
+			if env.UserID == nil {
+				return nil, fmt.Errorf("spec.selector.user: login names are not known here: write the uid of %s", s.User)
+			}
 			if out.uid, err = env.UserID(s.User); err != nil {
 				return nil, fmt.Errorf("spec.selector.user: look up %s: %w; write the uid", s.User, err)
 			}
