@@ -30,6 +30,7 @@ import (
 	"github.com/vigie-io/vigie/internal/sensor/exec"
 	"github.com/vigie-io/vigie/internal/server/compat/tetragon"
 	"github.com/vigie-io/vigie/internal/store"
+	"github.com/vigie-io/vigie/internal/tracing"
 	"github.com/vigie-io/vigie/internal/workload"
 )
 
@@ -67,6 +68,7 @@ type Agent struct {
 	sensors   []*sensorState
 	enforcer  *enforce.Enforcer
 	tetragon  *tetragon.Service
+	tracer    *tracing.Manager
 	rules     *detections // nil when they are off
 
 	replayed capture.Header // of the capture that is played
@@ -124,11 +126,14 @@ func (a *Agent) observe(ctx context.Context) error {
 	}
 	a.host = host
 	defer func() {
-		var enforceErr error
+		var enforceErr, tracerErr error
 		if a.enforcer != nil {
 			enforceErr = a.enforcer.Close()
 		}
-		if err := errors.Join(enforceErr, host.Close(), a.resolver.Close()); err != nil {
+		if a.tracer != nil {
+			tracerErr = a.tracer.Close()
+		}
+		if err := errors.Join(enforceErr, tracerErr, host.Close(), a.resolver.Close()); err != nil {
 			a.log.Warn("not everything could be released", "error", err)
 		}
 	}()
@@ -141,6 +146,9 @@ func (a *Agent) observe(ctx context.Context) error {
 		}
 	}
 	a.newEnforcer()
+	if err := a.newTracer(); err != nil {
+		return err
+	}
 	if err := a.startSensors(ctx); err != nil {
 		return err
 	}
@@ -154,6 +162,7 @@ func (a *Agent) observe(ctx context.Context) error {
 			}
 		})
 		a.background.Go(func() { a.enforcer.Run(ctx) })
+		a.background.Go(func() { a.tracer.Run(ctx) })
 		running := a.running()
 		inherited, err := host.Inherit(a.handoverDir())
 		if err != nil {
@@ -261,6 +270,7 @@ func (a *Agent) allSensors() []sensor.Sensor {
 		} else {
 			a.resolver.CgroupCreated(c.Hierarchy, c.ID, c.Path)
 			a.enforcer.NoticeWorkloads()
+			a.tracer.NoticeWorkloads()
 		}
 	}})
 }

@@ -98,9 +98,8 @@ func (m *Manager) start(l *loaded, types *btf.Cache) error {
 		}
 	}
 	if len(l.sets) > 0 {
-		cgroups := m.workloads.Cgroups()
 		for name, set := range l.sets {
-			if err := set.fill(l.maps[name], cgroups); err != nil {
+			if err := set.fill(l.maps[name], m.workloads); err != nil {
 				return err
 			}
 		}
@@ -113,6 +112,9 @@ func (m *Manager) build(ctx context.Context, p *Policy, mode Mode) (_ *loaded, e
 	requests, errs := plan(p)
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
+	}
+	if err := m.makeShared(); err != nil {
+		return nil, err
 	}
 	m.lastID++
 	l := &loaded{policy: p, id: m.lastID, enforces: enforces(requests), maps: make(map[string]*ebpf.Map), sets: make(map[string]*workloadSet)}

@@ -74,6 +74,8 @@ type Manager struct {
 	lastID   uint64
 	closed   bool
 
+	noticed chan struct{}
+
 	hooks hookTable
 }
 
@@ -82,7 +84,8 @@ func sharedMaps() []string { return []string{"vg_probe_scratches", "vg_follow", 
 
 // New makes a Manager without policies. Nothing is attached before there is one. The caller closes it before the Host.
 func New(o Options) (*Manager, error) {
-	m := &Manager{host: o.Host, log: o.Log, workloads: o.Workloads, policies: make(map[Key]*loaded), shared: make(map[string]*ebpf.Map)}
+	m := &Manager{host: o.Host, log: o.Log, workloads: o.Workloads, policies: make(map[Key]*loaded), shared: make(map[string]*ebpf.Map),
+		noticed: make(chan struct{}, 1)}
 	if err := m.hooks.init(o.Losses); err != nil {
 		return nil, err
 	}
@@ -93,15 +96,23 @@ func New(o Options) (*Manager, error) {
 	if m.library, err = newLibrary(m.object); err != nil {
 		return nil, err
 	}
+	m.calls = dispatchers{load: m.host.LoadCollection, spec: m.object}
+	return m, nil
+}
+
+// makeShared makes the maps that all policies have together, when the first one comes.
+func (m *Manager) makeShared() error {
 	for _, name := range sharedMaps() {
+		if m.shared[name] != nil {
+			continue
+		}
 		made, err := ebpf.NewMap(m.object.Maps[name].Copy())
 		if err != nil {
-			return nil, errors.Join(kernel.Explain("make the map "+name+" of TracingPolicies", err), m.Close())
+			return kernel.Explain("make the map "+name+" of TracingPolicies", err)
 		}
 		m.shared[name] = made
 	}
-	m.calls = dispatchers{load: m.host.LoadCollection, spec: m.object}
-	return m, nil
+	return nil
 }
 
 // load loads a collection with the shared maps.
@@ -196,19 +207,35 @@ func (m *Manager) List() []Status {
 	return out
 }
 
-// RefreshWorkloads brings the policies that select workloads up to date with the cgroups that are known. The agent calls it when
-// one has appeared or changed its workload.
-func (m *Manager) RefreshWorkloads() error {
+// NoticeWorkloads says that a cgroup has appeared or changed its workload. It does not wait.
+func (m *Manager) NoticeWorkloads() {
+	select {
+	case m.noticed <- struct{}{}:
+	default: // one is waiting already, and will see this too
+	}
+}
+
+// Run brings the policies that select workloads up to date when that is noticed, until ctx ends.
+func (m *Manager) Run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.noticed:
+			if err := m.refresh(); err != nil {
+				m.log.Error("a policy is not in force in all the workloads that it selects", "error", err)
+			}
+		}
+	}
+}
+
+func (m *Manager) refresh() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var cgroups []Cgroup
 	var errs []error
 	for _, l := range m.policies {
 		for name, set := range l.sets {
-			if cgroups == nil {
-				cgroups = m.workloads.Cgroups()
-			}
-			errs = append(errs, set.fill(l.maps[name], cgroups))
+			errs = append(errs, set.fill(l.maps[name], m.workloads))
 		}
 	}
 	return errors.Join(errs...)

@@ -12,17 +12,10 @@ import (
 	"github.com/vigie-io/vigie/internal/model"
 )
 
-// Cgroup is a cgroup and whose it is.
-type Cgroup struct {
-	ID        uint64
-	Hierarchy uint32 // 0 is v2
-	Workload  *model.Workload
-}
-
-// Workloads knows the cgroups of the host. The agent's resolver implements it.
+// Workloads knows the cgroups of the host and whose they are. The agent's resolver implements it.
 type Workloads interface {
-	// Cgroups lists those that are known.
-	Cgroups() []Cgroup
+	// Each calls fn for every cgroup that is known; hierarchy 0 is v2.
+	Each(fn func(hierarchy uint32, id uint64, w *model.Workload))
 }
 
 // maxCgroups is how many cgroups of containers there can be. 24 bytes each, as they come. Full: those that do not fit are under
@@ -111,14 +104,14 @@ func (s *LabelSelector) matches(labels map[string]string) bool {
 	return true
 }
 
-// fill makes a set's map hold what the set selects of the cgroups.
-func (s *workloadSet) fill(m *ebpf.Map, cgroups []Cgroup) error {
+// fill makes a set's map hold what the set selects of the cgroups that are known.
+func (s *workloadSet) fill(m *ebpf.Map, cgroups Workloads) error {
 	want := make(map[bpfVgCgroupRef]bool)
-	for _, c := range cgroups {
-		if s.holds(c.Workload) {
-			want[bpfVgCgroupRef{Id: c.ID, Hierarchy: c.Hierarchy}] = true
+	cgroups.Each(func(hierarchy uint32, id uint64, w *model.Workload) {
+		if s.holds(w) {
+			want[bpfVgCgroupRef{Id: id, Hierarchy: hierarchy}] = true
 		}
-	}
+	})
 	var key bpfVgCgroupRef
 	var value uint8
 	var gone []bpfVgCgroupRef
