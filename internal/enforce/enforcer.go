@@ -209,7 +209,7 @@ func (e *Enforcer) prepare(ctx context.Context, next map[string]*loaded) error {
 	if err := e.attach(ctx, both); err != nil {
 		return err
 	}
-	return e.setPeers(both)
+	return errors.Join(e.subjects.WatchUsers(selectsByUser(both)), e.setPeers(both))
 }
 
 // tell has every back-end know the tables.
@@ -320,7 +320,7 @@ func (e *Enforcer) Close() error {
 		errs = append(errs, b.Close())
 	}
 	if e.subjects != nil {
-		errs = append(errs, e.options.Host.Detach(subject.Name), e.loader.close())
+		errs = append(errs, e.subjects.WatchUsers(false), e.options.Host.Detach(subject.Name), e.loader.close())
 	}
 	e.subjects = nil
 	return errors.Join(errs...)

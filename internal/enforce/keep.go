@@ -41,7 +41,7 @@ func (e *Enforcer) pin(tables map[string]*loaded) error {
 		return nil
 	}
 	return e.options.Host.Pin(e.ownPins(), func(sensor string) bool {
-		if sensor == subject.Name {
+		if sensor == subject.Name || strings.HasPrefix(sensor, subject.Name+" ") {
 			return true
 		}
 		for _, b := range e.options.Backends {

@@ -185,6 +185,15 @@ func cgroupPolicies(list [subject.Slots]uint16) *subject.CgroupPolicies {
 	return p
 }
 
+func selectsByUser(tables map[string]*loaded) bool {
+	for _, in := range tables {
+		if in.Table.Policy.Selector.User != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // writeState tells the kernel what the tables need at exec.
 func (e *Enforcer) writeState(tables map[string]*loaded) error {
 	state := subject.Policies{Agent: agentPID()}

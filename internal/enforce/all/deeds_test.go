@@ -63,6 +63,12 @@ func deed(what string, args []string) error {
 			return err
 		}
 		return unix.Exec(args[1], args[1:], os.Environ())
+	case "setuid":
+		uid, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		return syscall.Setresuid(uid, uid, uid) // of all threads
 	case "move": // to another cgroup
 		return os.WriteFile(args[0]+"/cgroup.procs", []byte("0"), 0)
 	case "memfd": // executes a copy of a file without a name

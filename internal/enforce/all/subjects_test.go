@@ -112,6 +112,22 @@ func TestSelectByUser(t *testing.T) {
 	w.expect("ok", "as", "4712", w.actor, "exec", "{dir}/bin/bad", "nothing")
 }
 
+// A server that drops its rights without an exec is selected from then on.
+func TestSelectWhenUserChanges(t *testing.T) {
+	w := newWorld(t, "execkill")
+	copyFile(t, w.actor, w.dir+"/bin/bad")
+	for _, dir := range []string{filepath.Dir(w.dir), w.dir} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.apply("\tselector: {user: \"4711\"}\n" + noBad)
+	s := w.start(nil)
+	s.expect("ok", "spawn", w.dir+"/bin/bad", "nothing")
+	s.expect("ok", "setuid", "4711")
+	s.expect("killed", "spawn", w.dir+"/bin/bad", "nothing")
+}
+
 // A unit that starts is under its policy before its first process runs, without the agent doing anything.
 func TestUnitFromItsFirstProcess(t *testing.T) {
 	root := kernel.FindCgroup2()

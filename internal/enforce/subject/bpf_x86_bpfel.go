@@ -195,6 +195,7 @@ const (
 	bpfProgVgSubjectMkdir          = "vg_subject_mkdir"
 	bpfProgVgSubjectMoved          = "vg_subject_moved"
 	bpfProgVgSubjectRmdir          = "vg_subject_rmdir"
+	bpfProgVgSubjectUser           = "vg_subject_user"
 	bpfVarVgExportVgCgroupPolicies = "vg_export_vg_cgroup_policies"
 	bpfVarVgExportVgHitKey         = "vg_export_vg_hit_key"
 	bpfVarVgExportVgHook           = "vg_export_vg_hook"
@@ -205,6 +206,7 @@ const (
 	bpfVarVgExportVgTable          = "vg_export_vg_table"
 	bpfVarVgExportVgUnit           = "vg_export_vg_unit"
 	bpfVarVgExportVgVerdict        = "vg_export_vg_verdict"
+	bpfVarVgSetuidCalls            = "vg_setuid_calls"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -256,6 +258,7 @@ type bpfProgramSpecs struct {
 	VgSubjectMkdir *ebpf.ProgramSpec `ebpf:"vg_subject_mkdir"`
 	VgSubjectMoved *ebpf.ProgramSpec `ebpf:"vg_subject_moved"`
 	VgSubjectRmdir *ebpf.ProgramSpec `ebpf:"vg_subject_rmdir"`
+	VgSubjectUser  *ebpf.ProgramSpec `ebpf:"vg_subject_user"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -295,6 +298,7 @@ type bpfVariableSpecs struct {
 	VgExportVgTable          *ebpf.VariableSpec `ebpf:"vg_export_vg_table"`
 	VgExportVgUnit           *ebpf.VariableSpec `ebpf:"vg_export_vg_unit"`
 	VgExportVgVerdict        *ebpf.VariableSpec `ebpf:"vg_export_vg_verdict"`
+	VgSetuidCalls            *ebpf.VariableSpec `ebpf:"vg_setuid_calls"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -372,6 +376,7 @@ type bpfVariables struct {
 	VgExportVgTable          *ebpf.Variable `ebpf:"vg_export_vg_table"`
 	VgExportVgUnit           *ebpf.Variable `ebpf:"vg_export_vg_unit"`
 	VgExportVgVerdict        *ebpf.Variable `ebpf:"vg_export_vg_verdict"`
+	VgSetuidCalls            *ebpf.Variable `ebpf:"vg_setuid_calls"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
@@ -385,6 +390,7 @@ type bpfPrograms struct {
 	VgSubjectMkdir *ebpf.Program `ebpf:"vg_subject_mkdir"`
 	VgSubjectMoved *ebpf.Program `ebpf:"vg_subject_moved"`
 	VgSubjectRmdir *ebpf.Program `ebpf:"vg_subject_rmdir"`
+	VgSubjectUser  *ebpf.Program `ebpf:"vg_subject_user"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -396,6 +402,7 @@ func (p *bpfPrograms) Close() error {
 		p.VgSubjectMkdir,
 		p.VgSubjectMoved,
 		p.VgSubjectRmdir,
+		p.VgSubjectUser,
 	)
 }
 

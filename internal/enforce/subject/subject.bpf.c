@@ -9,6 +9,7 @@
  *   tp_btf/sched_process_exec   the new binary is in place and has run nothing: it is judged (the last chance to stop
  *                               an exec that no earlier hook saw, such as that of a memfd), then entered
  *   tp_btf/sched_process_exit   takes the entry away; notices the end of the agent itself
+ *   tp_btf/sys_exit             of setuid and its like, when a policy selects by user: a server that drops its rights
  *   tp_btf/cgroup_attach_task   a process that moves to another workload
  *   tp_btf/cgroup_mkdir         a new cgroup is of its parent's policies, or of those of a unit with its name
  *   tp_btf/cgroup_rmdir         forgets it
@@ -18,6 +19,7 @@
  */
 #include "policy.h"
 #include "climb.h"
+#include "regs.h"
 
 #define VG_SELECTORS 64 /* policies that select by user or binary alone: each costs every exec of the host a look */
 
@@ -397,6 +399,22 @@ int vg_subject_exit(u64 *ctx)
 	p = policies();
 	if (p && p->agent == pid)
 		p->gone = 1;
+	return 0;
+}
+
+/* Set before load: the numbers of setuid, setreuid and setresuid. */
+const volatile u32 vg_setuid_calls[3] = {};
+
+SEC("tp_btf/sys_exit")
+int vg_subject_user(u64 *ctx)
+{
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	struct task_struct *t = bpf_get_current_task_btf();
+	u64 nr = vg_sys_nr(regs);
+
+	if ((nr != vg_setuid_calls[0] && nr != vg_setuid_calls[1] && nr != vg_setuid_calls[2]) || (s64)ctx[1] || vg_sys_compat(t))
+		return 0;
+	enter_anew(t, VG_SCRATCH_HOOK);
 	return 0;
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
 )
@@ -48,8 +49,9 @@ type Maps struct {
 // Subjects is the running programs. Make it with Start.
 type Subjects struct {
 	Maps
-	objs bpfObjects
-	host *kernel.Host
+	objs     bpfObjects
+	host     *kernel.Host
+	watching bool // changes of user
 }
 
 // Name under which its programs are listed.
@@ -65,7 +67,8 @@ func Start(host *kernel.Host, tables uint32) (*Subjects, error) {
 	spec.Maps["vg_tables"].MaxEntries = tables
 	spec.Maps["vg_live"].MaxEntries = tables
 	s := &Subjects{host: host}
-	if err := host.LoadBeside(Name, spec, nil, &s.objs); err != nil {
+	calls := map[string]any{"vg_setuid_calls": [3]uint32{unix.SYS_SETUID, unix.SYS_SETREUID, unix.SYS_SETRESUID}}
+	if err := host.LoadBeside(Name, spec, calls, &s.objs); err != nil {
 		return nil, err
 	}
 	o := &s.objs
@@ -81,6 +84,27 @@ func Start(host *kernel.Host, tables uint32) (*Subjects, error) {
 		return nil, errors.Join(err, host.Detach(Name))
 	}
 	return s, nil
+}
+
+// users is the name under which the program for changes of user is listed.
+const users = Name + " users"
+
+// WatchUsers has processes that change their user entered anew, or no more: it costs every system call of the host some
+// nanoseconds, so only for policies that select by user.
+func (s *Subjects) WatchUsers(on bool) error {
+	if on == s.watching {
+		return nil
+	}
+	var err error
+	if on {
+		err = s.host.AttachTracing(users, s.objs.VgSubjectUser)
+	} else {
+		err = s.host.Detach(users)
+	}
+	if err == nil {
+		s.watching = on
+	}
+	return err
 }
 
 // NewMatchChunk makes a piece for Match.
