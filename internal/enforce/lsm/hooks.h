@@ -178,12 +178,22 @@ __weak __noinline int judge_path(u64 mnt, u64 dentry, u32 accesses, u32 loader)
 	return outcome(vg_action(a.decision));
 }
 
+/* What a hook returns: one of two constants, because from 6.12 the verifier wants to know the range, and of a global function
+ * it knows nothing. */
+static __always_inline int refused(int judged)
+{
+	if (!judged)
+		return 0;
+	barrier();
+	return -EPERM;
+}
+
 static __always_inline int judge(const struct path *path, struct dentry *dentry, u32 accesses)
 {
 	accesses &= vg_accesses;
 	if (!accesses || !acting())
 		return 0;
-	return judge_path(vg_address(path->mnt), vg_address(dentry), accesses, 0);
+	return refused(judge_path(vg_address(path->mnt), vg_address(dentry), accesses, 0));
 }
 
 /* Judges a capability or a privileged operation. quiet: the kernel only asks whether, and nobody is to be told. */
@@ -235,7 +245,7 @@ int VG_PROG(mmap)(u64 *ctx)
 
 	if (!file || !(prot & PROT_EXEC) || !acting())
 		return 0;
-	return judge_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry), ACCESS(EXEC), 1);
+	return refused(judge_path((u64)BPF_CORE_READ(file, f_path.mnt), (u64)BPF_CORE_READ(file, f_path.dentry), ACCESS(EXEC), 1));
 }
 
 SEC(VG_SEC("file_open"))
