@@ -5,6 +5,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -261,4 +262,24 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestDocs: the examples of docs/policy.md are policies.
+func TestDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example strings.Builder
+	for line := range strings.Lines(string(page)) {
+		code, ok := strings.CutPrefix(line, "    ")
+		if ok && (example.Len() > 0 || strings.HasPrefix(code, "apiVersion:")) {
+			example.WriteString(code)
+		} else if !ok && example.Len() > 0 {
+			break
+		}
+	}
+	if table := mustCompile(t, example.String()); len(table.Rules) < 8 {
+		t.Errorf("the example has only %d rules", len(table.Rules)-1)
+	}
 }
