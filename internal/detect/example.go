@@ -3,8 +3,11 @@
 package detect
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -38,6 +41,7 @@ type Result struct {
 
 type exampleSource struct {
 	rule, name scalar
+	times      scalar
 	alert      *bool
 	events     []*yaml.Node
 	ancestors  []*yaml.Node
@@ -50,7 +54,7 @@ func (r *reader) example(n *yaml.Node, outside bool) exampleSource {
 	nodes := func(into *[]*yaml.Node) func(*yaml.Node) {
 		return func(n *yaml.Node) { *into = append(*into, n) }
 	}
-	fields := map[string]func(*yaml.Node){"name": r.text(&s.name), "alert": r.flag(&s.alert), "event": nodes(&s.events),
+	fields := map[string]func(*yaml.Node){"name": r.text(&s.name), "alert": r.flag(&s.alert), "event": nodes(&s.events), "times": r.text(&s.times),
 		"events": r.list("events", nodes(&s.events)), "ancestors": r.list("ancestors", nodes(&s.ancestors))}
 	if outside {
 		fields["rule"] = r.text(&s.rule)
@@ -86,29 +90,54 @@ func (s exampleSource) make(rule string) *Example {
 	if len(s.events) == 0 {
 		s.from.bad(s.node, "a test has no event")
 	}
-	for _, n := range s.events {
-		m := new(pb.Event)
-		if !s.message(n, "event", m) {
-			continue
+	for i := range s.repetitions() {
+		for _, n := range s.events {
+			if ev := s.event(n, i+1); ev != nil {
+				e.events = append(e.events, ev)
+			}
 		}
-		ev := wire.FromProto(m)
-		if !contains(model.Types(), ev.Type) {
-			s.from.bad(n, "event: %q is no event type: use %s", ev.Type, join(model.Types()))
-		}
-		ev.Count = max(ev.Count, 1)
-		e.events = append(e.events, ev)
 	}
 	for _, n := range s.ancestors {
 		m := new(pb.Process)
-		if s.message(n, "ancestor", m) {
+		if s.message(n, "ancestor", 1, m) {
 			e.ancestors = append(e.ancestors, wire.ProcessFromProto(m))
 		}
 	}
 	return e
 }
 
-// message reads YAML as the JSON of the API.
-func (s exampleSource) message(n *yaml.Node, what string, into proto.Message) bool {
+// maxTimes bounds how often an example has its events happen.
+const maxTimes = 1000
+
+func (s exampleSource) repetitions() int {
+	if s.times.node == nil {
+		return 1
+	}
+	n, err := strconv.Atoi(s.times.text)
+	if err != nil || n < 1 || n > maxTimes {
+		s.times.bad("times: %q is no number from 1 to %d", s.times.text, maxTimes)
+		return 0
+	}
+	return n
+}
+
+// event makes the event of one repetition; nil when there is something wrong with it.
+func (s exampleSource) event(n *yaml.Node, time int) *model.Event {
+	m := new(pb.Event)
+	if !s.message(n, "event", time, m) {
+		return nil
+	}
+	ev := wire.FromProto(m)
+	if !contains(model.Types(), ev.Type) {
+		s.from.bad(n, "event: %q is no event type: use %s", ev.Type, join(model.Types()))
+		return nil
+	}
+	ev.Count = max(ev.Count, 1)
+	return ev
+}
+
+// message reads YAML as the JSON of the API. #n in a text becomes the number of the repetition.
+func (s exampleSource) message(n *yaml.Node, what string, time int, into proto.Message) bool {
 	var value any
 	err := n.Decode(&value)
 	var data []byte
@@ -116,10 +145,11 @@ func (s exampleSource) message(n *yaml.Node, what string, into proto.Message) bo
 		data, err = json.Marshal(value)
 	}
 	if err == nil {
-		err = protojson.Unmarshal(data, into)
+		err = protojson.Unmarshal(bytes.ReplaceAll(data, []byte("#n"), strconv.AppendInt(nil, int64(time), 10)), into)
 	}
 	if err != nil {
-		s.from.bad(n, "%s: not in the form of `vigie events -o json`: %v", what, err)
+		reason := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto: ")
+		s.from.bad(n, "%s: not in the form of `vigie events -o json`: %s", what, reason)
 	}
 	return err == nil
 }

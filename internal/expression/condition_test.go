@@ -78,6 +78,9 @@ func TestConditions(t *testing.T) {
 		{`process.args.exists(a, process.args.exists(b, a + b == "bashid"))`, file, true},
 		{`process.args.exists(shell_writes, shell_writes == "id")`, file, true},
 		{`process.args.exists(a, has_id && a == "bash")`, file, true},
+		{`written_path == "/etc/cron.d/x"`, file, true},
+		{`written_path == ""`, conn, true},
+		{`written_path == ""`, fileEvent(model.FileUnlink, "/etc/cron.d/x"), true},
 		{`called == "bash" && called != "zsh"`, file, true},
 		{`has(event.file) && !has(event.socket)`, file, true},
 		{`has(process.login_uid)`, file, false},
@@ -125,7 +128,7 @@ func TestGuardsAgreeWithCEL(t *testing.T) {
 		`file.path.matches("^/[a-m]") && !file.path.matches("z")`, `process.cwd != process.binary`, `exit.code != 0 || dns.name.endsWith(".x")`,
 		`mount.flags == 4096u || ptrace.request in ["attach", "seize"]`, `"mnt" in event.namespace.flags`,
 		`process.args.exists(a, a.startsWith("/usr") || a.contains("é"))`, `!process.args.all(a, a != "" && process.uid != 7u)`,
-		`process.args.exists(a, a.size() > 9) && process.args.all(a, process.args.exists(b, b == a))`, `called == process.binary.base()`, `true || process.args[9] == ""`}
+		`process.args.exists(a, a.size() > 9) && process.args.all(a, process.args.exists(b, b == a))`, `called == process.binary.base()`, `written_path == ""`, `written_path != file.new_path`, `true || process.args[9] == ""`}
 	rng := rand.New(rand.NewPCG(3, 4))
 	var events []*model.Event
 	for i := range 300 {
@@ -177,6 +180,7 @@ func TestGuardsFoldByTheKindOfEvent(t *testing.T) {
 	l := language(t)
 	for _, c := range []struct{ source, types string }{
 		{`writes`, "file"},
+		{`written_path.under("/etc")`, "file"},
 		{`file.op == "chmod" || type == "exec"`, "exec file"},
 		{`socket.remote_port == 1u`, "connect accept listen close"},
 		{`process.args[0] == "x" && mount.op == "mount"`, "mount"},

@@ -121,6 +121,7 @@ func (l *Language) environment(d Definitions) error {
 		cel.Variable("event", cel.ObjectType(messagePrefix+"Event")),
 		cel.Variable(commandVariable, cel.StringType),
 		cel.Variable(calledVariable, cel.StringType),
+		cel.Variable(writtenVariable, cel.StringType),
 	}
 	fields := (&pb.Event{}).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
@@ -153,7 +154,7 @@ func (l *Language) environment(d Definitions) error {
 // Reserved reports whether a list or macro cannot have that name, because it means something already.
 func (l *Language) Reserved(name string) bool {
 	_, field := l.variables[name]
-	return field || name == "event" || name == commandVariable || name == calledVariable || name == ancestorsVariable
+	return field || slices.Contains([]string{"event", commandVariable, calledVariable, writtenVariable, ancestorsVariable}, name)
 }
 
 // celType is the type of a field of Event: none of them repeats.

@@ -15,6 +15,7 @@ import (
 const (
 	commandVariable   = "command_line" // the process's arguments, with a space between them
 	calledVariable    = "called"       // the last component of the first argument: by what name the program was called
+	writtenVariable   = "written_path" // of a file event that succeeded: the path at which something new is, else empty
 	ancestorsVariable = "ancestors"
 )
 
@@ -61,6 +62,28 @@ func (s *Subject) command() string {
 	return s.commandLine
 }
 
+func (s *Subject) written() string {
+	f := s.Event.File
+	switch {
+	case f == nil || f.Error != 0:
+		return ""
+	case f.Op == model.FileRename || f.Op == model.FileLink:
+		return f.NewPath
+	case leavesFile(f.Op):
+		return f.Path
+	}
+	return ""
+}
+
+// leavesFile reports whether an operation leaves something new at a path.
+func leavesFile(op model.FileOp) bool {
+	switch op {
+	case model.FileWrite, model.FileCreate, model.FileTruncate, model.FileRename, model.FileLink:
+		return true
+	}
+	return false
+}
+
 func (s *Subject) called() string {
 	if p := s.Event.Process; p != nil && len(p.Args) > 0 {
 		return base(p.Args[0])
@@ -95,6 +118,8 @@ func (v *variables) ResolveName(name string) (any, bool) {
 		return v.subject.command(), true
 	case calledVariable:
 		return v.subject.called(), true
+	case writtenVariable:
+		return v.subject.written(), true
 	case ancestorsVariable:
 		return v.subject.ancestors(), true
 	}

@@ -9,6 +9,8 @@ import (
 
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
+
+	"github.com/vigie-io/vigie/internal/model"
 )
 
 // value is an operand whose reading cannot fail: a constant, or a getter.
@@ -145,6 +147,11 @@ func (g *guarder) name(name string) (value, bool) {
 		return whole, true
 	case commandVariable:
 		return value{kind: isText, getText: (*Subject).command, cost: moderate}, true
+	case writtenVariable:
+		if g.kind.Type != "" && g.kind.Type != model.TypeFile || g.kind.Op != "" && !leavesFile(g.kind.Op) {
+			return value{kind: isText, constant: true}, true
+		}
+		return value{kind: isText, getText: (*Subject).written}, true
 	case calledVariable:
 		return value{kind: isText, getText: (*Subject).called}, true
 	}
