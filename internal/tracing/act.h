@@ -55,12 +55,18 @@ VG_LIB u64 vg_limited(struct vg_probe_scratch *s, void *map, u64 window, u64 sco
 		struct vg_probe_slot *slot = &s->r.slot[i];
 		u32 off = *(volatile u16 *)&slot->off, len = slot->len;
 
-		key.hash = (key.hash ^ slot->value ^ ((u64)slot->kind << 56)) * 0x100000001b3;
+		/* Of what has bytes, value is an address, another one each time. */
+		key.hash = (key.hash ^ (slot->kind == VG_SLOT_NUMBER ? slot->value : slot->kind)) * 0x100000001b3;
 		barrier_var(off);
 		if (off > VG_TAIL_MAX)
 			continue;
-		for (u32 k = 0; k < 64 && k + 8 <= len; k += 8)
-			key.hash = (key.hash ^ *(u64 *)(s->tail + off + k)) * 0x100000001b3;
+		for (u32 k = 0; k < 64 && k < len; k += 8) {
+			u64 w = *(u64 *)(s->tail + off + k);
+
+			if (len - k < 8)
+				w &= ~0ull >> (64 - 8 * (len - k));
+			key.hash = (key.hash ^ w) * 0x100000001b3;
+		}
 		key.hash = (key.hash ^ len) * 0x100000001b3;
 	}
 	last = bpf_map_lookup_elem(map, &key);

@@ -74,6 +74,10 @@ func helper(words []string) int {
 		return pipes(words)
 	case "connect":
 		return connect(arg(1))
+	case "send":
+		return send(arg(1))
+	case "nice":
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -5)
 	case "serve":
 		return serve(arg(1))
 	case "shell": // opens a file by a program of its own
@@ -149,5 +153,16 @@ func serve(addr string) int {
 	}
 	_ = c.Close()
 	_ = l.Close()
+	return 0
+}
+
+// send sends a datagram.
+func send(addr string) int {
+	sa, family := sockaddr(addr)
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return 1
+	}
+	_ = unix.Sendto(fd, []byte("vigie"), 0, sa)
 	return 0
 }
