@@ -71,8 +71,8 @@ type Operation string
 const (
 	OpExec       Operation = "exec"
 	OpRead       Operation = "read"   // open for reading
-	OpWrite      Operation = "write"  // open for writing, or with creation
-	OpModify     Operation = "modify" // rename, unlink, link, mkdir, chmod, chown, truncate by name, …
+	OpWrite      Operation = "write"  // open for writing, or with creation; truncate by name
+	OpModify     Operation = "modify" // rename, unlink, link, mkdir, mknod, symlink, chmod, chown
 	OpConnect    Operation = "connect"
 	OpSend       Operation = "send"    // a datagram to an address
 	OpBind       Operation = "bind"    // to a port that was asked for

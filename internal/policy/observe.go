@@ -98,7 +98,9 @@ func (o *observer) file(f *model.File) {
 	}
 	switch f.Op {
 	case model.FileRead:
-		o.path(model.OpRead, p)
+		if f.FileType != "directory" { // listing one is no read of a file
+			o.path(model.OpRead, p)
+		}
 	case model.FileWrite:
 		opened()
 	case model.FileCreate:
@@ -112,7 +114,7 @@ func (o *observer) file(f *model.File) {
 		if f.Flags&oTrunc != 0 {
 			opened()
 		} else if f.PathFrom == "argument" { // of an open file it needs no more than to have opened it
-			o.path(model.OpModify, p)
+			o.path(model.OpWrite, p)
 		}
 	default: // rename, link, unlink, chmod, chown
 		o.path(model.OpModify, p)

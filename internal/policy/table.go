@@ -108,8 +108,8 @@ type FileOp uint8
 const (
 	Exec   FileOp = iota
 	Read          // open for reading
-	Write         // open for writing, or with creation
-	Modify        // rename, unlink, link, mkdir, mknod, symlink, chmod, chown, setxattr, truncate by name
+	Write         // open for writing, or with creation; truncate by name
+	Modify        // rename, unlink, link, mkdir, mknod, symlink, chmod, chown
 	FileOps
 )
 
