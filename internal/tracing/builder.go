@@ -52,13 +52,14 @@ func slotValue(slot int) int16 { return slotOffset(slot, unsafe.Offsetof(bpfVgPr
 type builder struct {
 	ins    asm.Instructions
 	labels int
-	next   string // label of the next instruction
+	next   string            // label of the next instruction
+	same   map[string]string // labels at the place of another
 	maps   map[string]*ebpf.MapSpec
 	prefix string // of the names of maps, so that entry and exit of a hook can share
 }
 
 func newBuilder(prefix string) *builder {
-	return &builder{maps: make(map[string]*ebpf.MapSpec), prefix: prefix}
+	return &builder{maps: make(map[string]*ebpf.MapSpec), same: make(map[string]string), prefix: prefix}
 }
 
 func (b *builder) emit(ins ...asm.Instruction) {
@@ -80,9 +81,45 @@ func (b *builder) label(what string) string {
 // place puts a label before the next instruction.
 func (b *builder) place(label string) {
 	if b.next != "" {
-		b.emit(asm.Mov.Reg(asm.R0, asm.R0)) // two labels at one place; R0 must be set, which it is after any call
+		b.same[label] = b.next
+		return
 	}
 	b.next = label
+}
+
+// finish is the program without what no jump leads to, which the verifier refuses: a selector after one that matches always.
+func (b *builder) finish() asm.Instructions {
+	at := make(map[string]int)
+	for i := range b.ins {
+		if l, ok := b.same[b.ins[i].Reference()]; ok && !b.ins[i].IsFunctionReference() {
+			b.ins[i] = b.ins[i].WithReference(l)
+		}
+		if l := b.ins[i].Symbol(); l != "" {
+			at[l] = i
+		}
+	}
+	reached := make([]bool, len(b.ins))
+	for todo := []int{0}; len(todo) > 0; {
+		i := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for ; i < len(b.ins) && !reached[i]; i++ {
+			reached[i] = true
+			op := b.ins[i].OpCode
+			if target, ok := at[b.ins[i].Reference()]; ok && op.Class().IsJump() && op.JumpOp() != asm.Call {
+				todo = append(todo, target)
+			}
+			if op.JumpOp() == asm.Ja || op.JumpOp() == asm.Exit {
+				break
+			}
+		}
+	}
+	var out asm.Instructions
+	for i, ins := range b.ins {
+		if reached[i] {
+			out = append(out, ins)
+		}
+	}
+	return out
 }
 
 func (b *builder) jump(label string) { b.emit(asm.Ja.Label(label)) }

@@ -113,7 +113,7 @@ func (c *compiler) entry() asm.Instructions {
 	} else {
 		c.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
 	}
-	return c.ins
+	return c.finish()
 }
 
 // prologue takes scratch space and begins a record there. Nothing is done for who is outside of the policy's workloads.
@@ -172,7 +172,7 @@ func (c *compiler) exit(result func(b *builder, dst asm.Register)) asm.Instructi
 	c.give()
 	c.place(out)
 	c.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
-	return c.ins
+	return c.finish()
 }
 
 // whole writes one program for a hook whose arguments and result are seen at the same time.
@@ -209,7 +209,7 @@ func (c *compiler) whole(result func(b *builder, dst asm.Register)) asm.Instruct
 	c.give()
 	c.place(out)
 	c.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
-	return c.ins
+	return c.finish()
 }
 
 // stash is the map in which an entry waits for its return: large enough for all that the entry can have read.

@@ -261,7 +261,7 @@ func (m *Manager) generatedFollower(spec ebpf.ProgramSpec, c *compiler) (*ebpf.C
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
-	return m.library.collection(spec, c.ins, c.maps)
+	return m.library.collection(spec, c.finish(), c.maps)
 }
 
 // copyOf is a program of the embedded object, alone with its maps.

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A program whose functions and static probe the tests watch. The probe is written as sys/sdt.h does it, in the form of
+ * .note.stapsdt version 3, with a semaphore. */
+#include <stdlib.h>
+#include <string.h>
+
+struct point {
+	int x, y;
+};
+
+unsigned short probe_semaphore __attribute__((section(".probes"), used));
+
+__attribute__((noipa)) long sum(int n, const char *text, long m)
+{
+	return n + m + (long)strlen(text);
+}
+
+__attribute__((noipa)) void hit(int n, struct point *p)
+{
+	volatile int local = n + 1;
+
+	if (!probe_semaphore) /* nobody looks */
+		return;
+	__asm__ volatile("990: nop\n"
+			 ".pushsection .note.stapsdt,\"\",\"note\"\n"
+			 ".balign 4\n"
+			 ".4byte 992f-991f, 994f-993f, 3\n"
+			 "991: .asciz \"stapsdt\"\n"
+			 "992: .balign 4\n"
+			 "993: .8byte 990b\n"
+			 ".8byte _.stapsdt.base\n"
+			 ".8byte probe_semaphore\n"
+			 ".asciz \"vigie\"\n"
+			 ".asciz \"hit\"\n"
+			 ".asciz \"%n[s0]@%[a0] -4@4(%[a1]) -4@$-5 -4@%[a2]\"\n"
+			 "994: .balign 4\n"
+			 ".popsection\n"
+			 ".ifndef _.stapsdt.base\n"
+			 ".pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat\n"
+			 ".weak _.stapsdt.base\n"
+			 ".hidden _.stapsdt.base\n"
+			 "_.stapsdt.base: .space 1\n"
+			 ".size _.stapsdt.base,1\n"
+			 ".popsection\n"
+			 ".endif\n"
+			 :
+			 : [s0] "n"(4), [a0] "r"(n), [a1] "r"(p), [a2] "m"(local));
+}
+
+int main(int argc, char **argv)
+{
+	struct point p = {1, argc > 1 ? atoi(argv[1]) : 0};
+
+	hit(p.y, &p);
+	return sum(p.y, argv[argc - 1], -2) == 1000; /* a text on the stack: it is in memory */
+}
