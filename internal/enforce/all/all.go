@@ -5,14 +5,18 @@
 package all
 
 import (
+	"log/slog"
+
 	"github.com/vigie-io/vigie/internal/enforce"
 	"github.com/vigie-io/vigie/internal/enforce/execkill"
 	"github.com/vigie-io/vigie/internal/enforce/lsm"
+	"github.com/vigie-io/vigie/internal/enforce/network"
 )
 
 // Options are what the back-ends are given.
 type Options struct {
 	Prober lsm.Prober
+	Log    *slog.Logger // of what a back-end does without; nil: nobody reads it
 }
 
 // Backends returns every back-end, the best first: of two that carry an operation equally well, the first does.
@@ -21,5 +25,6 @@ func Backends(o Options) []enforce.Backend {
 		lsm.New(o.Prober),
 		lsm.NewModRet(o.Prober),
 		execkill.Backend{},
+		network.New(network.Options{Log: o.Log, Prober: o.Prober}),
 	}
 }
