@@ -16,7 +16,7 @@ import (
 type Condition struct {
 	language *Language
 	expr     ast.Expr
-	program  cel.Program
+	program  func() (cel.Program, error)
 	macros   []string // that it uses
 	general  Guard    // for any event
 }
@@ -49,8 +49,8 @@ func (l *Language) compile(source string) (*Condition, error) {
 			c.macros = append(c.macros, name)
 		}
 	}))
-	c.program, err = l.program(checked)
-	return c, err
+	c.program = l.program(checked)
+	return c, nil
 }
 
 // Holds reports whether the condition holds. An error says that it cannot be told, as for an index beyond the arguments.
@@ -66,7 +66,11 @@ func (c *Condition) Holds(s *Subject) (bool, error) {
 
 // Evaluate is Holds by CEL alone: for who has asked a guard already.
 func (c *Condition) Evaluate(s *Subject) (bool, error) {
-	out, _, err := c.program.Eval(&variables{c.language, s})
+	program, err := c.program()
+	if err != nil {
+		return false, err
+	}
+	out, _, err := program.Eval(&variables{c.language, s})
 	if err != nil {
 		return false, err
 	}

@@ -81,6 +81,8 @@ func TestConditions(t *testing.T) {
 		{`written_path == "/etc/cron.d/x"`, file, true},
 		{`written_path == ""`, conn, true},
 		{`written_path == ""`, fileEvent(model.FileUnlink, "/etc/cron.d/x"), true},
+		{`"pool.example.org".inDomain("example.org") && "example.org".inDomain(["a.b", "example.org"]) && !"notexample.org".inDomain("example.org")`, file, true},
+		{`file.path.inDomain(["d/x", "/etc/cron.d/x"])`, file, true},
 		{`called == "bash" && called != "zsh"`, file, true},
 		{`has(event.file) && !has(event.socket)`, file, true},
 		{`has(process.login_uid)`, file, false},
@@ -128,7 +130,8 @@ func TestGuardsAgreeWithCEL(t *testing.T) {
 		`file.path.matches("^/[a-m]") && !file.path.matches("z")`, `process.cwd != process.binary`, `exit.code != 0 || dns.name.endsWith(".x")`,
 		`mount.flags == 4096u || ptrace.request in ["attach", "seize"]`, `"mnt" in event.namespace.flags`,
 		`process.args.exists(a, a.startsWith("/usr") || a.contains("é"))`, `!process.args.all(a, a != "" && process.uid != 7u)`,
-		`process.args.exists(a, a.size() > 9) && process.args.all(a, process.args.exists(b, b == a))`, `called == process.binary.base()`, `written_path == ""`, `written_path != file.new_path`, `true || process.args[9] == ""`}
+		`process.args.exists(a, a.size() > 9) && process.args.all(a, process.args.exists(b, b == a))`, `called == process.binary.base()`, `process.binary.under(["/usr/bin", "/"])`,
+		`process.cwd.matches("(?i)A|é+") || process.cwd.matches("^(/usr|日本).*n/$|\\x00")`, `process.binary.matches("b[io]n/(a|é)")`, `dns.name.inDomain(["a", "é"])`, `written_path == ""`, `written_path != file.new_path`, `true || process.args[9] == ""`}
 	rng := rand.New(rand.NewPCG(3, 4))
 	var events []*model.Event
 	for i := range 300 {

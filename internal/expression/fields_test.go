@@ -94,7 +94,7 @@ func TestReadsWhatTheAPIShows(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", source, err)
 		}
-		ours, err := l.program(checked)
+		ours, err := l.plan(checked)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,7 @@ import (
 //	path.base()            the last component
 //	path.dir()             all before it
 //	path.under(DIRS)       is one of these directories, or below one; a list or a text
+//	name.inDomain(DOMAINS) is one of these domains, or a name in one; a list or a text
 //	address.within(NETS)   is an address of one of these networks, "10.0.0.0/8"; a list or a text
 func functions() []cel.EnvOption {
 	text, list := cel.StringType, cel.ListType(cel.StringType)
@@ -28,6 +29,7 @@ func functions() []cel.EnvOption {
 	unary := func(op func(string) string) cel.OverloadOpt {
 		return cel.UnaryBinding(func(a ref.Val) ref.Val { return types.String(op(string(a.(types.String)))) })
 	}
+	named := func(a, b string) (bool, error) { return inDomain(a, b), nil }
 	inDir := func(a, b string) (bool, error) { return under(a, b), nil }
 	return []cel.EnvOption{
 		ext.Strings(),
@@ -36,6 +38,9 @@ func functions() []cel.EnvOption {
 		cel.Function("under",
 			cel.MemberOverload("path_under_text", []*cel.Type{text, text}, cel.BoolType, binary(inDir)),
 			cel.MemberOverload("path_under_list", []*cel.Type{text, list}, cel.BoolType, binary(inDir))),
+		cel.Function("inDomain",
+			cel.MemberOverload("name_in_domain_text", []*cel.Type{text, text}, cel.BoolType, binary(named)),
+			cel.MemberOverload("name_in_domain_list", []*cel.Type{text, list}, cel.BoolType, binary(named))),
 		cel.Function("within",
 			cel.MemberOverload("address_within_text", []*cel.Type{text, text}, cel.BoolType, binary(within)),
 			cel.MemberOverload("address_within_list", []*cel.Type{text, list}, cel.BoolType, binary(within))),

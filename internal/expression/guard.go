@@ -3,7 +3,6 @@
 package expression
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -85,7 +84,7 @@ func (g *guarder) call(c ast.CallExpr) approximation {
 	if !okA || !okB {
 		return unknown()
 	}
-	p, ok := compare(c.FunctionName(), a, b)
+	p, ok := g.compare(c.FunctionName(), a, b)
 	if !ok {
 		return unknown()
 	}
@@ -106,7 +105,7 @@ func (g *guarder) conditions(operator string, args []ast.Expr) []approximation {
 }
 
 // compare is a test of two values; false when it is not known here.
-func compare(function string, a, b value) (predicate, bool) {
+func (g *guarder) compare(function string, a, b value) (predicate, bool) {
 	switch function {
 	case operators.Equals:
 		return equal(a, b)
@@ -130,9 +129,11 @@ func compare(function string, a, b value) (predicate, bool) {
 	case "contains":
 		return ofTexts(a, b, strings.Contains, moderate)
 	case "matches":
-		return pattern(a, b)
+		return g.pattern(a, b)
 	case "under":
-		return underAny(a, b)
+		return ofList(a, b, directories)
+	case "inDomain":
+		return ofList(a, b, domains)
 	case "within":
 		return withinAny(a, b)
 	}
@@ -223,32 +224,31 @@ func oneOf(get func(*Subject) string, list []string) func(*Subject) bool {
 	}
 }
 
-func pattern(a, b value) (predicate, bool) {
+func (g *guarder) pattern(a, b value) (predicate, bool) {
 	if a.kind != isText || b.kind != isText || !b.constant {
 		return predicate{}, false
 	}
-	re, err := regexp.Compile(b.text)
+	match, err := g.language.matcher(b.text)
 	if err != nil {
 		return predicate{}, false
 	}
 	if a.constant {
-		return constant(re.MatchString(a.text)), true
+		return constant(match(a.text)), true
 	}
 	get := a.getText
-	return predicate{test: func(s *Subject) bool { return re.MatchString(get(s)) }, cost: expensive}, true
+	return predicate{test: func(s *Subject) bool { return match(get(s)) }, cost: expensive}, true
 }
 
-func underAny(a, b value) (predicate, bool) {
-	dirs, ok := b.constantTexts()
+// ofList tests a text with what is made of a list of constants.
+func ofList(a, b value, prepare func([]string) func(string) bool) (predicate, bool) {
+	list, ok := b.constantTexts()
 	if a.kind != isText || !ok {
 		return predicate{}, false
 	}
-	below := func(path string) bool {
-		return slices.ContainsFunc(dirs, func(dir string) bool { return under(path, dir) })
-	}
+	test := prepare(list)
 	if a.constant {
-		return constant(below(a.text)), true
+		return constant(test(a.text)), true
 	}
 	get := a.getText
-	return predicate{test: func(s *Subject) bool { return below(get(s)) }, cost: max(moderate, a.cost)}, true
+	return predicate{test: func(s *Subject) bool { return test(get(s)) }, cost: max(moderate, a.cost)}, true
 }

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -52,7 +53,7 @@ func (e *MacroError) Error() string { return "macro " + e.Name + ": " + e.Err.Er
 // Unwrap is the cause.
 func (e *MacroError) Unwrap() error { return e.Err }
 
-// Language compiles expressions. It is immutable.
+// Language compiles expressions. It is safe for concurrent use.
 type Language struct {
 	env       *cel.Env
 	messages  map[string]map[string]field
@@ -61,12 +62,16 @@ type Language struct {
 	celLists  map[string]any
 	macros    map[string]*Condition
 	isMacro   map[string]bool // also before they are compiled
+
+	mu       sync.Mutex
+	patterns map[string]func(string) bool // those of guards, of which there are many for one expression
 }
 
 // New prepares a language. Errors are *MacroError, joined.
 func New(d Definitions) (*Language, error) {
 	l := &Language{messages: messages(), variables: make(map[string]string), lists: d.Lists, celLists: make(map[string]any),
-		macros: make(map[string]*Condition), isMacro: make(map[string]bool)}
+		macros: make(map[string]*Condition), isMacro: make(map[string]bool),
+		patterns: make(map[string]func(string) bool)}
 	for name := range d.Macros {
 		l.isMacro[name] = true
 	}
@@ -186,8 +191,12 @@ func (l *Language) check(source string) (*cel.Ast, error) {
 	return checked, nil
 }
 
-// program prepares CEL's evaluation.
-func (l *Language) program(checked *cel.Ast) (cel.Program, error) {
+// program prepares CEL's evaluation when it is asked for: most expressions are settled by their guards and never need it.
+func (l *Language) program(checked *cel.Ast) func() (cel.Program, error) {
+	return sync.OnceValues(func() (cel.Program, error) { return l.plan(checked) })
+}
+
+func (l *Language) plan(checked *cel.Ast) (cel.Program, error) {
 	loops := false
 	ast.PostOrderVisit(checked.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		loops = loops || e.Kind() == ast.ComprehensionKind

@@ -16,7 +16,7 @@ import (
 // Text is an expression of which somebody wants the text: a number in decimal, a list with spaces between its elements.
 type Text struct {
 	language *Language
-	program  cel.Program
+	program  func() (cel.Program, error)
 	quick    func(*Subject) string // when a getter is enough
 }
 
@@ -30,7 +30,7 @@ func (l *Language) Text(source string) (*Text, error) {
 	case types.StructKind, types.MapKind:
 		return nil, &Error{Line: 1, Column: 1, Message: fmt.Sprintf("is a %s: name one of its fields", checked.OutputType())}
 	}
-	t := &Text{language: l}
+	t := &Text{language: l, program: l.program(checked)}
 	if v, ok := (&guarder{language: l}).value(checked.NativeRep().Expr()); ok && !v.constant {
 		switch v.kind {
 		case isText:
@@ -41,8 +41,7 @@ func (l *Language) Text(source string) (*Text, error) {
 			t.quick = func(s *Subject) string { return strings.Join(v.getTexts(s), " ") }
 		}
 	}
-	t.program, err = l.program(checked)
-	return t, err
+	return t, nil
 }
 
 // Of is the text for a subject.
@@ -50,7 +49,11 @@ func (t *Text) Of(s *Subject) (string, error) {
 	if t.quick != nil {
 		return t.quick(s), nil
 	}
-	out, _, err := t.program.Eval(&variables{t.language, s})
+	program, err := t.program()
+	if err != nil {
+		return "", err
+	}
+	out, _, err := program.Eval(&variables{t.language, s})
 	if err != nil {
 		return "", err
 	}
