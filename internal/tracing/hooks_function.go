@@ -151,6 +151,9 @@ func (*environment) lsmActive() bool {
 // kprobes is one program at the beginning of all functions, and one at their return.
 func (c *compiler) kprobes(r *request, names []string, params []btf.Type) candidate {
 	out := candidate{carrier: "kprobe", names: names}
+	if out.err = c.env.kprobable(names); out.err != nil {
+		return out
+	}
 	c.src = registerSource{}
 	saved := c.errs
 	c.checkValues(params)
@@ -177,6 +180,23 @@ func (c *compiler) kprobes(r *request, names []string, params []btf.Type) candid
 	out.programs = append(out.programs, p)
 	c.errs = append(c.errs, f.errs...)
 	return out
+}
+
+// kprobable says why functions cannot have kprobes, or nothing.
+func (*environment) kprobable(names []string) error {
+	if _, err := os.Stat("/sys/bus/event_source/devices/kprobe"); err != nil {
+		return errors.New("the kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
+	}
+	known := make(map[string]bool)
+	for _, s := range kernelSymbols("/proc/kallsyms") {
+		known[s.name] = true
+	}
+	for _, n := range names {
+		if len(known) > 0 && !known[n] {
+			return fmt.Errorf("the kernel has no function %s; ignore: {callNotFound: true} goes on without it", n)
+		}
+	}
+	return nil
 }
 
 // attachKprobes attaches one program to functions, each with its number as the cookie.

@@ -36,6 +36,7 @@ type rig struct {
 	*Manager
 	t      testing.TB
 	losses *pipeline.Losses
+	attr   *syscall.SysProcAttr // of helpers that ask for none
 
 	mu     sync.Mutex
 	events []*model.Event
@@ -153,6 +154,9 @@ func (r *rig) await(pid, n int) []*model.Probe {
 func (r *rig) run(what string) (pid int, err error) {
 	r.t.Helper()
 	attr, what := attributes(what)
+	if attr == nil {
+		attr = r.attr
+	}
 	return r.runWith(attr, what)
 }
 
