@@ -62,6 +62,7 @@ type compiler struct {
 	site   func(b *builder, dst asm.Register) // puts the place's number into dst
 	deny   denial
 	errs   []error
+	void   bool                     // something is wrong with the hook already: no code is written
 	shared map[string]*ebpf.MapSpec // of the policy: mode and tallies
 	env    *environment
 	follow *followers
@@ -83,6 +84,9 @@ func (c *compiler) fail(field, format string, args ...any) {
 
 // entry writes the program that runs when the hook is hit.
 func (c *compiler) entry() asm.Instructions {
+	if c.void {
+		return nil
+	}
 	out, done := "out", "done"
 	c.emit(asm.Mov.Reg(regCtx, asm.R1))
 	if c.deny == denyReturn {
@@ -136,6 +140,9 @@ func (c *compiler) give() {
 
 // exit writes the program that runs at the return, for a hook that is reported then.
 func (c *compiler) exit(result func(b *builder, dst asm.Register)) asm.Instructions {
+	if c.void {
+		return nil
+	}
 	out, done := "out", "done"
 	c.emit(asm.Mov.Reg(regCtx, asm.R1))
 	c.call("vg_take")
@@ -177,6 +184,9 @@ func (c *compiler) exit(result func(b *builder, dst asm.Register)) asm.Instructi
 
 // whole writes one program for a hook whose arguments and result are seen at the same time.
 func (c *compiler) whole(result func(b *builder, dst asm.Register)) asm.Instructions {
+	if c.void {
+		return nil
+	}
 	out, done := "out", "done"
 	c.emit(asm.Mov.Reg(regCtx, asm.R1))
 	c.prologue(out)

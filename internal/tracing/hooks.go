@@ -58,7 +58,7 @@ func (c *compiler) candidates(r *request) []candidate {
 func (c *compiler) fork() *compiler {
 	f := *c
 	f.builder = newBuilder(c.prefix)
-	f.errs = nil
+	f.void, f.errs = c.void || len(c.errs) > 0, nil
 	return &f
 }
 

@@ -73,11 +73,7 @@ func (c *compiler) tracepointCandidates(r *request) []candidate {
 	c.checkValues(nil)
 	f := c.fork()
 	f.site = noSite
-	var code asm.Instructions
-	if len(c.errs) == 0 {
-		code = f.entry()
-	}
-	p := f.program(ebpf.ProgramSpec{Type: ebpf.TracePoint}, code)
+	p := f.program(ebpf.ProgramSpec{Type: ebpf.TracePoint}, f.entry())
 	p.attach = func(prog *ebpf.Program) ([]link.Link, error) { return attachEvent(prog, e.id) }
 	c.errs = append(c.errs, f.errs...)
 	return []candidate{{carrier: "tracepoint", programs: []*program{p}, names: []string{r.name}}}
