@@ -60,6 +60,17 @@ func database() *story {
 	}
 	s.file(main, systemd, model.FileCreate, data+"/pg_wal/000000010000000000000002", oCreat|oRdWr)
 	s.file(main, systemd, model.FileRename, data+"/pg_wal/xlogtemp.4002", 0).File.NewPath = data + "/pg_wal/000000010000000000000003"
+	s.file(main, systemd, model.FileCreate, data+"/temp-7.rdb", oCreat|oRdWr) // the pid of another pid namespace
+	s.file(main, systemd, model.FileRename, data+"/temp-7.rdb", 0).File.NewPath = data + "/dump.rdb"
+	s.file(main, systemd, model.FileUnlink, data+"/app.1.aof", 0)
+	s.file(main, systemd, model.FileWrite, data+"/pg_xact/0000", 0)
+	s.file(main, systemd, model.FileRename, data+"/app.tmp", 0).File.NewPath = data + "/app.2.aof"
+	s.file(main, systemd, model.FileCreate, data+"/keep-1.db", oCreat|oRdWr)
+	s.file(main, systemd, model.FileCreate, "/dev/shm/PostgreSQL.1234567", oCreat|oRdWr)
+	s.file(main, systemd, model.FileUnlink, "/dev/shm/PostgreSQL.1234567", 0)
+	for i := range 8 {
+		s.file(main, systemd, model.FileCreate, fmt.Sprintf("%s/pg_%c", data, 'a'+i), 0).File.FileType = "directory"
+	}
 	s.file(main, systemd, model.FileCreate, "/tmp/pgsort_Ab3dE9", oCreat|oRdWr)
 	s.file(main, systemd, model.FileCreate, "/tmp/Ab3dE9", oCreat|oRdWr)
 	s.file(main, systemd, model.FileRead, "/proc/4711/oom_score_adj", 0)
@@ -104,7 +115,7 @@ func TestLearn(t *testing.T) {
 		{Write, "/usr/lib/x86_64-linux-gnu/libc.so.6"}, {Read, "/usr/lib/x86_64-linux-gnu/perl/x"}, {Read, "/usr/lib/x86_64-linux-gnu/a/libc.so.6"},
 		{Write, "/usr/lib/postgresql/17/bin/postgres"}, {Write, "/usr/share/zoneinfo/Europe/A"}, {Read, "/usr/share/zoneinfo/Asia/A"},
 		{Write, data}, {Write, data + "/base/1/PG_VERSION"}, {Read, data + "/base/x/1259"}, {Read, data + "/base/1/pg_control"}, {Modify, data + "/base/1/1259"},
-		{Write, data + "/pg_wal/evil"}, {Read, data + "/PG_VERSION"},
+		{Write, data + "/pg_wal/evil"}, {Write, data + "/keep-2.db"}, {Modify, data + "/x"}, {Write, data + "/dump.rdb"}, {Write, "/dev/shm/x"}, {Read, data + "/PG_VERSION"},
 		{Write, "/tmp/x"}, {Write, "/tmp/Ab3dE8"}, {Read, "/tmp/other"}, {Read, "/proc/kcore"}, {Read, "/proc/4711/environ"}, {Read, "/proc/self/oom_score_adj"},
 		{Read, "/var/lib/app/secret"}, {Read, "/var/lib/app"}, {Write, "/var/lib/app/static/css/a"}, {Read, "/var/lib/app/conf.d/a/b"}, {Write, "/etc/app/x"},
 		{Read, "/root/.ssh/id_rsa"}, {Read, "/home/a"}, {Read, "/var/cache/app/other/blob"}, {Read, "/run/user/other"},
@@ -137,6 +148,7 @@ func TestLearn(t *testing.T) {
 		path string
 	}{
 		{Write, data + "/base/5/99999"}, {Write, data + "/base/99999/2619_vm"}, {Write, data + "/pg_wal/000000010000000000000009"}, {Write, data + "/pg_wal/00000001000000000000000A"}, {Modify, data + "/pg_wal/xlogtemp.77"},
+		{Write, data + "/temp-12345.rdb"}, {Modify, data + "/app.3.aof"}, {Write, data + "/pg_xact/0001"}, {Write, "/dev/shm/PostgreSQL.7"},
 		{Write, "/tmp/pgsort_Zz9yX8"}, {Read, "/proc/1/oom_score_adj"}, {Read, "/usr/lib/x86_64-linux-gnu/libz.so.1"}, {Read, "/var/cache/app/ffffffffffff/blob"},
 		{Read, "/usr/share/zoneinfo/Europe/Paris"}, {Read, "/var/lib/app/static/fonts/x/y"},
 	} {

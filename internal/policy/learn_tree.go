@@ -36,6 +36,8 @@ type volatile struct {
 type node struct {
 	children map[string]*node
 	uses     [FileOps]uint64
+	dir      bool            // it is known to be a directory
+	gone     bool            // the workload removed it, or gave it another name: a name that does not last
 	paths    map[string]bool // the different paths that are in it, at most maxPaths
 	// all stands for all files of the directory that were used in one way; deep for all below it, for reading.
 	all  map[access]*node
@@ -69,6 +71,7 @@ func newTree() *tree {
 	return &tree{root: &node{}, notes: map[string]bool{}, digits: regexp.MustCompile(`[0-9]+`), volatile: []volatile{
 		{regexp.MustCompile(`[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}`), "[0-9a-fA-F]*"}, // a UUID
 		{regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}([T_.-]?[0-9]{2}([:.-]?[0-9]{2}){1,2})?`), "[0-9]*"},                 // a date
+		{regexp.MustCompile(`^0[0-9]{3,}$`), "[0-9]*"},                                                                      // a counter with leading zeros
 		{regexp.MustCompile(`[0-9]{8,}`), "[0-9]*"},                                                                         // a date without signs, a time, a large number
 		{regexp.MustCompile(`[0-9a-f]{12,}`), "[0-9a-f]*"},                                                                  // a hash
 		{regexp.MustCompile(`[0-9A-F]{12,}`), "[0-9A-F]*"},
@@ -93,6 +96,11 @@ func (t *tree) add(op FileOp, path string, ev *model.Event, count uint64) {
 	}
 	n.uses[op] += count
 	n.remember(path)
+	if f := ev.File; f != nil {
+		old, _ := objectPath(f.Path)
+		n.gone = n.gone || (op == Modify && old == path && (f.Op == model.FileUnlink || f.Op == model.FileRename))
+		n.dir = n.dir || (f.FileType == "directory" && old == path)
+	}
 }
 
 // name is the glob of a name in a directory.
@@ -106,10 +114,7 @@ func (t *tree) name(dir, name string, ev *model.Event) string {
 			return "[0-9]*"
 		}
 		return glob
-	case strings.HasPrefix(dir, "/dev") || strings.HasPrefix(dir, "/sys"):
-		return glob
-	}
-	if strings.HasPrefix(name, "memfd:") && dir == "" {
+	case (strings.HasPrefix(dir, "/dev") && !temporary(dir)) || strings.HasPrefix(dir, "/sys"), strings.HasPrefix(name, "memfd:") && dir == "":
 		return glob
 	}
 	for _, pid := range pids(ev) {
@@ -222,18 +227,22 @@ func (t *tree) generalise() {
 	t.gather(t.root, "")
 }
 
-// number joins names that differ in their numbers only.
+// number joins names that differ in their numbers only; of one that did not last, one is enough.
 func (t *tree) number(n *node, dir string) {
-	shapes := map[string][]string{}
-	if !sensitive(dir) && depth(dir) >= 1 {
-		for name := range n.children {
-			if shape := t.digits.ReplaceAllString(name, "[0-9]*"); shape != name && !strings.Contains(name, "[") {
-				shapes[squeeze(shape)] = append(shapes[squeeze(shape)], name)
-			}
+	shapes, enough := map[string][]string{}, map[string]bool{}
+	for name, child := range n.children {
+		shape := squeeze(t.digits.ReplaceAllString(name, "[0-9]*"))
+		if shape == name || strings.Contains(name, "[") || depth(dir) < 1 {
+			continue
 		}
+		if letters := len(t.digits.ReplaceAllString(name, "")); sensitive(dir) && (!temporary(dir) || letters < 3) {
+			continue
+		}
+		shapes[shape] = append(shapes[shape], name)
+		enough[shape] = enough[shape] || (child.gone && len(child.children) == 0)
 	}
 	for shape, names := range shapes {
-		if len(names) < numberedSiblings {
+		if len(names) < numberedSiblings && !enough[shape] {
 			continue
 		}
 		slices.Sort(names)
@@ -260,6 +269,7 @@ func (n *node) join(other *node) {
 	for p := range other.paths {
 		n.remember(p)
 	}
+	n.dir, n.gone = n.dir || other.dir, n.gone || other.gone
 	for name, child := range other.children {
 		if mine := n.children[name]; mine != nil {
 			mine.join(child)
@@ -284,7 +294,7 @@ func (t *tree) gather(n *node, dir string) {
 	n.absorb()
 	byAccess := map[access][]string{}
 	for name, child := range n.children {
-		if len(child.children) == 0 && (child.access() == access{Read: true} || !system(dir)) {
+		if len(child.children) == 0 && !child.dir && (child.access() == access{Read: true} || !system(dir)) {
 			byAccess[child.access()] = append(byAccess[child.access()], name)
 		}
 	}
@@ -305,16 +315,17 @@ func (t *tree) gather(n *node, dir string) {
 	t.gatherDirectories(n)
 }
 
-// absorb joins names with a glob that ends with a star and matches them anyway, where that allows no more than it did.
+// absorb joins names with a glob that matches them anyway, where that allows no more than it did.
 func (n *node) absorb() {
 	for _, glob := range slices.Sorted(maps.Keys(n.children)) {
 		wide := n.children[glob]
-		if wide == nil || !strings.HasSuffix(glob, "*") || strings.HasSuffix(glob, `\*`) || len(wide.children) > 0 {
+		if wide == nil || !strings.Contains(glob, "]*") || len(wide.children) > 0 {
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.children)) {
 			one := n.children[name]
-			inside := strings.HasPrefix(name, strings.TrimSuffix(glob, "*")) || !strings.ContainsAny(name, `*?[\`) && MatchPath("/"+glob, "/"+name)
+			literal := !strings.ContainsAny(name, `*?[\`)
+			inside := literal && MatchPath("/"+glob, "/"+name) || strings.HasSuffix(glob, "]*") && strings.HasPrefix(name, glob)
 			if name == glob || !inside || len(one.children) > 0 || !wide.access().covers(one.access()) {
 				continue
 			}

@@ -40,7 +40,10 @@ func (s *student) write(name string) string {
 		s.notes["no use of a capability was seen, so the policy has no capabilities section; the agent may not have recorded them"] = true
 	case s.keeps("capabilities"):
 		w.line("  capabilities:\n    allow:")
-		for _, c := range slices.SortedFunc(maps.Keys(s.caps), cmp.Compare[string]) {
+		if s.caps["CAP_SYS_ADMIN"] != nil {
+			s.notes["CAP_SYS_ADMIN is among what was used: the kernel asks for it in passing, of root, also where nothing needs it; try the policy without it"] = true
+		}
+		for _, c := range slices.Sorted(maps.Keys(s.caps)) {
 			w.rule("    ", c, s.caps[c].String())
 		}
 	}
