@@ -69,7 +69,7 @@ func dayOfAHost(n int) []*model.Event {
 		processes[i] = p
 	}
 	paths := []string{"/usr/lib/x86_64-linux-gnu/libc.so.6", "/etc/ld.so.cache", "/proc/1234/stat", "/usr/share/zoneinfo/UTC", "/srv/app/static/index.html",
-		"/var/lib/postgresql/15/main/base/16384/2619", "/home/alice/src/project/internal/module/file.go", "/root/.cache/go-build/ab/abcdef-d", "/tmp/sess_12345",
+		"/var/lib/postgresql/15/main/base/16384/2619", "/home/alice/src/project/internal/module/file.go", "/home/alice/.cache/go-build/ab/abcdef-d", "/tmp/sess_12345",
 		"/etc/passwd", "/etc/nsswitch.conf", "/dev/null", "/sys/fs/cgroup/system.slice/app.service/memory.current", "/var/log/nginx/access.log", "/etc/hosts"}
 	events := make([]*model.Event, n)
 	for i := range events {
