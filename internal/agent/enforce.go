@@ -15,7 +15,7 @@ import (
 
 // newEnforcer makes what puts policies in force. Nothing is loaded before the first policy is.
 func (a *Agent) newEnforcer() {
-	backends := enforcers.Backends(enforcers.Options{Prober: probe.New(probe.Options{Logger: a.log})})
+	backends := enforcers.Backends(enforcers.Options{Prober: probe.New(probe.Options{Logger: a.log}), Log: a.log})
 	if len(a.config.EnforceBackends) > 0 {
 		backends = slices.DeleteFunc(backends, func(b enforce.Backend) bool { return !slices.Contains(a.config.EnforceBackends, b.Name()) })
 	}
@@ -28,6 +28,7 @@ func (a *Agent) newEnforcer() {
 		a.enforcer.NoticeListeners()
 	})
 	a.river.observers = append(a.river.observers, func(ev *model.Event) {
+		a.enforcer.Learn(ev)
 		if listeners.Observe(ev) {
 			a.enforcer.NoticeListeners()
 		}

@@ -287,6 +287,22 @@ func (e *Enforcer) retire(tables []*loaded) {
 	}
 }
 
+// Learner is a back-end that learns from what is seen: answers of name servers, say.
+type Learner interface {
+	Learn(ev *model.Event) error
+}
+
+// Learn has the back-ends look at an enriched event. For the goroutine that decodes.
+func (e *Enforcer) Learn(ev *model.Event) {
+	for _, b := range e.options.Backends {
+		if l, ok := b.(Learner); ok {
+			if err := l.Learn(ev); err != nil {
+				e.options.Log.Warn("a back-end could not learn from an event", "back-end", b.Name(), "type", ev.Type, "error", err)
+			}
+		}
+	}
+}
+
 // Cutter is a back-end that can end conversations which the tables in force no longer allow.
 type Cutter interface {
 	Cut(ctx context.Context) error
