@@ -75,6 +75,8 @@ func namespaceNames() []struct{ name, file string } {
 		{"Net", "net"}, {"Time", "time"}, {"TimeForChildren", "time_for_children"}, {"Cgroup", "cgroup"}, {"User", "user"}}
 }
 
+const userNamespace = 9 // in namespaceNames
+
 func (c *compiler) matchNamespace(path string, m *NamespaceMatch, fail string) {
 	which := slices.IndexFunc(namespaceNames(), func(n struct{ name, file string }) bool { return n.name == m.Namespace })
 	var values []uint64
@@ -123,6 +125,15 @@ func (c *compiler) matchCapability(path string, m *CapabilityMatch, fail string)
 			continue
 		}
 		mask |= 1 << capability
+	}
+	if m.IsNamespaceCapability { // only of processes in a user namespace other than the host's
+		host, err := hostNamespace("user")
+		if err != nil {
+			c.fail(path+".isNamespaceCapability", "the host's user namespace cannot be read: %v", err)
+		}
+		c.emit(asm.Mov.Imm(asm.R1, userNamespace))
+		c.call("vg_namespace")
+		c.jumpIf(asm.JEq, asm.R0, host, fail)
 	}
 	which := max(0, slices.Index(capSets(), m.Type))
 	c.emit(asm.Mov.Imm(asm.R1, int32(which)))

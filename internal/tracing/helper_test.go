@@ -55,8 +55,11 @@ func helper(words []string) int {
 	}
 	switch words[0] {
 	case "open":
-		if fd, err := unix.Open(arg(1), unix.O_RDONLY, 0); err == nil {
+		fd, err := unix.Open(arg(1), unix.O_RDONLY, 0)
+		if err == nil {
 			_ = unix.Close(fd)
+		} else if errno, ok := err.(syscall.Errno); ok && errno != unix.ENOENT {
+			return int(errno)
 		}
 	case "wait-open":
 		fmt.Println("ready")
@@ -67,7 +70,10 @@ func helper(words []string) int {
 			_, _ = unix.Open(arg(2), unix.O_RDONLY, 0)
 		}
 	case "mkdir":
-		_ = unix.Mkdirat(unix.AT_FDCWD, arg(1), 0o700)
+		err := unix.Mkdirat(unix.AT_FDCWD, arg(1), 0o700)
+		if errno, ok := err.(syscall.Errno); ok && errno != unix.ENOENT {
+			return int(errno)
+		}
 	case "seek":
 		_, _ = unix.Seek(int(number(1)), number(2), 0)
 	case "fchdir":

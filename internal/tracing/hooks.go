@@ -3,7 +3,6 @@
 package tracing
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -240,15 +239,6 @@ func (c *compiler) rawCandidates(r *request) []candidate {
 	}
 	c.errs = append(c.errs, f.errs...)
 	return []candidate{{carrier: "raw_tracepoint", programs: []*program{p}, names: []string{r.name}}}
-}
-
-// joinCandidates says why none of several ways was taken.
-func joinCandidates(list []candidate) error {
-	var errs []error
-	for _, o := range list {
-		errs = append(errs, fmt.Errorf("%s: %w", o.carrier, o.err))
-	}
-	return errors.Join(errs...)
 }
 
 // oneLine makes one line of what errors.Join has put on several.

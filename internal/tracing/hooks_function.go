@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,9 +20,11 @@ import (
 // types; a kprobe works where trampolines do not.
 func (c *compiler) functionCandidates(r *request) []candidate {
 	names := r.function.names
-	if len(names) == 1 && strings.HasPrefix(names[0], "list:") {
-		c.fail(r.path+".call", "generated_ftrace lists are not carried: name the functions, each costs a program")
-		return nil
+	if r.function.pattern != "" {
+		if names = functionsLike(r.function.pattern); len(names) == 0 || len(names) > maxFunctions {
+			c.fail(r.path+".call", "%d functions of this kernel match %s; 1 to %d are possible", len(names), r.function.pattern, maxFunctions)
+			return nil
+		}
 	}
 	protos := make(map[string]*btf.FuncProto)
 	var missing []string
@@ -56,6 +59,25 @@ func (c *compiler) functionCandidates(r *request) []candidate {
 	return append(out, c.kprobes(r, names, paramTypes(protos[names[0]])))
 }
 
+// maxFunctions is how many functions a pattern may stand for: where trampolines carry them, each has a program.
+const maxFunctions = 256
+
+// functionsLike are the kernel's functions whose names match.
+func functionsLike(pattern string) []string {
+	match, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil // refused by plan
+	}
+	var out []string
+	for _, s := range kernelSymbols("/proc/kallsyms") {
+		if match.MatchString(s.name) && !strings.Contains(s.name, ".") { // clones that the compiler made have no types
+			out = append(out, s.name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 func paramTypes(p *btf.FuncProto) []btf.Type {
 	if p == nil {
 		return nil
@@ -75,10 +97,6 @@ func (c *compiler) typedFunctions(r *request, names []string, protos map[string]
 	switch {
 	case r.overrides():
 		out.carrier, spec.AttachType, deny = "fmod_ret", ebpf.AttachModifyReturn, denyReturn
-		if r.returns {
-			out.err = errors.New("fmod_ret: Override and return: true together are carried for system calls only")
-			return out
-		}
 	case r.returns:
 		out.carrier, spec.AttachType = "fexit", ebpf.AttachTraceFExit
 	}
@@ -90,10 +108,18 @@ func (c *compiler) typedFunctions(r *request, names []string, protos map[string]
 		f.deny, f.site = deny, constSite(i)
 		spec.AttachTo = n
 		var code asm.Instructions
-		if r.returns {
-			result := int16(8 * len(params))
-			code = f.whole(func(b *builder, dst asm.Register) { b.emit(asm.LoadMem(dst, regCtx, result, asm.DWord)) })
-		} else {
+		result := func(b *builder, dst asm.Register) { b.emit(asm.LoadMem(dst, regCtx, int16(8*len(params)), asm.DWord)) }
+		switch {
+		case r.returns && r.overrides():
+			exit := c.fork()
+			p := exit.program(ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFExit, AttachTo: n}, exit.exit(result))
+			p.attach = attachTracing
+			out.programs = append(out.programs, p)
+			c.errs = append(c.errs, exit.errs...)
+			code = f.entry()
+		case r.returns:
+			code = f.whole(result)
+		default:
 			code = f.entry()
 		}
 		p := f.program(spec, code)

@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
 )
@@ -173,7 +174,7 @@ func (m *Manager) buildHook(l *loaded, c *compiler, r *request, types *btf.Cache
 	}
 	for i := range ways {
 		w := &ways[i]
-		if w.err != nil {
+		if w.err != nil || m.only != "" && !strings.HasPrefix(w.carrier, m.only) {
 			continue
 		}
 		h := &loadedHook{info: newHookInfo(l.policy, r, w)}
@@ -197,7 +198,14 @@ func (m *Manager) buildHook(l *loaded, c *compiler, r *request, types *btf.Cache
 func refusal(r *request, ways []candidate) string {
 	var reasons []string
 	for _, w := range ways {
-		reasons = append(reasons, w.carrier+": "+oneLine(w.err))
+		if w.err == nil {
+			continue
+		}
+		why := oneLine(w.err)
+		if errors.Is(w.err, unix.EPERM) {
+			why = "the kernel refuses to load such a program (EPERM)"
+		}
+		reasons = append(reasons, w.carrier+": "+why)
 	}
 	what := r.name
 	if r.overrides() {

@@ -63,6 +63,7 @@ type Manager struct {
 	host      *kernel.Host
 	log       *slog.Logger
 	workloads Workloads
+	only      string // tests: the one way to carry a hook that may be taken
 	object    *ebpf.CollectionSpec
 	library   *library
 	shared    map[string]*ebpf.Map // of all policies

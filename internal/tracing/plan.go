@@ -22,6 +22,7 @@ type request struct {
 // functionTarget is functions of the kernel, or system calls.
 type functionTarget struct {
 	names         []string // without "sys_" and its like for system calls
+	pattern       string   // of functions that the running kernel has; names is empty then
 	syscall       bool
 	fentry        bool
 	ignoreMissing bool
@@ -164,7 +165,11 @@ func (l *planner) functions(kind, path string, s *FunctionSpec) []*request {
 	if t.fentry && t.syscall && s.Syscall == nil {
 		t.syscall = strings.Contains(s.Call, "sys_")
 	}
-	t.names = l.calls(path+".call", s.Call, t.syscall)
+	if list := l.listOf(path+".call", s.Call); list != nil && list.Type == "generated_ftrace" && list.Pattern != nil {
+		t.pattern, t.syscall = *list.Pattern, false
+	} else {
+		t.names = l.calls(path+".call", s.Call, t.syscall)
+	}
 	l.values(h, path, s.Args, s.Data)
 	l.returned(h, path, s.Return, s.ReturnArg)
 	switch s.ReturnArgAction {
@@ -326,8 +331,7 @@ func (l *planner) returned(h *hookPlan, path string, wanted bool, a *Arg) {
 	switch {
 	case wanted && a == nil:
 		l.fail(path+".returnArg", "return: true needs the type of what is returned")
-	case !wanted && a != nil:
-		l.fail(path+".returnArg", "it is read with return: true only")
+	case !wanted: // a returnArg alone does nothing
 	case a != nil:
 		h.ret = l.value(path+".returnArg", a, slotReturn)
 	}

@@ -73,9 +73,6 @@ func (l *planner) calls(field, call string, syscall bool) []string {
 	names := []string{call}
 	if s := l.listOf(field, call); s != nil {
 		names = s.Values
-		if s.Type == "generated_ftrace" {
-			return []string{call} // needs the running kernel's list
-		}
 	}
 	if !syscall {
 		return names
@@ -100,6 +97,9 @@ func syscallName(name string) (short, problem string) {
 			return "", fmt.Sprintf("%s is a call of %s programs; only those of %s are watched", name, abi, nativeABI)
 		}
 		short = rest
+	}
+	if strings.HasPrefix(short, "__ia32_") || strings.HasPrefix(short, "__compat_") {
+		return "", fmt.Sprintf("%s is a call of 32-bit programs; only those of %s are watched", name, nativeABI)
 	}
 	for _, prefix := range []string{"__" + nativeABI + "_sys_", "__x64_sys_", "__arm64_sys_", "__se_sys_", "__do_sys_", "ksys_", "sys_"} {
 		if s, ok := strings.CutPrefix(short, prefix); ok {

@@ -87,9 +87,6 @@ func (l *planner) capabilities(path string, list []CapabilityMatch) {
 				l.fail(fmt.Sprintf("%s.values[%d]", at, k), "there is no capability %q", v)
 			}
 		}
-		if m.IsNamespaceCapability {
-			l.fail(at+".isNamespaceCapability", "capabilities are compared without regard to the user namespace that they hold in")
-		}
 	}
 }
 
@@ -120,6 +117,11 @@ func (l *planner) argMatches(h *hookPlan, path string, list []ArgMatch, values [
 			continue
 		}
 		v := chosen(m, values)
+		if v == nil && h.kind == "tracepoint" && int(m.Index) < len(values) {
+			// Of a tracepoint, whose fields begin with those that all have, policies also count the arguments that they list.
+			m.Index = values[m.Index].arg.Index
+			v = chosen(m, values)
+		}
 		if v == nil {
 			l.fail(at, "no value with this index is read: add it to args or data")
 			continue
@@ -252,7 +254,7 @@ func (l *planner) overrideArgs(h *hookPlan, path string, a *Action) {
 	if h.kind == "tracepoint" || h.kind == "usdt" {
 		l.fail(path+".action", "a %s only observes: Override belongs to kprobes and lsmhooks", h.kind)
 	}
-	if a.ArgError > 0 || a.ArgError < -4095 {
-		l.fail(path+".argError", "%d is no error: it is between -4095 and 0", a.ArgError)
+	if h.kind == "lsm" && (a.ArgError > 0 || a.ArgError < -4095) {
+		l.fail(path+".argError", "%d is no error, which a security hook must return: it is between -4095 and 0", a.ArgError)
 	}
 }
