@@ -142,6 +142,7 @@ type bpfVgTextKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapVgBaselines            = "vg_baselines"
 	bpfMapVgEnterCalls           = "vg_enter_calls"
 	bpfMapVgExitCalls            = "vg_exit_calls"
 	bpfMapVgFollow               = "vg_follow"
@@ -152,6 +153,9 @@ const (
 	bpfMapVgState                = "vg_state"
 	bpfMapVgTelemetry            = "vg_telemetry"
 	bpfMapVgTracked              = "vg_tracked"
+	bpfProgVgChangeExec          = "vg_change_exec"
+	bpfProgVgChangeFork          = "vg_change_fork"
+	bpfProgVgChangeIter          = "vg_change_iter"
 	bpfProgVgFollowFork          = "vg_follow_fork"
 	bpfProgVgFollowInherit       = "vg_follow_inherit"
 	bpfProgVgLibrary             = "vg_library"
@@ -212,6 +216,9 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	VgChangeExec    *ebpf.ProgramSpec `ebpf:"vg_change_exec"`
+	VgChangeFork    *ebpf.ProgramSpec `ebpf:"vg_change_fork"`
+	VgChangeIter    *ebpf.ProgramSpec `ebpf:"vg_change_iter"`
 	VgFollowFork    *ebpf.ProgramSpec `ebpf:"vg_follow_fork"`
 	VgFollowInherit *ebpf.ProgramSpec `ebpf:"vg_follow_inherit"`
 	VgLibrary       *ebpf.ProgramSpec `ebpf:"vg_library"`
@@ -223,6 +230,7 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	VgBaselines      *ebpf.MapSpec `ebpf:"vg_baselines"`
 	VgEnterCalls     *ebpf.MapSpec `ebpf:"vg_enter_calls"`
 	VgExitCalls      *ebpf.MapSpec `ebpf:"vg_exit_calls"`
 	VgFollow         *ebpf.MapSpec `ebpf:"vg_follow"`
@@ -272,6 +280,7 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	VgBaselines      *ebpf.Map `ebpf:"vg_baselines"`
 	VgEnterCalls     *ebpf.Map `ebpf:"vg_enter_calls"`
 	VgExitCalls      *ebpf.Map `ebpf:"vg_exit_calls"`
 	VgFollow         *ebpf.Map `ebpf:"vg_follow"`
@@ -286,6 +295,7 @@ type bpfMaps struct {
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.VgBaselines,
 		m.VgEnterCalls,
 		m.VgExitCalls,
 		m.VgFollow,
@@ -320,6 +330,9 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	VgChangeExec    *ebpf.Program `ebpf:"vg_change_exec"`
+	VgChangeFork    *ebpf.Program `ebpf:"vg_change_fork"`
+	VgChangeIter    *ebpf.Program `ebpf:"vg_change_iter"`
 	VgFollowFork    *ebpf.Program `ebpf:"vg_follow_fork"`
 	VgFollowInherit *ebpf.Program `ebpf:"vg_follow_inherit"`
 	VgLibrary       *ebpf.Program `ebpf:"vg_library"`
@@ -329,6 +342,9 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.VgChangeExec,
+		p.VgChangeFork,
+		p.VgChangeIter,
 		p.VgFollowFork,
 		p.VgFollowInherit,
 		p.VgLibrary,

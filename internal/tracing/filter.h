@@ -129,10 +129,11 @@ VG_LIB u64 vg_ns_pid(void)
 	return (u32)nr;
 }
 
-/* The inode number of one of the current process's namespaces, in the order of the agent's list. */
-VG_LIB u64 vg_namespace(u64 which)
+#define VG_NAMESPACES 10
+
+/* The inode number of one of a process's namespaces, in the order of the agent's list. */
+static __always_inline u64 vg_namespace_of(struct task_struct *t, u64 which)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
 	struct nsproxy *p = BPF_CORE_READ(t, nsproxy);
 	struct pid *pid = BPF_CORE_READ(t, thread_pid);
 	struct upid *numbers = (void *)pid + bpf_core_field_offset(struct pid, numbers);
@@ -165,10 +166,16 @@ VG_LIB u64 vg_namespace(u64 which)
 	return 0;
 }
 
-/* One of the capability sets that the current process acts with; see vg_cap_set. */
-VG_LIB u64 vg_own_caps(u64 which)
+VG_LIB u64 vg_namespace(u64 which)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
+	return vg_namespace_of(bpf_get_current_task_btf(), which);
+}
+
+#define VG_CAP_SETS 3
+
+/* One of the capability sets that a process has; the order is that of vg_cap_set. */
+static __always_inline u64 vg_caps_of(struct task_struct *t, u64 which)
+{
 	const struct cred *c = BPF_CORE_READ(t, real_cred);
 	u64 caps = 0;
 
@@ -179,6 +186,68 @@ VG_LIB u64 vg_own_caps(u64 which)
 	else
 		bpf_probe_read_kernel(&caps, 8, &c->cap_permitted);
 	return caps;
+}
+
+VG_LIB u64 vg_own_caps(u64 which)
+{
+	return vg_caps_of(bpf_get_current_task_btf(), which);
+}
+
+/* What a process had when it was executed; of one that ran before the policy: when that came. */
+struct vg_baseline {
+	u64 ns[VG_NAMESPACES];
+	u64 caps[VG_CAP_SETS];
+};
+
+/* With the group leader, while a policy asks for changes. As large as there are processes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct vg_baseline);
+} vg_baselines SEC(".maps");
+
+static __always_inline void vg_fill_baseline(struct vg_baseline *b, struct task_struct *t)
+{
+#pragma unroll
+	for (int i = 0; i < VG_NAMESPACES; i++)
+		b->ns[i] = vg_namespace_of(t, i);
+#pragma unroll
+	for (int i = 0; i < VG_CAP_SETS; i++)
+		b->caps[i] = vg_caps_of(t, i);
+}
+
+static __always_inline struct vg_baseline *vg_own_baseline(void)
+{
+	struct task_struct *t = bpf_get_current_task_btf()->group_leader;
+
+	return t ? bpf_task_storage_get(&vg_baselines, t, 0, 0) : 0;
+}
+
+/* Which namespaces of the current process are others than at its exec, a bit each. */
+VG_LIB u64 vg_changed_namespaces(void)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct vg_baseline *b = vg_own_baseline();
+	u64 bits = 0;
+
+	if (!b)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < VG_NAMESPACES; i++)
+		if (b->ns[i] != vg_namespace_of(t, i))
+			bits |= 1 << i;
+	return bits;
+}
+
+/* Which capabilities of one of its sets. */
+VG_LIB u64 vg_changed_caps(u64 which)
+{
+	struct vg_baseline *b = vg_own_baseline();
+
+	if (!b || which >= VG_CAP_SETS)
+		return 0;
+	return b->caps[which] ^ vg_caps_of(bpf_get_current_task_btf(), which);
 }
 
 /* The followed sets of the current process, or of its parent. */

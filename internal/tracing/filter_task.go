@@ -117,15 +117,6 @@ func hostNamespace(file string) (uint64, error) {
 func capSets() []string { return []string{"Effective", "Inheritable", "Permitted"} }
 
 func (c *compiler) matchCapability(path string, m *CapabilityMatch, fail string) {
-	var mask uint64
-	for i, s := range m.Values {
-		capability, ok := capByName(s)
-		if !ok {
-			c.fail(fmt.Sprintf("%s.values[%d]", path, i), "there is no capability %q", s)
-			continue
-		}
-		mask |= 1 << capability
-	}
 	if m.IsNamespaceCapability { // only of processes in a user namespace other than the host's
 		host, err := hostNamespace("user")
 		if err != nil {
@@ -138,10 +129,7 @@ func (c *compiler) matchCapability(path string, m *CapabilityMatch, fail string)
 	which := max(0, slices.Index(capSets(), m.Type))
 	c.emit(asm.Mov.Imm(asm.R1, int32(which)))
 	c.call("vg_own_caps")
-	hit := c.label("hit")
-	c.imm(asm.R1, mask)
-	c.emit(asm.And.Reg(asm.R1, asm.R0), asm.JNE.Imm(asm.R1, 0, hit))
-	c.decide(m.Operator == "In", hit, fail)
+	c.anyOf(capMask(m.Values), m.Operator, fail)
 }
 
 func capByName(name string) (model.Cap, bool) {
@@ -230,13 +218,42 @@ func (c *compiler) inWorkloads(set *workloadSet, fail string) {
 	c.emit(out.Imm(asm.R0, 0, fail))
 }
 
-// matchChanges is matchNamespaceChanges and matchCapabilityChanges.
-func (c *compiler) matchChanges(s *selectorPlan, _ string) {
-	const why = "what a process had when it was executed is not kept: match what it has now with %s, or watch the calls that change it"
-	if len(s.MatchNamespaceChanges) > 0 {
-		c.fail(s.path+".matchNamespaceChanges", why, "matchNamespaces")
+// matchChanges tests whether the process has other namespaces or capabilities than at its exec.
+func (c *compiler) matchChanges(s *selectorPlan, fail string) {
+	for i := range s.MatchNamespaceChanges {
+		m := &s.MatchNamespaceChanges[i]
+		var mask uint64
+		for bit, n := range namespaceNames() {
+			if slices.Contains(m.Values, n.name) {
+				mask |= 1 << bit
+			}
+		}
+		c.call("vg_changed_namespaces")
+		c.anyOf(mask, m.Operator, fail)
+		c.env.changes = true
 	}
-	if len(s.MatchCapabilityChanges) > 0 {
-		c.fail(s.path+".matchCapabilityChanges", why, "matchCapabilities")
+	for i := range s.MatchCapabilityChanges {
+		m := &s.MatchCapabilityChanges[i]
+		c.emit(asm.Mov.Imm(asm.R1, int32(max(0, slices.Index(capSets(), m.Type)))))
+		c.call("vg_changed_caps")
+		c.anyOf(capMask(m.Values), m.Operator, fail)
+		c.env.changes = true
 	}
+}
+
+// anyOf ends a test of R0: it must, or must not, have one of the bits.
+func (c *compiler) anyOf(mask uint64, operator, fail string) {
+	hit := c.label("hit")
+	c.imm(asm.R1, mask)
+	c.emit(asm.And.Reg(asm.R1, asm.R0), asm.JNE.Imm(asm.R1, 0, hit))
+	c.decide(operator == "In", hit, fail)
+}
+
+func capMask(names []string) (mask uint64) {
+	for _, s := range names {
+		if capability, ok := capByName(s); ok { // plan has refused others
+			mask |= 1 << capability
+		}
+	}
+	return mask
 }

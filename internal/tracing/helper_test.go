@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +26,9 @@ func attributes(what string) (*syscall.SysProcAttr, string) {
 		return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}, rest
 	case "newnet":
 		return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}, rest
+	case "newuser":
+		root := []syscall.SysProcIDMap{{HostID: 0, ContainerID: 0, Size: 1}}
+		return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: root, GidMappings: root}, rest
 	case "nocaps":
 		return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}, rest
 	}
@@ -76,6 +80,14 @@ func helper(words []string) int {
 		}
 	case "seek":
 		_, _ = unix.Seek(int(number(1)), number(2), 0)
+	case "unshare":
+		runtime.LockOSThread()
+		_ = unix.Unshare(unix.CLONE_NEWUTS)
+		_, _ = unix.Open(arg(1), unix.O_RDONLY, 0)
+	case "dropcaps":
+		runtime.LockOSThread()
+		dropNice()
+		_, _ = unix.Open(arg(1), unix.O_RDONLY, 0)
 	case "fchdir":
 		if fd, err := unix.Open(arg(1), unix.O_RDONLY, 0); err == nil {
 			_ = unix.Fchdir(fd)
@@ -103,6 +115,16 @@ func helper(words []string) int {
 		return 3
 	}
 	return 0
+}
+
+// dropNice gives one capability up.
+func dropNice() {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) == nil {
+		data[0].Effective &^= 1 << unix.CAP_SYS_NICE
+		_ = unix.Capset(&header, &data[0])
+	}
 }
 
 // pipes writes the words to a pipe, or reads them from one.

@@ -27,6 +27,7 @@ type loaded struct {
 	sets     map[string]*workloadSet
 	hooks    []*loadedHook
 	followed [maxFollowed]int // how often it uses each followed set
+	changes  bool             // it asks what processes began with
 }
 
 // loadedHook is a hook with its programs.
@@ -46,9 +47,10 @@ func (l *loaded) owner() string { return "policy " + l.policy.Key().String() }
 
 // environment is what compiling needs to know of the host.
 type environment struct {
-	types *btf.Spec
-	sets  map[string]*workloadSet // made while compiling
-	knows bool                    // there is somebody who knows workloads
+	types   *btf.Spec
+	sets    map[string]*workloadSet // made while compiling
+	knows   bool                    // there is somebody who knows workloads
+	changes bool                    // what processes began with is asked for
 }
 
 // workloads makes the set that a selector's matchWorkloads is.
@@ -95,6 +97,11 @@ func (m *Manager) put(ctx context.Context, p *Policy, mode Mode) error {
 func (m *Manager) start(l *loaded, types *btf.Cache) error {
 	if l.followed != [maxFollowed]int{} {
 		if err := m.updateFollowers(types); err != nil {
+			return err
+		}
+	}
+	if l.changes {
+		if err := m.useChanges(types); err != nil {
 			return err
 		}
 	}
@@ -156,6 +163,7 @@ func (m *Manager) build(ctx context.Context, p *Policy, mode Mode) (_ *loaded, e
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	l.changes = env.changes
 	return l, l.setMode(l.mode)
 }
 
@@ -293,6 +301,9 @@ func (m *Manager) unload(l *loaded) error {
 		m.hooks.retire(h.info)
 	}
 	m.follow.release(l.followed)
+	if l.changes {
+		err = errors.Join(err, m.releaseChanges())
+	}
 	if l.followed != [maxFollowed]int{} && !m.closed {
 		err = errors.Join(err, m.updateFollowers(btf.NewCache()))
 	}

@@ -72,6 +72,7 @@ type Manager struct {
 	policies map[Key]*loaded
 	calls    dispatchers
 	follow   followers
+	changes  changes
 	lastID   uint64
 	closed   bool
 
@@ -81,7 +82,9 @@ type Manager struct {
 }
 
 // sharedMaps are those that all policies have together.
-func sharedMaps() []string { return []string{"vg_probe_scratches", "vg_follow", "vg_tracked"} }
+func sharedMaps() []string {
+	return []string{"vg_probe_scratches", "vg_follow", "vg_tracked", "vg_baselines"}
+}
 
 // New makes a Manager without policies. Nothing is attached before there is one. The caller closes it before the Host.
 func New(o Options) (*Manager, error) {

@@ -153,6 +153,12 @@ func TestSelectors(t *testing.T) {
 		{"matchNamespaces pid", match("matchNamespaces: [{namespace: Pid, operator: NotIn, values: [host_ns]}]"), "newpid open /vt/x", "open /vt/x"},
 		{"matchCapabilities In", match("matchCapabilities: [{type: Effective, operator: In, values: [CAP_SYS_ADMIN]}]"), "open /vt/x", "nocaps open /vt/x"},
 		{"matchCapabilities NotIn", match("matchCapabilities: [{type: Permitted, operator: NotIn, values: [CAP_SYS_ADMIN]}]"), "nocaps open /vt/x", "open /vt/x"},
+		{"matchNamespaceChanges In", match("matchNamespaceChanges: [{operator: In, values: [Uts, Net]}]"), "unshare /vt/x", "open /vt/x"},
+		{"matchNamespaceChanges NotIn", match("matchNamespaceChanges: [{operator: NotIn, values: [Uts, Net]}]"), "open /vt/x", "unshare /vt/x"},
+		{"matchNamespaceChanges of another", match("matchNamespaceChanges: [{operator: In, values: [Mnt]}]"), "", "unshare /vt/x"},
+		{"matchCapabilityChanges In", match("matchCapabilityChanges: [{type: Effective, operator: In, values: [CAP_SYS_NICE]}]"), "dropcaps /vt/x", "open /vt/x"},
+		{"matchCapabilityChanges NotIn", match("matchCapabilityChanges: [{operator: NotIn, values: [CAP_SYS_NICE]}]"), "open /vt/x", "dropcaps /vt/x"},
+		{"matchCapabilities in a namespace", match("matchCapabilities: [{operator: In, isNamespaceCapability: true, values: [CAP_SYS_ADMIN]}]"), "newuser open /vt/x", "open /vt/x"},
 	}
 	r := newRig(t, nil)
 	for _, test := range tests {

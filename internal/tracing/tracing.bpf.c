@@ -10,7 +10,8 @@
  *                                   number: a number that no policy names costs one missed look-up. Attached only while a
  *                                   policy needs them. Arguments are the registers, at the exit too
  *   tp_btf/sched_process_fork       followChildren and followForks: a child is in its parent's sets
- *   iter/task                       the same for what ran before the policy: a pass over all processes
+ *   tp_btf/sched_process_exec       namespaces and capabilities that a process begins with, for the filters of changes
+ *   iter/task                       both for what ran before the policy: a pass over all processes
  * The generated programs are of whatever type their hook takes.
  *
  * Works from 5.17 with BTF. Fails open: a hit that cannot be looked at is counted, and the call goes on.
@@ -120,6 +121,51 @@ int vg_follow_inherit(struct bpf_iter__task *ctx)
 	return 0;
 }
 
+/* What a process begins with, for matchNamespaceChanges and matchCapabilityChanges: at its exec, */
+SEC("tp_btf/sched_process_exec")
+int vg_change_exec(u64 *ctx)
+{
+	struct vg_baseline *b = bpf_task_storage_get(&vg_baselines, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (b)
+		vg_fill_baseline(b, bpf_get_current_task_btf());
+	else
+		vg_lose(VG_LOST_PROBE_EVENT);
+	return 0;
+}
+
+/* of a child without one: what its parent began with, */
+SEC("tp_btf/sched_process_fork")
+int vg_change_fork(u64 *ctx)
+{
+	struct task_struct *parent = (struct task_struct *)ctx[0];
+	struct task_struct *child = (struct task_struct *)ctx[1];
+	struct task_struct *leader = parent->group_leader;
+	struct vg_baseline *b;
+
+	if (child->pid != child->tgid || !leader)
+		return 0;
+	b = bpf_task_storage_get(&vg_baselines, leader, 0, 0);
+	if (b && !bpf_task_storage_get(&vg_baselines, child, b, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		vg_lose(VG_LOST_PROBE_EVENT);
+	return 0;
+}
+
+/* and of what runs already: what it has now. */
+SEC("iter/task")
+int vg_change_iter(struct bpf_iter__task *ctx)
+{
+	struct task_struct *t = ctx->task;
+	struct vg_baseline *b;
+
+	if (!t || t->pid != t->tgid)
+		return 0;
+	b = bpf_task_storage_get(&vg_baselines, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (b)
+		vg_fill_baseline(b, t);
+	return 0;
+}
+
 /*
  * Never loaded: it names the functions, so that the object holds them and the agent can take them out. Calls through
  * volatile values keep the compiler from seeing through any.
@@ -151,6 +197,7 @@ int vg_library(u64 *ctx)
 	x += vg_in_cgroups(&vg_tracked) + vg_ns_pid() + vg_namespace(any) + vg_own_caps(any);
 	x += vg_followed(any) + vg_follow_add(bpf_get_current_task_btf(), any);
 	x += vg_follow_renew(bpf_get_current_task_btf(), any, any) + vg_compat();
+	x += vg_changed_namespaces() + vg_changed_caps(any);
 	x += vg_limited(s, &vg_tracked, any, any) + vg_stack(ctx, s, any) + vg_emit(s);
 	x += vg_stash(s, &vg_tracked) + vg_unstash(s, &vg_tracked, any) + vg_tally(&vg_tracked, any);
 	return x;
