@@ -51,7 +51,7 @@ func Learn(history iter.Seq[*model.Event], o LearnOptions) (*Learned, error) {
 	if s.events == 0 {
 		return nil, fmt.Errorf("%w: the history has no event of workload %q that policies judge; let it work while the agent runs", ErrNothingLearned, o.Workload)
 	}
-	if len(s.execs)+len(s.net)+len(s.caps)+len(s.files.root.children) == 0 {
+	if len(s.execs)+len(s.net)+len(s.caps)+len(s.files.rules()) == 0 {
 		return nil, fmt.Errorf("%w: of workload %q the history has nothing that a policy could allow", ErrNothingLearned, o.Workload)
 	}
 	s.files.generalise()
@@ -151,6 +151,9 @@ func note[K comparable](m map[K]*evidence, k K, n uint64, by string) {
 
 func (s *student) learn(ev *model.Event) {
 	count := max(uint64(ev.Count), 1)
+	if f := ev.File; f != nil && f.Op == model.FileRead && f.FileType == "directory" && f.Error == 0 {
+		s.files.list(ev)
+	}
 	if ev.Verdict != nil && ev.Verdict.Action != model.VerdictAudited {
 		s.notes["what policies denied while this was learned is not allowed by it"] = true
 		return

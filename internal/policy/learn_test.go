@@ -41,8 +41,14 @@ func database() *story {
 	}
 	s.file(main, systemd, model.FileRead, "/etc/ld.so.cache", 0)
 	s.file(main, systemd, model.FileRead, "/etc/postgresql/17/main/postgresql.conf", 0).Count = 2
-	s.file(main, systemd, model.FileRead, data, 0)
-	s.file(main, systemd, model.FileRead, "/var/lib/app/conf.d", 0)
+	s.file(main, systemd, model.FileRead, data, 0).File.FileType = "directory"
+	s.file(main, systemd, model.FileRead, "/var/lib/app/conf.d", 0).File.FileType = "directory"
+	for _, dir := range []string{"x", "y", "z"} { // three that were listed: no rule above them
+		s.file(main, systemd, model.FileRead, "/var/lib/own/"+dir, 0).File.FileType = "directory"
+		for i := range 8 {
+			s.file(main, systemd, model.FileRead, fmt.Sprintf("/var/lib/own/%s/%c", dir, 'a'+i), 0)
+		}
+	}
 	for i := range 9 {
 		s.file(main, systemd, model.FileRead, fmt.Sprintf("/usr/share/zoneinfo/Europe/%c", 'A'+i), 0)
 		s.file(main, systemd, model.FileRead, fmt.Sprintf("/etc/%c.conf", 'a'+i), 0)
@@ -115,7 +121,7 @@ func TestLearn(t *testing.T) {
 		{Write, "/usr/lib/x86_64-linux-gnu/libc.so.6"}, {Read, "/usr/lib/x86_64-linux-gnu/perl/x"}, {Read, "/usr/lib/x86_64-linux-gnu/a/libc.so.6"},
 		{Write, "/usr/lib/postgresql/17/bin/postgres"}, {Write, "/usr/share/zoneinfo/Europe/A"}, {Read, "/usr/share/zoneinfo/Asia/A"},
 		{Write, data}, {Write, data + "/base/1/PG_VERSION"}, {Read, data + "/base/x/1259"}, {Read, data + "/base/1/pg_control"}, {Modify, data + "/base/1/1259"},
-		{Write, data + "/pg_wal/evil"}, {Write, data + "/keep-2.db"}, {Modify, data + "/x"}, {Write, data + "/dump.rdb"}, {Write, "/dev/shm/x"}, {Read, data + "/PG_VERSION"},
+		{Write, data + "/pg_wal/evil"}, {Write, data + "/keep-2.db"}, {Modify, data + "/x"}, {Write, data + "/dump.rdb"}, {Write, "/dev/shm/x"}, {Read, "/var/lib/own/w/a"}, {Read, "/var/lib/own/a"}, {Read, data + "/PG_VERSION"},
 		{Write, "/tmp/x"}, {Write, "/tmp/Ab3dE8"}, {Read, "/tmp/other"}, {Read, "/proc/kcore"}, {Read, "/proc/4711/environ"}, {Read, "/proc/self/oom_score_adj"},
 		{Read, "/var/lib/app/secret"}, {Read, "/var/lib/app"}, {Write, "/var/lib/app/static/css/a"}, {Read, "/var/lib/app/conf.d/a/b"}, {Write, "/etc/app/x"},
 		{Read, "/root/.ssh/id_rsa"}, {Read, "/home/a"}, {Read, "/var/cache/app/other/blob"}, {Read, "/run/user/other"},
@@ -148,7 +154,7 @@ func TestLearn(t *testing.T) {
 		path string
 	}{
 		{Write, data + "/base/5/99999"}, {Write, data + "/base/99999/2619_vm"}, {Write, data + "/pg_wal/000000010000000000000009"}, {Write, data + "/pg_wal/00000001000000000000000A"}, {Modify, data + "/pg_wal/xlogtemp.77"},
-		{Write, data + "/temp-12345.rdb"}, {Modify, data + "/app.3.aof"}, {Write, data + "/pg_xact/0001"}, {Write, "/dev/shm/PostgreSQL.7"},
+		{Write, data + "/temp-12345.rdb"}, {Modify, data + "/app.3.aof"}, {Write, data + "/pg_xact/0001"}, {Read, "/var/lib/own/x/w"}, {Write, "/dev/shm/PostgreSQL.7"},
 		{Write, "/tmp/pgsort_Zz9yX8"}, {Read, "/proc/1/oom_score_adj"}, {Read, "/usr/lib/x86_64-linux-gnu/libz.so.1"}, {Read, "/var/cache/app/ffffffffffff/blob"},
 		{Read, "/usr/share/zoneinfo/Europe/Paris"}, {Read, "/var/lib/app/static/fonts/x/y"},
 	} {
@@ -250,3 +256,5 @@ func TestLearnOptions(t *testing.T) {
 }
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
+
+func addrPort(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }

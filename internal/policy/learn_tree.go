@@ -37,6 +37,7 @@ type node struct {
 	children map[string]*node
 	uses     [FileOps]uint64
 	dir      bool            // it is known to be a directory
+	listed   bool            // it is a directory that was listed
 	gone     bool            // the workload removed it, or gave it another name: a name that does not last
 	paths    map[string]bool // the different paths that are in it, at most maxPaths
 	// all stands for all files of the directory that were used in one way; deep for all below it, for reading.
@@ -78,8 +79,8 @@ func newTree() *tree {
 	}}
 }
 
-// add puts a path into the tree.
-func (t *tree) add(op FileOp, path string, ev *model.Event, count uint64) {
+// at is the node of a path, made where it is not there.
+func (t *tree) at(path string, ev *model.Event) *node {
 	n, real := t.root, ""
 	for name := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
 		glob := t.name(real, name, ev)
@@ -94,12 +95,27 @@ func (t *tree) add(op FileOp, path string, ev *model.Event, count uint64) {
 		}
 		n = child
 	}
+	return n
+}
+
+// add puts a path into the tree.
+func (t *tree) add(op FileOp, path string, ev *model.Event, count uint64) {
+	n := t.at(path, ev)
 	n.uses[op] += count
 	n.remember(path)
 	if f := ev.File; f != nil {
 		old, _ := objectPath(f.Path)
 		n.gone = n.gone || (op == Modify && old == path && (f.Op == model.FileUnlink || f.Op == model.FileRename))
 		n.dir = n.dir || (f.FileType == "directory" && old == path)
+	}
+}
+
+// list notes a directory that was listed. Policies do not judge that, but it says that the directory is one that the
+// workload knows.
+func (t *tree) list(ev *model.Event) {
+	if p, ok := objectPath(ev.File.Path); ok {
+		n := t.at(p, ev)
+		n.dir, n.listed = true, true
 	}
 }
 
@@ -269,7 +285,7 @@ func (n *node) join(other *node) {
 	for p := range other.paths {
 		n.remember(p)
 	}
-	n.dir, n.gone = n.dir || other.dir, n.gone || other.gone
+	n.dir, n.listed, n.gone = n.dir || other.dir, n.listed || other.listed, n.gone || other.gone
 	for name, child := range other.children {
 		if mine := n.children[name]; mine != nil {
 			mine.join(child)
@@ -346,12 +362,12 @@ func (a access) covers(b access) bool {
 }
 
 // gatherDirectories makes one rule for all that is below a directory of the rules for several of its directories. A
-// directory that was itself used is where such a rule ends: none is made above it.
+// directory that was itself listed is where such a rule ends: none is made above it.
 func (t *tree) gatherDirectories(n *node) {
 	read := access{Read: true}
 	var below []*node
 	for _, child := range n.children {
-		if (child.all[read] != nil || child.deep != nil) && (child.access() == access{} || n.access() != access{}) {
+		if (child.all[read] != nil || child.deep != nil) && (!child.listed || n.listed) {
 			below = append(below, child)
 		}
 	}

@@ -112,7 +112,7 @@ func limits(tables []*Table, l *lineage, seen map[model.Operation]bool) []string
 		p := t.Policy
 		say(p.Files != nil, "opens of the same file by the same program are folded: their count is right, the example is one of them")
 		say(p.Files != nil, "files that were opened before the history begins are not in it")
-		say(p.Files != nil, "chattr, setxattr and changes of names by io_uring are not recorded, and modify covers them")
+		say(p.Files != nil, "changes of names by io_uring are not recorded, and modify covers them")
 		say(p.Network != nil && p.Network.Egress != nil, "datagrams to one address are one event, and so are a connect and what is sent on it")
 		say(p.direction(Egress) != nil && t.Sockets != 0, "raw and packet sockets are not recorded, and the policy denies them")
 		say(len(t.Peers) > 0, "who listens at an address is known only of listeners in the history on this host")
