@@ -69,20 +69,7 @@ func (c *compiler) selection(env Env) error {
 	if c.table.Selection, err = NewSelection(c.policy.Selector, env); err != nil {
 		return err
 	}
-	if c.policy.Selector.Binary == "" {
-		return nil
-	}
-	a, err := compileAutomaton([]glob{c.table.Selection.binary})
-	if err == nil {
-		class := make([]uint16, len(a.sets))
-		for i := 1; i < len(class); i++ {
-			class[i] = 1
-		}
-		c.table.Select, err = a.matcher(class, 2)
-	}
-	if err != nil {
-		return fmt.Errorf("spec.selector.binary: %q is %w: use fewer wildcards", c.policy.Selector.Binary, err)
-	}
+	c.table.Select = c.table.Selection.binary
 	return nil
 }
 

@@ -16,10 +16,10 @@ import (
 
 // What a source may hold. A policy of a thousand rules is about 100 KiB.
 const (
-	maxSource = 4 << 20 // bytes
-	maxValues = 1 << 18 // YAML nodes, those behind aliases counted each time
-	maxDepth  = 32      // of nodes in nodes
-	maxRules  = MaxRules / 2
+	maxSource = 4 << 20       // bytes
+	maxValues = 1 << 18       // YAML nodes, those behind aliases counted each time
+	maxDepth  = 32            // of nodes in nodes
+	maxRules  = MaxRules - 16 // what allow lists deny has numbers too
 )
 
 // document is one document of a YAML stream.

@@ -218,6 +218,9 @@ func (g glob) takes(p piece, b byte) bool {
 
 // MatchPath reports whether a path glob of a checked policy matches all of a path. It is slow: for one question.
 func MatchPath(pattern, path string) bool {
+	if !strings.ContainsAny(pattern, `*?[\`) {
+		return pattern == path
+	}
 	g, err := parsePathGlob(pattern)
 	return err == nil && g.match(path)
 }

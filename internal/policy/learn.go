@@ -162,7 +162,7 @@ func (s *student) learn(ev *model.Event) {
 	if len(found) > 0 {
 		s.events += count
 	}
-	if b := binaryPath(ev.Process); strings.HasPrefix(b, "/") && s.execs[b] == nil && !ev.Process.KernelThread && !ev.Process.Forked {
+	if b := binaryPath(ev.Process); badPath(globOf(b)) == "" && s.execs[b] == nil && !ev.Process.KernelThread && !ev.Process.Forked {
 		s.execs[b] = &evidence{} // it has to begin again some day
 		if ev.PreExisting {
 			s.events += count
@@ -170,6 +170,10 @@ func (s *student) learn(ev *model.Event) {
 	}
 	for _, o := range found {
 		a := o.Access
+		if pathed := a.Operation == model.OpExec || sectionOf(a.Operation) == "files"; pathed && badPath(globOf(a.Path)) != "" {
+			s.notes["no rule can be made for the path "+shown(a.Path)+": it is not allowed"] = true
+			continue
+		}
 		switch a.Operation {
 		case model.OpExec:
 			note(s.execs, a.Path, count, o.Subject.Binary)

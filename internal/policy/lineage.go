@@ -43,7 +43,7 @@ func (l *lineage) see(ev *model.Event) {
 	if ev.Exec != nil && ev.Exec.Previous != "" {
 		l.previous[ev.Process.ExecID] = ev.Exec.Previous
 	}
-	if ev.Type == model.TypeListen && ev.Socket.Family != "unix" && ev.Process.Workload != nil {
+	if ev.Type == model.TypeListen && ev.Socket != nil && ev.Socket.Family != "unix" && ev.Process.Workload != nil {
 		l.listens[plain(ev.Socket.Local)] = ev.Process.Workload
 	}
 }

@@ -3,11 +3,14 @@
 package policy
 
 import (
+	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/model/modeltest"
 )
 
 // TestFilesAreObserved: what an event of a file says of read, write and modify.
@@ -93,6 +96,33 @@ func TestVerdictsAreObserved(t *testing.T) {
 		s := Simulate([]*Table{table}, slices.Values([]*model.Event{ev}), nil)
 		if len(s.Denials) != 1 || s.Denials[0].Rule != want {
 			t.Errorf("%+v is denied by %+v, not by %s", v, s.Denials, want)
+		}
+	}
+}
+
+// TestAnyEventCanBeJudged: no event breaks what reads histories, also none that no agent makes.
+func TestAnyEventCanBeJudged(t *testing.T) {
+	tables := []*Table{mustCompile(t, everything[strings.Index(everything, "\n---\n"):strings.LastIndex(everything, "---")]), mustCompile(t, header+"  selector: {}\n  files: {allow: []}\n  processes: {allow: []}\n")}
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		var events []*model.Event
+		for range 20 {
+			events = append(events, modeltest.Event(rng, []float64{0.1, 0.5, 1}[rng.IntN(3)]))
+		}
+		Simulate(tables, slices.Values(events), nil)
+		for _, ev := range events {
+			for _, x := range Explain(tables, ev, nil) {
+				if x.Reason == "" {
+					t.Fatalf("%+v without a reason", x)
+				}
+			}
+			if ev.Process == nil || ev.Process.Workload == nil {
+				continue
+			}
+			_, err := Learn(slices.Values(events), LearnOptions{Workload: ev.Process.Workload.Name})
+			if err != nil && !errors.Is(err, ErrNothingLearned) {
+				t.Fatal(err)
+			}
 		}
 	}
 }

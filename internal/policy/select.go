@@ -22,7 +22,7 @@ type Env struct {
 type Selection struct {
 	selector Selector
 	uid      uint32
-	binary   glob
+	binary   Matcher // class 1 is that of the selector's binaries
 }
 
 // NewSelection prepares a selector. It fails when the selector's user is unknown.
@@ -39,11 +39,23 @@ func NewSelection(s Selector, env Env) (*Selection, error) {
 			}
 		}
 	}
-	if s.Binary != "" {
-		var err error
-		if out.binary, err = parsePathGlob(s.Binary); err != nil {
-			return nil, fmt.Errorf("spec.selector.binary: %q %w", s.Binary, err)
+	if s.Binary == "" {
+		return out, nil
+	}
+	g, err := parsePathGlob(s.Binary)
+	if err != nil {
+		return nil, fmt.Errorf("spec.selector.binary: %q %w", s.Binary, err)
+	}
+	a, err := compileAutomaton([]glob{g})
+	if err == nil {
+		class := make([]uint16, len(a.sets))
+		for i := 1; i < len(class); i++ {
+			class[i] = 1
 		}
+		out.binary, err = a.matcher(class, 2)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("spec.selector.binary: %q is %w: use fewer wildcards", s.Binary, err)
 	}
 	return out, nil
 }
@@ -57,7 +69,7 @@ func (s *Selection) Workload(w *model.Workload) bool { return s.selector.Selects
 // Own reports whether a process has by itself what the selector asks of user and binary.
 func (s *Selection) Own(p *model.Process) bool {
 	return (s.selector.User == "" || (!p.KernelThread && p.Creds.UID == s.uid)) &&
-		(s.selector.Binary == "" || s.binary.match(p.Binary))
+		(s.selector.Binary == "" || s.binary.Class(binaryPath(p)) == 1)
 }
 
 // Selects reports whether a process is selected: its workload is one, and it, an image that it ran before or an
