@@ -164,6 +164,19 @@ func TestLearn(t *testing.T) {
 	}
 }
 
+// TestWhatOnlyServesIsNotAllowedToConnect: who breaks into a server connects out of it.
+func TestWhatOnlyServesIsNotAllowedToConnect(t *testing.T) {
+	s := &story{}
+	p := s.process(nil, "/usr/bin/cache", &model.Workload{Kind: model.WorkloadUnit, Name: "cache.service"})
+	s.socket(model.TypeListen, p, nil, "0.0.0.0:6379", "", "")
+	s.socket(model.TypeAccept, p, nil, "10.0.0.1:6379", "10.0.1.1:50000", "")
+	_, table := s.learn(t, LearnOptions{Workload: "cache.service"})
+	a := Access{Operation: model.OpConnect, Protocol: tcp, Address: addr("192.0.2.1"), Port: 443}
+	if d := table.Decide(Subject{Binary: "/usr/bin/cache"}, a); d.Action() == ActAllow {
+		t.Errorf("connecting is allowed, by %+v", table.Judgement(d))
+	}
+}
+
 // TestLearnedPolicyAllowsItsInput: whatever paths, names and addresses a workload uses.
 func TestLearnedPolicyAllowsItsInput(t *testing.T) {
 	for seed := range uint64(150) {

@@ -215,7 +215,8 @@ func netKeyOf(a Access) netKey {
 // manyAddresses is from how many remote addresses on a service is taken to be for everybody.
 const manyAddresses = 8
 
-// writeNetwork writes a rule for all addresses, and one for all names, that were used with the same ports.
+// writeNetwork writes a rule for all addresses, and one for all names, that were used with the same ports. A direction in
+// which nothing was seen beside the others is allowed nothing.
 func (s *student) writeNetwork(w *writer) {
 	begun := false
 	for d := Egress; d < Directions; d++ {
@@ -230,12 +231,16 @@ func (s *student) writeNetwork(w *writer) {
 				ends[e] = append(ends[e], k)
 			}
 		}
-		if len(ends) == 0 || !s.keeps("network") || !s.keeps("network."+d.String()) {
+		if len(s.net) == 0 || !s.keeps("network") || !s.keeps("network."+d.String()) {
 			continue
 		}
 		if !begun {
 			w.line("  network:")
 			begun = true
+		}
+		if len(ends) == 0 {
+			w.line("    %s: {allow: []} # nothing was seen", d)
+			continue
 		}
 		w.line("    %s:\n      allow:", d)
 		for _, e := range slices.SortedFunc(maps.Keys(ends), func(a, b end) int {
