@@ -19,7 +19,7 @@ LINT_VERSION := v2.15.0
 LINT         := $(CACHE)/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # Tests that load programs into the kernel. Packages without tests are passed over.
-KERNEL_PACKAGES ?= ./internal/kernel/... ./internal/sensor/... ./internal/process/... ./internal/workload/... ./internal/enforce/... ./test/vm/smoke
+KERNEL_PACKAGES ?= ./internal/kernel/... ./internal/sensor/... ./internal/process/... ./internal/workload/... ./internal/enforce/... ./internal/tracing/... ./test/vm/smoke
 VM_PACKAGES     ?= $(KERNEL_PACKAGES)
 VM_KERNELS      ?= 6.1 6.12
 # The race detector needs a C compiler; without root and without one the tests run without it.
