@@ -255,7 +255,7 @@ func (t *tree) number(n *node, dir string) {
 			continue
 		}
 		shapes[shape] = append(shapes[shape], name)
-		enough[shape] = enough[shape] || (child.gone && len(child.children) == 0)
+		enough[shape] = enough[shape] || (child.gone && child.leaf())
 	}
 	for shape, names := range shapes {
 		if len(names) < numberedSiblings && !enough[shape] {
@@ -298,6 +298,11 @@ func (n *node) join(other *node) {
 	}
 }
 
+// leaf reports whether a node was used and has nothing below it.
+func (n *node) leaf() bool {
+	return n.access() != access{} && len(n.children)+len(n.all) == 0 && n.deep == nil
+}
+
 // gather makes dir/* of many files, and dir/** of many directories with dir/*.
 func (t *tree) gather(n *node, dir string) {
 	for name, child := range n.children {
@@ -310,7 +315,7 @@ func (t *tree) gather(n *node, dir string) {
 	n.absorb()
 	byAccess := map[access][]string{}
 	for name, child := range n.children {
-		if len(child.children) == 0 && !child.dir && (child.access() == access{Read: true} || !system(dir)) {
+		if child.leaf() && !child.dir && (child.access() == access{Read: true} || !system(dir)) {
 			byAccess[child.access()] = append(byAccess[child.access()], name)
 		}
 	}
@@ -335,14 +340,14 @@ func (t *tree) gather(n *node, dir string) {
 func (n *node) absorb() {
 	for _, glob := range slices.Sorted(maps.Keys(n.children)) {
 		wide := n.children[glob]
-		if wide == nil || !strings.Contains(glob, "]*") || len(wide.children) > 0 {
+		if wide == nil || !strings.Contains(glob, "]*") || !wide.leaf() {
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.children)) {
 			one := n.children[name]
 			literal := !strings.ContainsAny(name, `*?[\`)
 			inside := literal && MatchPath("/"+glob, "/"+name) || strings.HasSuffix(glob, "]*") && strings.HasPrefix(name, glob)
-			if name == glob || !inside || len(one.children) > 0 || !wide.access().covers(one.access()) {
+			if name == glob || !inside || !one.leaf() || !wide.access().covers(one.access()) {
 				continue
 			}
 			wide.join(one)
@@ -393,7 +398,7 @@ func (t *tree) gatherLibraries(n *node, dir string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.children)) {
 		child := n.children[name]
-		if len(child.children) > 0 || (child.access() != access{Read: true}) {
+		if !child.leaf() || (child.access() != access{Read: true}) {
 			continue
 		}
 		glob := ""
