@@ -19,6 +19,7 @@ import (
 // loaded is a policy in force.
 type loaded struct {
 	policy   *Policy
+	origin   string // who keeps it
 	id       uint64
 	mode     Mode
 	enforces bool // it has something to enforce
@@ -70,24 +71,38 @@ func (e *environment) set(c *compiler, path string, s *workloadSet) *workloadSet
 }
 
 // put loads and attaches a policy, and takes away the one that it replaces.
-func (m *Manager) put(ctx context.Context, p *Policy, mode Mode) error {
-	old := m.policies[p.Key()]
+func (m *Manager) put(ctx context.Context, p *Policy, mode Mode, origin string) error {
+	l, err := m.prepare(ctx, p, mode, origin)
+	if err != nil {
+		return err
+	}
+	return m.commit(l)
+}
+
+// prepare loads and attaches a policy beside the one that it is to replace. On an error nothing is left of it.
+func (m *Manager) prepare(ctx context.Context, p *Policy, mode Mode, origin string) (*loaded, error) {
 	before := m.follow.snapshot()
 	l, err := m.build(ctx, p, mode)
 	if err != nil {
 		m.follow.release(m.follow.used(before))
-		return err
+		return nil, err
 	}
-	l.followed = m.follow.used(before)
-	types := btf.NewCache()
-	if err := m.start(l, types); err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", p.Key(), err), m.unload(l))
+	l.origin, l.followed = origin, m.follow.used(before)
+	if err := m.start(l, btf.NewCache()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", p.Key(), err), m.unload(l))
 	}
-	m.policies[p.Key()] = l
-	m.log.Info("TracingPolicy is in force", "policy", p.Key(), "hooks", len(l.hooks), "mode", l.mode)
+	return l, nil
+}
+
+// commit makes a prepared policy the one of its name.
+func (m *Manager) commit(l *loaded) error {
+	key := l.policy.Key()
+	old := m.policies[key]
+	m.policies[key] = l
+	m.log.Info("TracingPolicy is in force", "policy", key, "hooks", len(l.hooks), "mode", l.mode)
 	if old != nil {
 		if err := m.unload(old); err != nil {
-			return fmt.Errorf("take the old %s out of force: %w", p.Key(), err)
+			return fmt.Errorf("take the old %s out of force: %w", key, err)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@
 package tracing
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -139,7 +140,7 @@ func (m *Manager) Add(ctx context.Context, p *Policy, mode Mode) error {
 	if m.policies[p.Key()] != nil {
 		return fmt.Errorf("add %s: %w", p.Key(), ErrExists)
 	}
-	return m.put(ctx, p, mode)
+	return m.put(ctx, p, mode, "")
 }
 
 // Apply takes each of the policies into force in place of the one of its name, if there is one. The old one goes when the new
@@ -152,9 +153,81 @@ func (m *Manager) Apply(ctx context.Context, policies ...*Policy) error {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, m.put(ctx, p, ""))
+		errs = append(errs, m.put(ctx, p, "", ""))
 	}
 	return errors.Join(errs...)
+}
+
+// Desired is a policy that is to be in force, in a mode; empty is the policy's own.
+type Desired struct {
+	Policy *Policy
+	Mode   Mode
+}
+
+// Replace puts exactly these policies of an origin in force, all or none: on an error those that were in force still are.
+// One that is in force already with the same text stays as it is, but for its mode. Those of other origins are not touched;
+// a name of theirs is ErrExists.
+func (m *Manager) Replace(ctx context.Context, origin string, want []Desired) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	keep := make(map[Key]bool)
+	var fresh []*loaded
+	var errs []error
+	for _, d := range want {
+		key := d.Policy.Key()
+		old := m.policies[key]
+		keep[key] = true
+		switch {
+		case old != nil && old.origin != origin:
+			errs = append(errs, fmt.Errorf("%s: %w, from elsewhere", key, ErrExists))
+		case old != nil && bytes.Equal(old.policy.Source, d.Policy.Source):
+		default:
+			l, err := m.prepare(ctx, d.Policy, d.Mode, origin)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			fresh = append(fresh, l)
+		}
+	}
+	if len(errs) > 0 {
+		for _, l := range fresh {
+			errs = append(errs, m.unload(l))
+		}
+		return errors.Join(errs...)
+	}
+	for _, l := range fresh {
+		errs = append(errs, m.commit(l))
+	}
+	for key, l := range m.policies {
+		if l.origin == origin && !keep[key] {
+			delete(m.policies, key)
+			errs = append(errs, m.unload(l))
+		}
+	}
+	for _, d := range want {
+		l := m.policies[d.Policy.Key()]
+		if mode := modeOf(d.Policy, l.enforces, d.Mode); mode != l.mode {
+			errs = append(errs, l.setMode(mode))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Check says what keeps a policy from being in force here. It loads the policy's programs and attaches none.
+func (m *Manager) Check(ctx context.Context, p *Policy) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.follow.snapshot()
+	l, err := m.build(ctx, p, "")
+	m.follow.release(m.follow.used(before))
+	if err != nil {
+		return err
+	}
+	for _, h := range l.hooks {
+		m.hooks.retire(h.info)
+	}
+	return l.free()
 }
 
 // Delete takes a policy out of force.
@@ -197,6 +270,17 @@ func (m *Manager) SetEnabled(key Key, enabled bool) error {
 		return m.attach(l, btf.NewCache())
 	}
 	return m.detach(l)
+}
+
+// Status is how one policy is doing; false when it is not in force.
+func (m *Manager) Status(key Key) (Status, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.policies[key]
+	if l == nil {
+		return Status{}, false
+	}
+	return l.status(), true
 }
 
 // List is all policies in force, in the order in which they came.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -128,6 +129,59 @@ func TestRefusedPolicyLeavesTheOldOne(t *testing.T) {
 	}
 	if got := r.hits("open /vt/x"); len(got) != 1 {
 		t.Errorf("the call was reported %d times, want once: by the old policy alone", len(got))
+	}
+}
+
+// TestReplaceIsAllOrNothing: the policies of an origin change together.
+func TestReplaceIsAllOrNothing(t *testing.T) {
+	r := newRig(t, nil)
+	ctx := context.Background()
+	named := func(name, spec string) *Policy {
+		p := r.parse(spec)[0]
+		p.Name = name
+		return p
+	}
+	good, bad := named("a", onOpen("Equal", "/vt/a")), named("b", "  tracepoints: [{subsystem: sched, event: sched_nothing}]\n")
+	if err := r.Add(ctx, named("mine", onOpen("Equal", "/vt/mine")), ""); err != nil {
+		t.Fatal(err)
+	}
+	names := func() (out []string) {
+		for _, s := range r.List() {
+			if s.Name != "sentinel" {
+				out = append(out, s.Name)
+			}
+		}
+		return out
+	}
+	if err := r.Replace(ctx, "files", []Desired{{good, ""}, {bad, ""}}); err == nil || !strings.Contains(err.Error(), "sched_nothing") {
+		t.Errorf("error is %v", err)
+	}
+	if got := names(); !slices.Equal(got, []string{"mine"}) {
+		t.Errorf("after a refusal there are %v", got)
+	}
+	kill := named("b", killOpens)
+	if err := r.Replace(ctx, "files", []Desired{{good, ""}, {kill, ModeMonitor}}); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := r.Status(Key{Name: "b"})
+	if first.Mode != ModeMonitor {
+		t.Errorf("mode is %s", first.Mode)
+	}
+	if err := r.Replace(ctx, "files", []Desired{{kill, ModeEnforce}}); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := r.Status(Key{Name: "b"})
+	if got := names(); !slices.Equal(got, []string{"mine", "b"}) || second.ID != first.ID || second.Mode != ModeEnforce {
+		t.Errorf("there are %v; b is %+v, was %+v", got, second, first)
+	}
+	if err := r.Replace(ctx, "files", []Desired{{named("mine", killOpens), ""}}); !errors.Is(err, ErrExists) {
+		t.Errorf("error is %v, want %v", err, ErrExists)
+	}
+	if err := r.Check(ctx, bad); err == nil {
+		t.Error("a policy that cannot be carried passed the check")
+	}
+	if err := r.Check(ctx, named("c", killOpens)); err != nil || len(names()) != 2 {
+		t.Errorf("the check ended with %v and left %v", err, names())
 	}
 }
 
