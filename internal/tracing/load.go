@@ -225,8 +225,11 @@ func refusal(r *request, ways []candidate) string {
 			continue
 		}
 		why := oneLine(w.err)
-		if errors.Is(w.err, unix.EPERM) {
+		switch {
+		case errors.Is(w.err, unix.EPERM):
 			why = "the kernel refuses to load such a program (EPERM)"
+		case strings.Contains(why, "is not modifiable"): // the verifier's words
+			why = "this kernel does not let the function's result be changed (CONFIG_FUNCTION_ERROR_INJECTION)"
 		}
 		reasons = append(reasons, w.carrier+": "+why)
 	}
