@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,6 +75,8 @@ func (d *deeds) do(what string, args []string) (string, error) {
 			return "", err
 		}
 		return "", unix.Sendto(d.last, []byte{8, 0, 0, 0, 0, 0, 0, 1}, 0, sockaddr("icmp4", arg(0)))
+	case "raw": // ADDR: an echo request by the last socket, a raw one
+		return "", unix.Sendto(d.last, []byte{8, 0, 0, 0, 0, 0, 0, 1}, 0, sockaddr("icmp4", arg(0)))
 	case "fastopen": // NETWORK ADDR
 		if err := d.open(arg(0)); err != nil {
 			return "", err
@@ -114,6 +118,8 @@ func (d *deeds) do(what string, args []string) (string, error) {
 		return d.resolve(arg(0), arg(1), arg(2), number(arg(3)))
 	case "ask": // SERVER NAME: ask and wait for the answer
 		return d.ask(arg(0), arg(1))
+	case "measure": // N NETWORK ADDR: how long a connect takes
+		return measure(number(arg(0)), arg(1), arg(2))
 	case "only6":
 		return "", unix.SetsockoptInt(d.last, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	case "rebind": // ADDR
@@ -121,6 +127,13 @@ func (d *deeds) do(what string, args []string) (string, error) {
 	case "refused": // N NETWORK ADDR: the same, which must fail each time
 		for range number(arg(0)) {
 			if said, err := d.times(1, arg(1), arg(2)); !errors.Is(err, unix.EPERM) {
+				return said, fmt.Errorf("not refused: %w", err)
+			}
+		}
+		return "", nil
+	case "scan": // N HOST: so many ports from 2000 on, all of which must be refused
+		for i := range number(arg(0)) {
+			if said, err := d.times(1, "udp4", fmt.Sprintf("%s:%d", arg(1), 2000+i)); !errors.Is(err, unix.EPERM) {
 				return said, fmt.Errorf("not refused: %w", err)
 			}
 		}
@@ -254,6 +267,28 @@ func (d *deeds) times(n int, network, addr string) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// measure is the median and the minimum of n connects, in ns.
+func measure(n int, network, addr string) (string, error) {
+	sa := sockaddr(network, addr)
+	took := make([]time.Duration, n)
+	for i := range took {
+		fd, err := open(network)
+		if err != nil {
+			return "", err
+		}
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // no TIME_WAIT
+		begin := time.Now()
+		err = unix.Connect(fd, sa)
+		took[i] = time.Since(begin)
+		unix.Close(fd)
+		if err != nil && !errors.Is(err, unix.EPERM) {
+			return "", err
+		}
+	}
+	slices.Sort(took)
+	return fmt.Sprintf("%d %d", took[n/2].Nanoseconds(), took[0].Nanoseconds()), nil
 }
 
 // sockaddr is an address for a network; IPv4 ones are mapped where the network is IPv6.

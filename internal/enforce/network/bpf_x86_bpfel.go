@@ -139,6 +139,7 @@ const (
 	bpfVarVgExportVgSubject      = "vg_export_vg_subject"
 	bpfVarVgExportVgTable        = "vg_export_vg_table"
 	bpfVarVgExportVgVerdict      = "vg_export_vg_verdict"
+	bpfVarVgLoopZero             = "vg_loop_zero"
 	bpfVarVgNetCuts              = "vg_net_cuts"
 	bpfVarVgNetOps               = "vg_net_ops"
 	bpfVarVgNetPass              = "vg_net_pass"
@@ -257,6 +258,7 @@ type bpfVariableSpecs struct {
 	VgExportVgSubject      *ebpf.VariableSpec `ebpf:"vg_export_vg_subject"`
 	VgExportVgTable        *ebpf.VariableSpec `ebpf:"vg_export_vg_table"`
 	VgExportVgVerdict      *ebpf.VariableSpec `ebpf:"vg_export_vg_verdict"`
+	VgLoopZero             *ebpf.VariableSpec `ebpf:"vg_loop_zero"`
 	VgNetCuts              *ebpf.VariableSpec `ebpf:"vg_net_cuts"`
 	VgNetOps               *ebpf.VariableSpec `ebpf:"vg_net_ops"`
 	VgNetPass              *ebpf.VariableSpec `ebpf:"vg_net_pass"`
@@ -357,6 +359,7 @@ type bpfVariables struct {
 	VgExportVgSubject      *ebpf.Variable `ebpf:"vg_export_vg_subject"`
 	VgExportVgTable        *ebpf.Variable `ebpf:"vg_export_vg_table"`
 	VgExportVgVerdict      *ebpf.Variable `ebpf:"vg_export_vg_verdict"`
+	VgLoopZero             *ebpf.Variable `ebpf:"vg_loop_zero"`
 	VgNetCuts              *ebpf.Variable `ebpf:"vg_net_cuts"`
 	VgNetOps               *ebpf.Variable `ebpf:"vg_net_ops"`
 	VgNetPass              *ebpf.Variable `ebpf:"vg_net_pass"`

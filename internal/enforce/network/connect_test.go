@@ -178,3 +178,23 @@ func TestPing(t *testing.T) {
 		t.Errorf("verdict %+v", v)
 	}
 }
+
+// A flood of denials is counted, and does not fill the ring.
+func TestFlood(t *testing.T) {
+	w := newWorld(t)
+	w.apply(onlyAllowed)
+	a := w.actor()
+	const n = 3000
+	a.expect("ok", "scan %d 127.0.0.1", n)
+	var hits uint64
+	for _, h := range w.enforcer.Status()["p0"].Hits {
+		hits += h
+	}
+	if hits != n {
+		t.Errorf("%d hits, want %d", hits, n)
+	}
+	w.verdict(model.VerdictDenied, model.OpConnect, "")
+	if got := len(w.verdicts(func(*model.Verdict) bool { return true })); got > n/2 {
+		t.Errorf("%d of %d denials were told one by one", got, n)
+	}
+}

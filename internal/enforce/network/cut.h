@@ -93,6 +93,26 @@ static __always_inline bool inbound(struct sock *sk)
 	return sk->sk_max_ack_backlog; /* of the listener that it came from */
 }
 
+/* A raw socket: its packets that leave are dropped. */
+static __always_inline void held_raw(struct seq_file *seq, struct task_struct *t, struct sock *sk, const struct vg_subject *s)
+{
+	struct vg_net_query q = {.direction = VG_NET_LISTEN, .protocol = VG_PROTO_OTHER, .answer = vg_judge_socket(s)};
+	struct vg_net_ends none = {.detail = (u32)sk->__sk_common.skc_family << 16 | SOCK_RAW};
+	struct vg_net_sock *n;
+
+	if (!carries(VG_OP_SOCKET) || vg_action(q.answer.decision) == VG_ACT_ALLOW)
+		return;
+	if (vg_action(q.answer.decision) != VG_ACT_AUDIT) {
+		n = own_sock(sk, t->tgid, s);
+		if (n) {
+			n->pass = vg_net_pass;
+			n->flags |= VG_NET_CUT;
+			vg_net_cuts = 1;
+		}
+	}
+	tell_cut(seq, t, &q, &none, VG_OP_SOCKET);
+}
+
 /* A connection. */
 static __always_inline void held_connection(struct seq_file *seq, struct task_struct *t, struct sock *sk, const struct vg_subject *s)
 {
@@ -247,7 +267,9 @@ int vg_net_held(struct bpf_iter__task_file *ctx)
 		return 0;
 	}
 	state = sk->__sk_common.skc_state;
-	if (sk->sk_protocol == IPPROTO_MPTCP)
+	if (sk->sk_type == SOCK_RAW)
+		held_raw(seq, t, sk, s);
+	else if (sk->sk_protocol == IPPROTO_MPTCP)
 		held_mptcp(seq, t, sk, s);
 	else if (state == TCP_LISTEN || (state == TCP_CLOSE && sk->sk_protocol != IPPROTO_TCP))
 		held_open(seq, t, sk, s);

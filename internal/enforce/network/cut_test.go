@@ -144,6 +144,19 @@ func TestPolicyGoes(t *testing.T) {
 	a.expect("EPERM", "connect tcp4 127.0.0.1:2001")
 }
 
+// A raw socket from before the policy sends nothing any more.
+func TestRawSocketFromBefore(t *testing.T) {
+	w := newWorld(t)
+	a := w.actor()
+	a.expect("ok", "socket 2 3 1")
+	a.expect("ok", "raw 127.0.0.1:0")
+	w.apply("\tweaker: accept\n" + onlyAllowed)
+	a.expect("EPERM", "raw 127.0.0.1:0")
+	if v := w.verdict(model.VerdictDenied, model.OpSocket, "").Verdict; v.Hook != "cut" {
+		t.Errorf("verdict %+v", v)
+	}
+}
+
 // A connection that another process passes on is judged as if it had been made.
 func TestPassedOn(t *testing.T) {
 	for _, c := range []struct{ name, to, want string }{{"allowed", "127.0.0.1:1001", "ok"}, {"denied", "127.0.0.1:2001", "killed"}} {

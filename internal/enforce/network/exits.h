@@ -10,6 +10,7 @@
 #define VIGIE_NETWORK_EXITS_H
 
 #include "calls.h"
+#include "loop.h"
 #include "regs.h"
 
 #define SOL_SOCKET 1
@@ -161,7 +162,7 @@ static long read_control(u32 i, struct vg_scm *m)
 static __noinline int read_message(u64 user)
 {
 	struct vg_msghdr h = {};
-	struct vg_scm m = {};
+	struct vg_scm m = {.left = vg_loop_zero, .fd = vg_loop_zero};
 
 	if (bpf_probe_read_user(&h, sizeof(h), (void *)user) || h.controllen < sizeof(struct vg_cmsghdr))
 		return 0;
@@ -247,7 +248,8 @@ int vg_net_kill(u64 *ctx)
 		return 0;
 	if (*start == t->group_leader->start_boottime)
 		bpf_send_signal(9 /* SIGKILL */);
-	bpf_map_delete_elem(&vg_net_kills, &pid);
+	if (!bpf_map_delete_elem(&vg_net_kills, &pid))
+		__sync_fetch_and_add(&vg_net_pending, -1);
 	return 0;
 }
 

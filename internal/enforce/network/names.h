@@ -7,6 +7,7 @@
 #ifndef VIGIE_NETWORK_NAMES_H
 #define VIGIE_NETWORK_NAMES_H
 
+#include "loop.h"
 #include "owner.h"
 
 #define VG_DNS_HEADER  12
@@ -128,7 +129,7 @@ static long copy_octet(u32 i, struct vg_dns_name *n)
 /* The question's name as text; its octets on the wire, or 0 when it is none. */
 static __always_inline u32 read_name(struct __sk_buff *skb, u32 off, u32 len, struct vg_dns_scratch *s)
 {
-	struct vg_dns_name n = {.s = s};
+	struct vg_dns_name n = {.s = s, .at = vg_loop_zero, .state = vg_loop_zero};
 
 	if (len > VG_DNS_NAME)
 		len = VG_DNS_NAME;
@@ -290,7 +291,8 @@ static __noinline int read_answer(struct __sk_buff *skb, u32 off, const struct v
 	w.off = off + VG_DNS_HEADER + name + 4;
 	w.end = len;
 	w.records = bpf_ntohs(h[3]);
-	w.in_name = 1;
+	w.in_name = 1 + vg_loop_zero;
+	w.bad = vg_loop_zero;
 	w.now = bpf_ktime_get_boot_ns() / 1000000000;
 	bpf_loop(VG_DNS_STEPS, read_step, &w, 0);
 	if (w.bad || w.records)

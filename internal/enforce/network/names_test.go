@@ -53,6 +53,8 @@ func TestNames(t *testing.T) {
 			return []dnsmessage.Resource{address(name, "127.2.0.5", 300)}
 		case "a.b.deep.example.net.":
 			return []dnsmessage.Resource{address(name, "127.2.0.6", 300)}
+		case "six.example.org.":
+			return []dnsmessage.Resource{address(name, "2001:db8::7", 300), address(name, "127.2.0.8", 300)}
 		case "www.example.com.":
 			return []dnsmessage.Resource{address(name, "127.2.0.7", 300)}
 		}
@@ -68,6 +70,11 @@ func TestNames(t *testing.T) {
 		a.expect(c.addr, "ask %s %s", server, c.name)
 		a.expect(c.want, "connect udp4 %s:443", c.addr)
 		a.expect("EPERM", "connect udp4 %s:80", c.addr)
+	}
+	a.expect("EPERM", "connect udp6 [2001:db8::7]:443")
+	a.expect("127.2.0.8", "ask %s six.example.org", server)
+	if got := a.do("connect udp6 [2001:db8::7]:443"); got == "EPERM" { // there is no way there
+		t.Errorf("an address of IPv6: %s", got)
 	}
 	a.expect("ok", "connect udp4 127.2.0.2:443") // the second of the answer
 	a.expect("ok", "connect udp6 [::ffff:127.2.0.2]:443")

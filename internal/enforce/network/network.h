@@ -323,17 +323,23 @@ __weak __noinline int vg_judge_net(const struct vg_subject *s, struct vg_net_que
 	return vg_action(a.decision);
 }
 
-/* What all tables of a process say about sockets that evade the rules. */
+/* What a table says about sockets that evade the rules. */
+__weak __noinline int vg_net_sockets(u32 table)
+{
+	struct vg_table *t = vg_table_of(table);
+
+	return t ? t->sockets : 0;
+}
+
+/* The same of all tables of a process. */
 static __always_inline struct vg_answer vg_judge_socket(const struct vg_subject *s)
 {
 	struct vg_answer a = {};
-	u32 n = s->count;
 
-	for (u32 i = 0; i < VG_SLOTS && i < n; i++) {
-		struct vg_table *t = vg_table_of(s->slots[i].table);
-
-		if (t)
-			vg_stronger(&a, s->slots[i].table, t->sockets);
+	for (u32 i = 0; i < VG_SLOTS; i++) {
+		if (i >= s->count)
+			break;
+		vg_stronger(&a, s->slots[i].table, vg_net_sockets(s->slots[i].table));
 	}
 	return a;
 }

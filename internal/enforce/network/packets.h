@@ -54,8 +54,8 @@ static __always_inline bool read_packet(struct __sk_buff *skb, struct vg_packet 
 	return true;
 }
 
-/* Judges a conversation that comes in; 0 refuses it. */
-static __always_inline int comes_in(const struct vg_subject *s, const struct vg_image *owner, const struct vg_packet *p, u8 protocol)
+/* Judges a conversation that comes in; 0 refuses it. Noinline for the sake of the stack: all frames together have 512 bytes. */
+static __noinline int comes_in(const struct vg_subject *s, const struct vg_image *owner, const struct vg_packet *p, u8 protocol)
 {
 	struct vg_net_query q = {.direction = VG_NET_INGRESS, .protocol = protocol, .port = p->dest};
 	struct vg_net_ends other = {.port = p->source};

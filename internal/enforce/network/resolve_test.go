@@ -35,7 +35,7 @@ func (d *deeds) resolve(server, name, port string, n int) (string, error) {
 		if n > 1 {
 			question = fmt.Sprintf("n%d.%s", i, name)
 		}
-		addr, err := d.lookup(server, question)
+		addr, err := d.lookup(server, question, i%2 == 1)
 		if err != nil {
 			return "", fmt.Errorf("ask for %s: %w", question, err)
 		}
@@ -53,12 +53,12 @@ func (d *deeds) resolve(server, name, port string, n int) (string, error) {
 }
 
 func (d *deeds) ask(server, name string) (string, error) {
-	addr, err := d.lookup(server, name)
+	addr, err := d.lookup(server, name, false)
 	return addr.String(), err
 }
 
-// lookup asks from a socket of its own, which is not connected.
-func (d *deeds) lookup(server, name string) (netip.Addr, error) {
+// lookup asks from a socket of its own, connected or not: programs do both.
+func (d *deeds) lookup(server, name string, connected bool) (netip.Addr, error) {
 	fd, err := open("udp4")
 	if err != nil {
 		return netip.Addr{}, err
@@ -69,7 +69,14 @@ func (d *deeds) lookup(server, name string) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if err := unix.Sendto(fd, q, 0, sockaddr("udp4", server)); err != nil {
+	to := sockaddr("udp4", server)
+	if connected {
+		if err := unix.Connect(fd, to); err != nil {
+			return netip.Addr{}, err
+		}
+		to = nil
+	}
+	if err := unix.Sendto(fd, q, 0, to); err != nil {
 		return netip.Addr{}, err
 	}
 	buf := make([]byte, 4096)

@@ -32,7 +32,7 @@ struct vg_net_talk {
 /* Full: the least recently used is forgotten, and its next datagram is judged as a first one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 32768);
 	__type(key, struct vg_net_talk_key);
 	__type(value, struct vg_net_talk);
 } vg_net_talks SEC(".maps");

@@ -104,7 +104,7 @@ struct {
 	__type(value, u64);
 } vg_net_kills SEC(".maps");
 
-volatile u32 vg_net_pending; /* how many were entered, ever: a hint */
+volatile u32 vg_net_pending; /* about how many there are: while it is 0, no system call looks */
 
 static __always_inline void kill_at_return(void)
 {
@@ -112,8 +112,9 @@ static __always_inline void kill_at_return(void)
 	u64 start = t->group_leader->start_boottime;
 	u32 pid = t->tgid;
 
+	if (!bpf_map_lookup_elem(&vg_net_kills, &pid))
+		__sync_fetch_and_add(&vg_net_pending, 1);
 	bpf_map_update_elem(&vg_net_kills, &pid, &start, BPF_ANY);
-	vg_net_pending = 1;
 }
 
 #endif
