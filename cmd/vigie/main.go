@@ -37,6 +37,7 @@ func run() int {
 		doctor.NewCommand(doctor.Streams{Out: env.Out, Err: env.Err, Getenv: env.Getenv}),
 		cli.NewVersion(env),
 		cli.NewMan(env),
+		cli.NewWatchdog(agent.Watchdog),
 	), os.Args[1:])
 }
 

@@ -136,7 +136,8 @@ func (c *Config) inUse() map[string]string {
 		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
-		"rules": c.Rules, "rules-dir": c.RulesDir,
+		"fanotify-mounts": strings.Join(c.FanotifyMounts, ","),
+		"rules":           c.Rules, "rules-dir": c.RulesDir,
 		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}
 }

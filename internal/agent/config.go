@@ -61,6 +61,8 @@ type Config struct {
 	// EnforceBackends are the back-ends that may carry policies; all when empty. For tests, and for hosts where one
 	// of them must not be used.
 	EnforceBackends []string `yaml:"enforce-backends"`
+	// FanotifyMounts are directories: fanotify asks about opens only on mounts at or below them; anywhere when empty.
+	FanotifyMounts []string `yaml:"fanotify-mounts"`
 	// Rules turns detections on or off; RulesDir holds files of rules beside those that come with vigie.
 	Rules    string `yaml:"rules"`
 	RulesDir string `yaml:"rules-dir"`

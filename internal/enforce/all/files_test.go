@@ -78,7 +78,7 @@ func TestDenyOpenByOtherWays(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer unix.Unmount(w.dir+"/bind", unix.MNT_DETACH)
-		w.apply("\tmode: enforce\n\tfiles: {deny: [{path: \"{dir}/secret/*\"}]}")
+		w.apply("\tmode: enforce\n\tfiles: {deny: [{path: \"{dir}/secret/*\", access: [read, write]}]}")
 		if err := w.enforcer.Refresh(); err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func TestDenyOpenByOtherWays(t *testing.T) {
 // A list of what is allowed denies all else.
 func TestAllowOpen(t *testing.T) {
 	fileRungs(t, func(t *testing.T, w *world) {
-		w.apply("\tmode: enforce\n\tfiles:\n\t\tallow: [{path: \"{dir}/data/**\", access: [read, write]}, {path: \"{dir}/bin/**\", access: [read]}, {path: \"/proc/**\", access: [read]}, {path: \"/sys/**\", access: [read]}, {path: \"/dev/**\", access: [read, write]}]")
+		w.apply("\tmode: enforce\n\tweaker: accept\n\tfiles:\n\t\tallow: [{path: \"{dir}/data/**\", access: [read, write]}, {path: \"{dir}/bin/**\", access: [read]}, {path: \"/proc/**\", access: [read]}, {path: \"/sys/**\", access: [read]}, {path: \"/dev/**\", access: [read, write]}]")
 		w.expect("ok", "read", "{dir}/data/file")
 		w.expect("ok", "create", "{dir}/data/new")
 		w.expect("EPERM", "read", "{dir}/secret/key")

@@ -3,23 +3,22 @@
 package all
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"net/rpc"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/enforce"
+	"github.com/vigie-io/vigie/internal/enforce/fanotify"
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/kernel/probe"
 	"github.com/vigie-io/vigie/internal/model"
@@ -31,13 +30,30 @@ import (
 
 // TestMain is also the actor: the process under policies that does what its arguments say (deeds_test.go).
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == watchdogArg {
+		if err := fanotify.Watch(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if len(os.Args) == 2 && os.Args[1] == spawnerArg {
+		if err := serveSpawner(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(actorEnv) != "" {
 		os.Exit(act(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
 
-const actorEnv = "VIGIE_ENFORCE_TEST_ACTOR"
+const (
+	actorEnv    = "VIGIE_ENFORCE_TEST_ACTOR"
+	watchdogArg = "watchdog"
+)
 
 // world is a host with an enforcer, and a directory with an actor that policies select.
 type world struct {
@@ -45,6 +61,7 @@ type world struct {
 	dir      string // a tmpfs of its own
 	actor    string
 	enforcer *enforce.Enforcer
+	spawner  *rpc.Client
 
 	mu     sync.Mutex
 	events []*model.Event
@@ -62,7 +79,7 @@ func newWorld(t *testing.T, backends ...string) *world {
 // newWorldIn is newWorld in a directory that is there, with its actor.
 func newWorldIn(t *testing.T, dir string, backends ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: dir, actor: dir + "/bin/actor"}
+	w := &world{t: t, dir: dir, actor: dir + "/bin/actor", spawner: startSpawner(t)}
 	losses := new(pipeline.Losses)
 	log := slog.New(slog.DiscardHandler)
 	host, err := kernel.Open(kernel.Options{Log: log, Losses: losses})
@@ -74,7 +91,8 @@ func newWorldIn(t *testing.T, dir string, backends ...string) *world {
 		t.Fatal(err)
 	}
 	prober := probe.New(probe.Options{})
-	list := slices.DeleteFunc(Backends(Options{Prober: prober}), func(b enforce.Backend) bool { return !slices.Contains(backends, b.Name()) })
+	list := slices.DeleteFunc(Backends(Options{Log: log, Losses: losses, Prober: prober,
+		Watchdog: []string{"/proc/self/exe", watchdogArg}, FanotifyMounts: []string{dir}}), func(b enforce.Backend) bool { return !slices.Contains(backends, b.Name()) })
 	if len(list) == 0 {
 		t.Skipf("there is no back-end %v", backends)
 	}
@@ -94,6 +112,11 @@ func newWorldIn(t *testing.T, dir string, backends ...string) *world {
 		}
 	})
 	t.Cleanup(func() {
+		for _, l := range losses.Snapshot() {
+			if l.Count > 0 {
+				t.Logf("lost: %s: %s: %d", l.Stage, l.Reason, l.Count)
+			}
+		}
 		if err := w.enforcer.Close(); err != nil {
 			t.Errorf("close the enforcer: %v", err)
 		}
@@ -227,22 +250,17 @@ func (w *world) doAs(binary string, args ...string) string {
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "{dir}", w.dir)
 	}
-	var out bytes.Buffer
-	cmd := exec.Command(binary, args...)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.Dir = w.dir
-	cmd.Env = append(os.Environ(), actorEnv+"=1")
-	err := cmd.Run()
-	if cmd.ProcessState == nil {
+	var how string
+	spawn, err := Spawn{Binary: binary, Args: args, Dir: w.dir}, error(nil)
+	if w.spawner != nil {
+		err = w.spawner.Call("Spawner.Run", spawn, &how)
+	} else {
+		err = Spawner{}.Run(spawn, &how)
+	}
+	if err != nil {
 		w.t.Fatalf("start the actor: %v", err)
 	}
-	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signaled() {
-		if ws.Signal() == unix.SIGKILL {
-			return "killed"
-		}
-		return ws.Signal().String()
-	}
-	return strings.TrimSpace(out.String())
+	return how
 }
 
 // expect does a deed and compares how it went.
