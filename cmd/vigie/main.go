@@ -34,6 +34,7 @@ func run() int {
 		cli.NewTop(env),
 		cli.NewRules(env),
 		cli.NewRecord(env, cli.CaptureFile),
+		cli.NewPolicy(env),
 		doctor.NewCommand(doctor.Streams{Out: env.Out, Err: env.Err, Getenv: env.Getenv}),
 		cli.NewVersion(env),
 		cli.NewMan(env),

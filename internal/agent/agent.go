@@ -70,6 +70,7 @@ type Agent struct {
 	tetragon  *tetragon.Service
 	tracer    *tracing.Manager
 	rules     *detections // nil when they are off
+	policies  *policyStore
 
 	replayed capture.Header // of the capture that is played
 
@@ -155,6 +156,7 @@ func (a *Agent) observe(ctx context.Context) error {
 	if err := a.startDetections(); err != nil {
 		return err
 	}
+	a.policies = a.newPolicies(a.enforcer)
 	return a.serve(ctx, func(ctx context.Context) error {
 		a.background.Go(func() {
 			if err := a.resolver.Run(ctx); err != nil && ctx.Err() == nil {
@@ -170,6 +172,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		}
 		a.river.settle(a.fillArgs)
 		a.river.inherit(inherited)
+		a.startPolicies(ctx)
 		host.Loaded()
 		debug.FreeOSMemory()
 		a.river.tidied = gc.adjust

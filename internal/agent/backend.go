@@ -68,7 +68,7 @@ func (a *Agent) Problems() []string {
 	if a.rules != nil {
 		out = append(out, a.rules.problems()...)
 	}
-	return out
+	return append(out, a.policies.trouble.problems()...)
 }
 
 // Status implements server.Backend.
@@ -131,7 +131,7 @@ func (a *Agent) hostNames() (host, release string) {
 // inUse is the configuration by option name, without what is secret: of the token, the file's name only.
 func (c *Config) inUse() map[string]string {
 	return map[string]string{
-		"state-dir": c.StateDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
+		"state-dir": c.StateDir, "policy-dir": c.PolicyDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
 		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
 		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),

@@ -14,10 +14,11 @@ import (
 
 // The defaults of Config.
 const (
-	DefaultStateDir = "/var/lib/vigie"
-	DefaultSocket   = "/run/vigie/vigie.sock"
-	DefaultHTTP     = "127.0.0.1:9780"
-	DefaultLockFile = "/run/vigie/vigie.lock"
+	DefaultStateDir  = "/var/lib/vigie"
+	DefaultPolicyDir = "/etc/vigie/policies"
+	DefaultSocket    = "/run/vigie/vigie.sock"
+	DefaultHTTP      = "127.0.0.1:9780"
+	DefaultLockFile  = "/run/vigie/vigie.lock"
 	// DefaultTetragonAPI is where Tetragon's clients look. An agent beside Tetragon does without it.
 	DefaultTetragonAPI = "127.0.0.1:54321"
 	DefaultRulesDir    = "/etc/vigie/rules"
@@ -30,6 +31,7 @@ const (
 // configuration file.
 type Config struct {
 	StateDir    string `yaml:"state-dir"`
+	PolicyDir   string `yaml:"policy-dir"`   // its *.yaml and *.yml are in force, and followed; it need not be there
 	Socket      string `yaml:"socket"`       // unix socket of the API
 	SocketGroup string `yaml:"socket-group"` // its members may use the socket beside root; empty: root alone
 	HTTP        string `yaml:"http"`         // TCP address of API and metrics, or "off"
@@ -75,7 +77,7 @@ type Config struct {
 
 // Default is the configuration of an agent that was told nothing.
 func Default() Config {
-	return Config{StateDir: DefaultStateDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
+	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI,
 		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
 		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
@@ -97,6 +99,9 @@ func (c *Config) Validate() error {
 	}
 	if c.StateDir == "" || !filepath.IsAbs(c.StateDir) {
 		bad("state-dir", "%q is no absolute path", c.StateDir)
+	}
+	if !filepath.IsAbs(c.PolicyDir) {
+		bad("policy-dir", "%q is no absolute path", c.PolicyDir)
 	}
 	if c.Socket != Off && !filepath.IsAbs(c.Socket) {
 		bad("socket", "%q is no absolute path; use %q for none", c.Socket, Off)

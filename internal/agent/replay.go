@@ -26,6 +26,7 @@ func (a *Agent) replay(ctx context.Context) error {
 	}
 	a.bootWhole, a.boot, a.replayed = header.BootID, shortBoot(header.BootID), header
 	a.newTable(nil)
+	a.policies = a.newPolicies(nil)
 	return a.serve(ctx, func(ctx context.Context) error {
 		a.ready()
 		err := capture.Replay(ctx, r, capture.ReplayOptions{Speed: a.config.Speed}, func(batch []*model.Event) error {

@@ -94,6 +94,7 @@ func (a *Agent) reload(ctx context.Context) {
 			if err := a.exporters.reopen(); err != nil {
 				a.log.Error("not everything could be reopened", "error", err)
 			}
+			a.policies.reload(ctx, true)
 			a.notify(daemon.SdNotifyReady)
 		}
 	}

@@ -45,16 +45,24 @@ type fakeAgent struct {
 // start serves a on a unix socket and returns its path.
 func (a *fakeAgent) start(t *testing.T) string {
 	t.Helper()
+	return serveHandler(t, a)
+}
+
+// serveHandler serves an agent on a unix socket and returns its path.
+func serveHandler(t *testing.T, a vigiev1connect.VigieHandler) string {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "vigie.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.serve(t, l)
+	serveOn(t, l, a)
 	return socket
 }
 
-func (a *fakeAgent) serve(t *testing.T, l net.Listener) {
+func (a *fakeAgent) serve(t *testing.T, l net.Listener) { serveOn(t, l, a) }
+
+func serveOn(t *testing.T, l net.Listener, a vigiev1connect.VigieHandler) {
 	t.Helper()
 	_, h := vigiev1connect.NewVigieHandler(a)
 	s := &http.Server{Handler: h}
@@ -168,7 +176,7 @@ func vigieWith(ctx context.Context, t *testing.T, run Agent, args ...string) (co
 	var out, errs bytes.Buffer
 	env := Env{In: &bytes.Buffer{}, Out: &out, Err: &errs, Getenv: func(string) string { return "" },
 		Now: func() time.Time { return testNow }, Version: "1.2.3", Commit: "abc"}
-	code = Execute(ctx, env, New(env, NewRun(env, agent.Default(), run), NewStatus(env), NewPS(env), NewEvents(env), NewTop(env), NewVersion(env), NewMan(env)), args)
+	code = Execute(ctx, env, New(env, NewRun(env, agent.Default(), run), NewStatus(env), NewPS(env), NewEvents(env), NewTop(env), NewPolicy(env), NewVersion(env), NewMan(env)), args)
 	return code, out.String(), errs.String()
 }
 

@@ -74,6 +74,7 @@ func NewRun(env Env, defaults agent.Config, run Agent) *cobra.Command {
 
 func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory for what survives a restart")
+	fs.StringVar(&c.PolicyDir, "policy-dir", c.PolicyDir, "directory whose *.yaml policies are in force, as they are changed there")
 	fs.StringVar(&c.Socket, "socket", c.Socket, "unix socket of the API; off: none")
 	fs.StringVar(&c.SocketGroup, "socket-group", c.SocketGroup, "group whose members may use the socket beside root")
 	fs.StringVar(&c.HTTP, "http", c.HTTP, "TCP address of the API and /metrics; off: none. Off loopback it needs TLS and a token")

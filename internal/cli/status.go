@@ -45,7 +45,15 @@ func NewStatus(env Env) *cobra.Command {
 			if err != nil {
 				return to.explain(err)
 			}
-			if err := printStatus(env, out, status, health); err != nil {
+			policies, err := client.ListPolicies(ctx, connect.NewRequest(&vigiev1.ListPoliciesRequest{}))
+			if err != nil && connect.CodeOf(err) != connect.CodeUnimplemented { // an older agent
+				return to.explain(err)
+			}
+			var list []*vigiev1.Policy
+			if err == nil {
+				list = policies.Msg.GetPolicies()
+			}
+			if err := printStatus(env, out, status, health, list); err != nil {
 				return err
 			}
 			if !health.GetReady() {
@@ -71,7 +79,7 @@ func askStatus(ctx context.Context, client vigiev1connect.VigieClient) (*vigiev1
 	return status.Msg.GetStatus(), health.Msg, nil
 }
 
-func printStatus(env Env, out format, s *vigiev1.Status, h *vigiev1.HealthResponse) error {
+func printStatus(env Env, out format, s *vigiev1.Status, h *vigiev1.HealthResponse, policies []*vigiev1.Policy) error {
 	switch out {
 	case formatJSON, formatYAML:
 		json, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(s)
@@ -84,7 +92,7 @@ func printStatus(env Env, out format, s *vigiev1.Status, h *vigiev1.HealthRespon
 		return writeJSON(env.Out, json)
 	}
 	p := statusPrinter{w: env.Out, screen: env.screen(), wide: out == formatWide}
-	p.print(s, h)
+	p.print(s, h, policies)
 	return p.err
 }
 
@@ -96,7 +104,7 @@ type statusPrinter struct {
 	err    error
 }
 
-func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse) {
+func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse, policies []*vigiev1.Policy) {
 	st := p.screen.Style
 	state := st.Green("ready")
 	if !h.GetReady() {
@@ -112,6 +120,9 @@ func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse) {
 		p.line("  %s %s", st.Red("!"), term.Escape(problem))
 	}
 	p.losses(s)
+	if len(policies) > 0 {
+		p.line("%s", policySummary(p.screen.Style, policies))
+	}
 	p.line("")
 	p.sensors(s.GetSensors())
 	p.queues(s.GetQueues())

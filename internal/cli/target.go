@@ -148,7 +148,7 @@ func (t *target) explain(err error) error {
 		return Cannot(fmt.Errorf("the agent at %s refuses: %s: %s", t, message, next))
 	case code == connect.CodeInvalidArgument:
 		return Cannot(errors.New(message))
-	case code == connect.CodeNotFound:
+	case code == connect.CodeNotFound, code == connect.CodeFailedPrecondition:
 		return errors.New(message)
 	case code == connect.CodeResourceExhausted:
 		return fmt.Errorf("the agent at %s is busy: %s: end another client and try again", t, message)

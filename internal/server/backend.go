@@ -38,6 +38,22 @@ type Backend interface {
 	Status() Status
 	// Problems lists what does not work (yet), each with what to do; empty when the agent is ready.
 	Problems() []string
+
+	// Policies lists the policies, ordered by name.
+	Policies() []Policy
+	// ApplyPolicies brings the policies of a text in force, all or none, and returns them as they are then. Of this and
+	// what follows: a *RefusedError says why not.
+	ApplyPolicies(context.Context, PolicyText) ([]Policy, error)
+	// SetPolicyMode switches a policy between audit and enforce.
+	SetPolicyMode(ctx context.Context, name, mode string) (Policy, error)
+	// DeletePolicy takes a policy out of force.
+	DeletePolicy(ctx context.Context, name string) error
+	// SimulatePolicies judges the history by policies that are not in force.
+	SimulatePolicies(context.Context, SimulationQuery) (Simulation, error)
+	// LearnPolicy writes a policy from the history of a workload.
+	LearnPolicy(context.Context, LearnQuery) (LearnedPolicy, error)
+	// ExplainEvent says what the policies in force say of an event.
+	ExplainEvent(ctx context.Context, seq uint64) (ExplainedEvent, error)
 }
 
 // EventQuery says what to read from the store.

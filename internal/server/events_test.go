@@ -338,7 +338,7 @@ func TestBadRequestsNameTheField(t *testing.T) {
 		"both":           {get(&pb.GetProcessRequest{ExecId: "a", Pid: 1}), connect.CodeInvalidArgument, "exec_id or pid"},
 		"no such pid":    {get(&pb.GetProcessRequest{Pid: 5}), connect.CodeNotFound, "pid 5"},
 		"no such image":  {get(&pb.GetProcessRequest{ExecId: "b-1-1-1"}), connect.CodeNotFound, "not known"},
-		"a huge request": {query(&pb.QueryEventsRequest{Filter: &pb.Filter{Where: strings.Repeat("x", 2<<20)}}), connect.CodeResourceExhausted, ""},
+		"a huge request": {query(&pb.QueryEventsRequest{Filter: &pb.Filter{Where: strings.Repeat("x", maxRequest)}}), connect.CodeResourceExhausted, ""},
 	} {
 		if connect.CodeOf(x.err) != x.code || !strings.Contains(x.err.Error(), x.want) {
 			t.Errorf("%s: %v", name, x.err)

@@ -2,7 +2,7 @@
 
 // Package server answers for the agent: the API (Connect: gRPC, gRPC-Web and JSON), Prometheus metrics
 // and health, on a unix socket and on TCP. In: requests of peers that are allowed to ask. Out: what the
-// Backend knows. It changes nothing on the host but its socket file.
+// Backend knows, and policies for it. It changes nothing on the host but its socket file.
 package server
 
 import (
@@ -61,7 +61,7 @@ const (
 
 	maxConnections = 512              // on each listener; more wait to be accepted
 	requestTimeout = 30 * time.Second // to send a request, and to take the answer of a unary call
-	maxRequest     = 1 << 20          // bytes
+	maxRequest     = 4 << 20          // bytes: as many rules as a policy can have
 )
 
 // Server serves the API. Make it with New.
@@ -80,6 +80,7 @@ type Server struct {
 	listeners []listener
 	streams   streams
 	refusals  refusals
+	studies   chan struct{} // holds one while a request goes through the whole history
 	stopping  chan struct{} // closed when Serve ends
 }
 
@@ -101,7 +102,7 @@ func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
 	if c.DrainTimeout <= 0 {
 		c.DrainTimeout = DefaultDrainTimeout
 	}
-	s := &Server{config: c, backend: backend, log: log, stopping: make(chan struct{}),
+	s := &Server{config: c, backend: backend, log: log, stopping: make(chan struct{}), studies: make(chan struct{}, 1),
 		streams: streams{limit: c.MaxStreams, open: make(map[*stream]struct{})}}
 	s.identity = sync.OnceValues(func() (string, time.Time) {
 		st := backend.Status()

@@ -33,12 +33,13 @@ import (
 
 // agent is a Backend with a real hub and store, and a few processes: 812 is the parent of 4242.
 type agent struct {
+	policyBackend
 	hub    *pipeline.Hub
 	losses *pipeline.Losses
 	store  *store.Memory
 	start  time.Time
 
-	mu       sync.Mutex
+	stateMu  sync.Mutex
 	seq      uint64
 	problems []string
 }
@@ -51,8 +52,8 @@ func newAgent() *agent {
 
 // publish makes n exec events, stored before they are published.
 func (a *agent) publish(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.stateMu.Lock()
+	defer a.stateMu.Unlock()
 	batch := make([]*model.Event, n)
 	for i := range batch {
 		a.seq++
@@ -115,8 +116,8 @@ func (a *agent) Detections() []Detection {
 }
 
 func (a *agent) Problems() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.stateMu.Lock()
+	defer a.stateMu.Unlock()
 	return a.problems
 }
 
@@ -274,9 +275,9 @@ func TestMetricsAndHealth(t *testing.T) {
 	if code, text := get("/readyz"); code != 200 || text != "ok\n" {
 		t.Errorf("/readyz: %d %q", code, text)
 	}
-	r.agent.mu.Lock()
+	r.agent.stateMu.Lock()
 	r.agent.problems = []string{"sensor dns: no"}
-	r.agent.mu.Unlock()
+	r.agent.stateMu.Unlock()
 	if code, text := get("/readyz"); code != 503 || text != "sensor dns: no\n" {
 		t.Errorf("/readyz with a problem: %d %q", code, text)
 	}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/policy"
+	"github.com/vigie-io/vigie/internal/server"
+	"github.com/vigie-io/vigie/internal/store"
+)
+
+// CompilePolicies reads the policies of a text that can be judged without a kernel, the WorkloadPolicies. The notes say
+// what of the text is left out. The error lists all problems, each with its place.
+func CompilePolicies(source, text string) (tables []*policy.Table, notes []string, err error) {
+	docs, err := Documents(source, text)
+	if err != nil {
+		return nil, nil, err
+	}
+	var errs []error
+	for _, d := range docs {
+		if d.Kind != policy.Kind {
+			if d.Kind != testKind {
+				notes = append(notes, fmt.Sprintf("%s %s is not judged: only %s can be without a kernel", d.Kind, d.Name, policy.Kind))
+			}
+			continue
+		}
+		list, err := policy.Parse(source, d.Padded())
+		errs = append(errs, err)
+		for _, p := range list {
+			t, err := policy.Compile(p, policy.Env{UserID: userID})
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", d.NameAt, err))
+			}
+			tables = append(tables, t)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, nil, err
+	}
+	if len(tables) == 0 {
+		return nil, nil, fmt.Errorf("%s:1:1: there is no %s in it", source, policy.Kind)
+	}
+	return tables, notes, nil
+}
+
+// SimulatePolicies implements server.Backend.
+func (a *Agent) SimulatePolicies(ctx context.Context, q server.SimulationQuery) (server.Simulation, error) {
+	tables, notes, err := CompilePolicies(q.Source, q.YAML)
+	if err != nil {
+		return server.Simulation{}, server.Refuse(server.Invalid, err)
+	}
+	h := a.history(ctx, q.Since, q.Until)
+	s := policy.Simulate(tables, h.events, a.table.ByExecID)
+	if h.err != nil {
+		return server.Simulation{}, h.err
+	}
+	out := server.Simulation{Judged: s.Judged, CompleteSince: h.completeSince, Limits: append(notes, s.Limits...)}
+	for _, d := range s.Denials {
+		out.Denials = append(out.Denials, server.SimulatedDenial(d))
+	}
+	return out, nil
+}
+
+// ExplainEvent implements server.Backend.
+func (a *Agent) ExplainEvent(ctx context.Context, seq uint64) (server.ExplainedEvent, error) {
+	page, err := a.store.Query(ctx, store.Query{Limit: 1, NewestFirst: true, Keep: func(ev *model.Event) bool { return ev.Seq == seq }})
+	if err != nil {
+		return server.ExplainedEvent{}, err
+	}
+	if len(page.Events) == 0 {
+		return server.ExplainedEvent{}, server.Refuse(server.NotFound, fmt.Errorf("event %d is not remembered: the agent has everything since %s",
+			seq, page.CompleteSince.Local().Format(time.DateTime)))
+	}
+	out := server.ExplainedEvent{Event: page.Events[0]}
+	var tables []*policy.Table
+	carried := make(map[string]*compiledPolicy)
+	for _, p := range a.policies.now.Load().sorted() {
+		if w, ok := p.current.(workloadPolicy); ok {
+			tables = append(tables, w.compiled.table)
+			carried[p.Name] = w.compiled
+		}
+	}
+	for _, x := range policy.Explain(tables, out.Event, a.table.ByExecID) {
+		e := server.Explanation{Policy: x.Policy, Rule: x.Rule, Text: x.Text, Action: x.Action, Reason: x.Reason}
+		if c := carried[x.Policy].carried; x.Number < len(c) {
+			e.Rung, e.Guarantee = c[x.Number].Rung, c[x.Number].Guarantee
+		}
+		out.Explanations = append(out.Explanations, e)
+	}
+	return out, nil
+}
+
+// pastEvents are the events that the agent remembers, in their order.
+type pastEvents struct {
+	events        iter.Seq[*model.Event]
+	completeSince time.Time // set while events are read
+	err           error     // why events ended early
+}
+
+// history reads what is remembered from since until until, page by page.
+func (a *Agent) history(ctx context.Context, since, until time.Time) *pastEvents {
+	const page = 1000
+	h := &pastEvents{completeSince: a.store.Stats().CompleteSince}
+	h.events = func(yield func(*model.Event) bool) {
+		q := store.Query{Since: since, Until: until, Limit: page}
+		for {
+			got, err := a.store.Query(ctx, q)
+			if err != nil {
+				h.err = err
+				return
+			}
+			for _, ev := range got.Events {
+				if !yield(ev) {
+					return
+				}
+			}
+			if q.Cursor = got.Next; q.Cursor == 0 {
+				return
+			}
+		}
+	}
+	return h
+}
