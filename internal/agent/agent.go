@@ -166,13 +166,17 @@ func (a *Agent) observe(ctx context.Context) error {
 		a.background.Go(func() { a.enforcer.Run(ctx) })
 		a.background.Go(func() { a.tracer.Run(ctx) })
 		running := a.running()
+		// In force before what an earlier agent left is taken back: there is no moment without policies.
+		a.startPolicies(ctx)
+		if err := a.enforcer.ReleaseEarlier(); err != nil {
+			a.log.Warn("policies of an earlier agent may still be in force", "error", err)
+		}
 		inherited, err := host.Inherit(a.handoverDir())
 		if err != nil {
 			a.log.Warn("what the agent before left for this one could not all be taken over", "error", err)
 		}
 		a.river.settle(a.fillArgs)
 		a.river.inherit(inherited)
-		a.startPolicies(ctx)
 		host.Loaded()
 		debug.FreeOSMemory()
 		a.river.tidied = gc.adjust
