@@ -32,7 +32,7 @@ for arch in amd64 arm64; do
 	mkdir "$out"
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -buildvcs=false \
 		-ldflags "-s -w -buildid= -X main.version=$version" -o "$out/vigie" ./cmd/vigie
-	cp -R LICENSE LICENSES deploy/systemd/vigie.service "$out/"
+	cp -R LICENSE LICENSES deploy/systemd/vigie.service deploy/systemd/vigie-enforce.conf "$out/"
 	if [ -f README.md ]; then cp README.md "$out/"; fi
 	third_party "$arch" >"$out/THIRD_PARTY_LICENSES"
 	find "$out" -type d -exec chmod 755 {} + -o -type f -exec chmod 644 {} +
