@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/vigie-io/vigie/internal/enforce"
+	"github.com/vigie-io/vigie/internal/enforce/after"
 	"github.com/vigie-io/vigie/internal/enforce/execkill"
 	"github.com/vigie-io/vigie/internal/enforce/fanotify"
 	"github.com/vigie-io/vigie/internal/enforce/lsm"
@@ -33,6 +34,7 @@ func Backends(o Options) []enforce.Backend {
 		lsm.NewModRet(o.Prober),
 		fanotify.New(fanotify.Options{Log: o.Log, Losses: o.Losses, Watchdog: o.Watchdog, Mounts: o.FanotifyMounts}),
 		execkill.Backend{},
+		after.New(),
 		network.New(network.Options{Log: o.Log, Prober: o.Prober}),
 	}
 }

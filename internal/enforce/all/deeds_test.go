@@ -12,9 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/testkit"
 )
 
 // act does what its arguments say, prints "ok" or the errno, and is the whole life of the actor.
@@ -42,6 +45,12 @@ func deed(what string, args []string) error {
 	switch what {
 	case "nothing":
 		return nil
+	case "and-wait": // for what comes of it
+		if err := deed(args[0], args[1:]); err != nil {
+			return err
+		}
+		_, err := unix.Poll(nil, int(testkit.Deadline/time.Millisecond))
+		return err
 	case "exec": // in its own place
 		return unix.Exec(args[0], args, os.Environ())
 	case "spawn": // as a child: how that fared

@@ -24,6 +24,7 @@ import (
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/policy"
+	"github.com/vigie-io/vigie/internal/sensor"
 	"github.com/vigie-io/vigie/internal/sensor/socket"
 	"github.com/vigie-io/vigie/internal/testkit"
 )
@@ -62,9 +63,11 @@ type world struct {
 	actor    string
 	enforcer *enforce.Enforcer
 	spawner  *rpc.Client
+	host     *kernel.Host
 
-	mu     sync.Mutex
-	events []*model.Event
+	mu       sync.Mutex
+	events   []*model.Event
+	decoders [kernel.RecordTypes]sensor.Decode // of sensors that back-ends learn from
 }
 
 // newWorld starts an enforcer that may use only some back-ends; the test is skipped where one of them works not at all.
@@ -86,6 +89,7 @@ func newWorldIn(t *testing.T, dir string, backends ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.host = host
 	sockets := socket.New(socket.Options{}) // whose sockets they are
 	if err := sockets.Start(context.Background(), host); err != nil {
 		t.Fatal(err)
@@ -150,7 +154,16 @@ func (noCgroups) Each(func(uint32, uint64, *model.Workload)) {}
 
 func (w *world) record(r kernel.Record) {
 	h := r.Header()
-	if h == nil || kernel.RecordType(h.Type) != kernel.RecordVerdict {
+	if h == nil {
+		return
+	}
+	w.mu.Lock()
+	decode := w.decoders[h.Type]
+	w.mu.Unlock()
+	if decode != nil {
+		w.seen(r, h, decode)
+	}
+	if kernel.RecordType(h.Type) != kernel.RecordVerdict {
 		return
 	}
 	ev := &model.Event{Key: h.Key(), BootTime: h.Time, Count: h.Count}
@@ -167,13 +180,13 @@ func (w *world) add(ev *model.Event) {
 	w.events = append(w.events, ev)
 }
 
-// verdict waits for a verdict of that action on that operation and path.
+// verdict waits for a verdict of that action (empty: of any) on that operation and path (empty: on any).
 func (w *world) verdict(action model.VerdictAction, op model.Operation, path string) *model.Verdict {
 	w.t.Helper()
 	for end := time.Now().Add(testkit.Deadline); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		w.mu.Lock()
 		for _, ev := range w.events {
-			if v := ev.Verdict; v.Action == action && v.Operation == op && (path == "" || v.Path == path) {
+			if v := ev.Verdict; (v.Action == action || action == "") && v.Operation == op && (path == "" || v.Path == path) {
 				w.mu.Unlock()
 				return v
 			}

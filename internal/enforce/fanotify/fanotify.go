@@ -60,6 +60,8 @@ type Backend struct {
 	refused error // why the kernel has no such events; nil when it has
 
 	tables  []enforce.Loaded
+	late    enforce.Afterwards // of truncate by name, which opens nothing
+	kernel  enforce.Kernel
 	running *running // nil while it carries nothing
 }
 
@@ -131,6 +133,7 @@ func execLimits() []string {
 func openLimits() []string {
 	return []string{
 		"openat2, io_uring, 32-bit programs: an open counts as one for reading and writing",
+		"truncate by name: killed after the fact",
 		"O_CREAT: a file that does not exist is made, empty, before its open is denied",
 		"open files: descriptors opened before, or passed on by another process, are not asked about",
 	}
@@ -169,6 +172,8 @@ func (b *Backend) Attach(_ context.Context, k enforce.Kernel, ops []model.Operat
 		b.running = r
 	}
 	b.running.reader.ops.Store(bits)
+	b.kernel = k
+	b.setLate()
 	return b.running.plan.load(b.tables, true)
 }
 
@@ -178,7 +183,23 @@ func (b *Backend) Load(_ context.Context, tables []enforce.Loaded) error {
 	if b.running == nil {
 		return nil
 	}
+	b.setLate()
 	return b.running.plan.load(tables, false)
+}
+
+// setLate says what Learn judges.
+func (b *Backend) setLate() {
+	var ops []model.Operation
+	if b.running.reader.judges(policy.Write) {
+		ops = append(ops, model.OpWrite)
+	}
+	b.late.Set(b.kernel, ops, b.tables)
+}
+
+// Learn judges what is seen of truncate by name. For one goroutine, which is not that of the other methods.
+func (b *Backend) Learn(ev *model.Event) error {
+	b.late.See(ev)
+	return nil
 }
 
 // markable says whether opens may be asked about on a mount.
@@ -192,6 +213,7 @@ func (b *Backend) Close() error {
 	if b.running == nil {
 		return nil
 	}
+	b.late.Set(enforce.Kernel{}, nil, nil)
 	err := b.running.stop()
 	b.running = nil
 	return err
