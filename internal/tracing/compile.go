@@ -66,7 +66,6 @@ type compiler struct {
 	shared map[string]*ebpf.MapSpec // of the policy: mode and tallies
 	env    *environment
 	follow *followers
-	limits map[*Action]*ebpf.MapSpec
 }
 
 // denial is how a program makes what it is attached to fail; none if it cannot.

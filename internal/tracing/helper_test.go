@@ -3,6 +3,7 @@
 package tracing
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -62,7 +63,7 @@ func helper(words []string) int {
 		fd, err := unix.Open(arg(1), unix.O_RDONLY, 0)
 		if err == nil {
 			_ = unix.Close(fd)
-		} else if errno, ok := err.(syscall.Errno); ok && errno != unix.ENOENT {
+		} else if errno := errnoOf(err); errno != unix.ENOENT {
 			return int(errno)
 		}
 	case "wait-open":
@@ -75,7 +76,7 @@ func helper(words []string) int {
 		}
 	case "mkdir":
 		err := unix.Mkdirat(unix.AT_FDCWD, arg(1), 0o700)
-		if errno, ok := err.(syscall.Errno); ok && errno != unix.ENOENT {
+		if errno := errnoOf(err); errno != unix.ENOENT {
 			return int(errno)
 		}
 	case "seek":
@@ -115,6 +116,11 @@ func helper(words []string) int {
 		return 3
 	}
 	return 0
+}
+
+func errnoOf(err error) (errno syscall.Errno) {
+	errors.As(err, &errno)
+	return errno
 }
 
 // dropNice gives one capability up.

@@ -262,7 +262,7 @@ func TestSigkill(t *testing.T) {
       matchActions: [{action: Sigkill}]
 `)
 	pid, err := r.run("mkdir /nowhere/vigie-trace")
-	if exit := new(exec.ExitError); err == nil || !asExit(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	if !killedBy(err, syscall.SIGKILL) {
 		t.Errorf("the process ended with %v, want SIGKILL", err)
 	}
 	if got := r.await(pid, 1); got[0].Action != "sigkill" {
@@ -274,10 +274,4 @@ func TestSigkill(t *testing.T) {
 	if got := r.probes(pid); len(got) > 0 {
 		t.Errorf("another directory was reported: %+v", got[0])
 	}
-}
-
-func asExit(err error, exit **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError)
-	*exit = e
-	return ok
 }

@@ -13,16 +13,15 @@ import (
 // fieldErrors are the parts of a joined error.
 func fieldErrors(err error) []*FieldError {
 	var out []*FieldError
-	switch e := err.(type) {
-	case nil:
-	case *FieldError:
-		out = append(out, e)
-	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
+	var one *FieldError
+	var joined interface{ Unwrap() []error }
+	switch {
+	case errors.As(err, &joined):
+		for _, inner := range joined.Unwrap() {
 			out = append(out, fieldErrors(inner)...)
 		}
-	case interface{ Unwrap() error }:
-		out = fieldErrors(e.Unwrap())
+	case errors.As(err, &one):
+		out = append(out, one)
 	}
 	return out
 }

@@ -15,13 +15,16 @@ import (
 	"strings"
 )
 
-func main() {
+func main() { os.Exit(run()) } //nolint:forbidigo // a command ends with its code
+
+func run() int {
 	for arch, abi := range map[string]string{"amd64": "x64", "arm64": "arm64"} {
 		if err := write(arch, abi); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			return 1
 		}
 	}
+	return 0
 }
 
 func write(arch, abi string) error {
