@@ -121,9 +121,11 @@ func (c *compiler) entry() asm.Instructions {
 
 // prologue takes scratch space and begins a record there. Nothing is done for who is outside of the policy's workloads.
 func (c *compiler) prologue(out string) {
-	if c.hook.scope != nil {
-		c.inWorkloads(c.hook.scope, out)
+	if c.native {
+		c.call("vg_compat")
+		c.emit(asm.JNE.Imm(asm.R0, 0, out))
 	}
+	c.inWorkloads(c.hook.scope, out)
 	c.call("vg_take")
 	c.emit(asm.JEq.Imm(asm.R0, 0, out), asm.Mov.Reg(regScratch, asm.R0))
 	c.site(c.builder, asm.R3)

@@ -97,6 +97,16 @@ func helper(words []string) int {
 		return pipes(words)
 	case "connect":
 		return connect(arg(1))
+	case "connect-unix":
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return 1
+		}
+		_ = unix.Connect(fd, &unix.SockaddrUnix{Name: arg(1)})
+	case "pass":
+		return pass(arg(1))
+	case "wait":
+		_, _ = fmt.Scanln(new(string))
 	case "send":
 		return send(arg(1))
 	case "nice":
@@ -202,5 +212,41 @@ func send(addr string) int {
 		return 1
 	}
 	_ = unix.Sendto(fd, []byte("vigie"), 0, sa)
+	return 0
+}
+
+// pass connects, gives the connection to a child and closes its own; the child's end closes it.
+func pass(addr string) int {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	peer, err := l.Accept()
+	if err != nil {
+		return 1
+	}
+	defer peer.Close()
+	f, err := c.(*net.TCPConn).File()
+	if err != nil {
+		return 1
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), helperEnv+"=wait")
+	cmd.ExtraFiles = []*os.File{f}
+	in, err := cmd.StdinPipe()
+	if err != nil || cmd.Start() != nil {
+		return 1
+	}
+	_, _ = c.Close(), f.Close()
+	_, _ = in.Write([]byte("go\n"))
+	if cmd.Wait() != nil {
+		return 1
+	}
 	return 0
 }

@@ -150,7 +150,7 @@ func (c *compiler) syscallCandidates(r *request) []candidate {
 	for _, n := range r.function.names {
 		numbers = append(numbers, syscallNumbers()[n])
 	}
-	c.src = syscallSource{}
+	c.src, c.native = syscallSource{}, true
 	c.checkValues(nil)
 	if r.overrides() {
 		return []candidate{c.overriddenSyscalls(r, numbers)}

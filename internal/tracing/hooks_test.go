@@ -281,3 +281,44 @@ func TestPacketsAndDevices(t *testing.T) {
 		t.Errorf("another packet was reported: %+v", r.last("test"))
 	}
 }
+
+// TestTrackSock: what happens on a socket is its owner's, whoever closes it.
+func TestTrackSock(t *testing.T) {
+	r := newRig(t, nil)
+	state := func(name, number, actions string) string {
+		return fmt.Sprintf(`
+  - {subsystem: sock, event: inet_sock_set_state, raw: true, message: %s, args: [{index: 0, type: sock}, {index: 2, type: int}],
+     selectors: [{matchArgs: [{index: 2, operator: Equal, values: ["%s"]}, {index: 0, operator: DPort, values: ["45125"]}], matchActions: %s}]}`, name, number, actions)
+	}
+	const synSent, finWait1 = "2", "4"
+	r.apply("  tracepoints:" + state("tracked", synSent, "[{action: TrackSock, argSock: 0}]") + state("seen", finWait1, "[]") + "\n")
+	pid, err := r.run("pass 127.0.0.1:45125")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range r.probes(pid) {
+		got = append(got, p.Message+" "+p.Action)
+	}
+	if !slices.Equal(got, []string{"tracked track_sock", "seen post"}) {
+		t.Errorf("of the socket's owner was reported %v", got)
+	}
+	if p := r.last("test"); p.Args[0].Cookie == 0 && p.Args[0].Remote.Port() != 45125 {
+		t.Errorf("the socket is %+v", p.Args[0])
+	}
+}
+
+func TestUnixAddress(t *testing.T) {
+	r := newRig(t, nil)
+	r.apply(onCall("sys_connect", "[{index: 1, type: sockaddr_un}]", "matchArgs: [{index: 1, operator: Family, values: [AF_UNIX]}, {index: 1, operator: Prefix, values: [/nowhere/vt, \"@vt\"]}]"))
+	for _, name := range []string{"/nowhere/vt-1", "@vt-2"} {
+		if got := r.hits("connect-unix " + name); len(got) != 1 || got[0].Args[0].Text != name || got[0].Args[0].Int != 1 {
+			t.Errorf("%s was reported as %+v", name, got)
+		}
+	}
+	for _, other := range []string{"connect-unix /nowhere/other", "connect 127.0.0.1:9"} {
+		if got := r.hits(other); len(got) > 0 {
+			t.Errorf("%q was reported: %+v", other, got[0])
+		}
+	}
+}

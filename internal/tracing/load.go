@@ -28,7 +28,8 @@ type loaded struct {
 	sets     map[string]*workloadSet
 	hooks    []*loadedHook
 	followed [maxFollowed]int // how often it uses each followed set
-	changes  bool             // it asks what processes began with
+	asks     bool             // what processes began with
+	changes  bool             // that is kept for it
 }
 
 // loadedHook is a hook with its programs.
@@ -115,7 +116,8 @@ func (m *Manager) start(l *loaded, types *btf.Cache) error {
 			return err
 		}
 	}
-	if l.changes {
+	if l.asks {
+		l.changes = true
 		if err := m.useChanges(types); err != nil {
 			return err
 		}
@@ -178,7 +180,7 @@ func (m *Manager) build(ctx context.Context, p *Policy, mode Mode) (_ *loaded, e
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	l.changes = env.changes
+	l.asks = env.changes
 	return l, l.setMode(l.mode)
 }
 

@@ -93,6 +93,9 @@ func parseDocument(name string, root *yaml.Node) (*Policy, error) {
 	p := &Policy{file: name, places: make(map[string]place)}
 	d := decoder{policy: p}
 	d.value(root, reflect.ValueOf(&p.Document).Elem(), "")
+	if m := &p.Document.Metadata; p.Document.Kind == "TracingPolicyNamespaced" && m.Namespace == "" {
+		m.Namespace = "default"
+	}
 	p.Name, p.Namespace = p.Document.Metadata.Name, p.Document.Metadata.Namespace
 	var err error
 	if p.Source, err = yaml.Marshal(root); err != nil {

@@ -89,9 +89,6 @@ func (l *planner) head() {
 		if d.Spec.HostSelector != nil {
 			l.fail("spec.hostSelector", "a policy with a namespace selects pods, not the host")
 		}
-		if d.Metadata.Namespace == "" {
-			d.Metadata.Namespace = "default"
-		}
 	default:
 		l.fail("kind", "%q is not known; there are TracingPolicy and TracingPolicyNamespaced", d.Kind)
 	}
