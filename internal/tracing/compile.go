@@ -62,6 +62,7 @@ type compiler struct {
 	site   func(b *builder, dst asm.Register) // puts the place's number into dst
 	deny   denial
 	errs   []error
+	native bool                     // a system call of the own ABI of this architecture is wanted
 	void   bool                     // something is wrong with the hook already: no code is written
 	shared map[string]*ebpf.MapSpec // of the policy: mode and tallies
 	env    *environment
