@@ -119,6 +119,22 @@ func TestStaticProbe(t *testing.T) {
 	}
 }
 
+// TestCallsOf32Bit: a number means another call in the other ABI.
+func TestCallsOf32Bit(t *testing.T) {
+	exe := probed(t)
+	r := newRig(t, nil)
+	r.apply(onCall("sys_lseek", "[{index: 0, type: int}]", "matchArgs: [{index: 0, operator: Equal, values: [\"777\"]}]"))
+	if got := r.runs(exe, "call", "syscall"); got != 1 {
+		t.Errorf("a 64-bit call was reported %d times, want once", got)
+	}
+	if err := exec.Command(exe, "call", "int80").Run(); err != nil {
+		t.Skip("needs a kernel that runs 32-bit calls (CONFIG_IA32_EMULATION): ", err)
+	}
+	if got := r.runs(exe, "call", "int80"); got != 0 {
+		t.Errorf("a 32-bit call was reported %d times as another one", got)
+	}
+}
+
 func TestProbeArgs(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the registers are those of x86")

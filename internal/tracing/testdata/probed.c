@@ -47,8 +47,23 @@ __attribute__((noipa)) void hit(int n, struct point *p)
 			 : [s0] "n"(4), [a0] "r"(n), [a1] "r"(p), [a2] "m"(local));
 }
 
+/* System call 8, lseek of 64-bit and creat of 32-bit programs, with 777 where a 64-bit one has its first argument. */
+static int call(const char *how)
+{
+	long r = 8;
+
+	if (!strcmp(how, "int80"))
+		__asm__ volatile("int $0x80" : "+a"(r) : "D"(777L), "S"(0L), "d"(0L), "b"(0L), "c"(0L) : "memory", "r8", "r9", "r10", "r11");
+	else
+		__asm__ volatile("syscall" : "+a"(r) : "D"(777L), "S"(0L), "d"(0L) : "memory", "rcx", "r11");
+	return r >= 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 3)
+		return call(argv[2]);
+
 	struct point p = {1, argc > 1 ? atoi(argv[1]) : 0};
 
 	hit(p.y, &p);
