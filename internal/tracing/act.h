@@ -19,20 +19,21 @@ VG_LIB struct vg_probe_scratch *vg_take(void)
 	return 0;
 }
 
-/* The head of a record: who, and no slots. */
-VG_LIB u64 vg_begin(struct vg_probe_scratch *s, u64 hook, u64 site)
+/* The head of a record: who, and empty slots. */
+VG_LIB u64 vg_begin(struct vg_probe_scratch *s, u64 hook, u64 site, u64 slots)
 {
 	vg_fill_header(&s->r.h, VG_PROBE, bpf_get_current_task_btf());
 	s->r.hook = hook;
 	s->r.site = site;
 	s->r.actions = 0;
-	s->r.tail = 0;
+	s->r.tail = slots * sizeof(struct vg_probe_slot);
+	s->r.slots = slots;
 	s->r.kernel_stack = 0;
 	s->r.user_stack = 0;
 	s->r.selector = 0;
 	s->r.monitored = 0;
 	s->r.pad = 0;
-	__builtin_memset(s->r.slot, 0, sizeof(s->r.slot));
+	__builtin_memset(s->tail, 0, VG_SLOTS * sizeof(struct vg_probe_slot));
 	return 0;
 }
 
@@ -51,8 +52,8 @@ VG_LIB u64 vg_limited(struct vg_probe_scratch *s, void *map, u64 window, u64 sco
 	struct vg_rate key = {.hash = 0xcbf29ce484222325, .scope = scope};
 	u64 now = s->r.h.time, *last;
 
-	for (u32 i = 0; i < VG_SLOTS; i++) {
-		struct vg_probe_slot *slot = &s->r.slot[i];
+	for (u32 i = 0; i < VG_SLOTS && i < s->r.slots; i++) {
+		struct vg_probe_slot *slot = vg_slots(s) + i;
 		u32 off = *(volatile u16 *)&slot->off, len = slot->len;
 
 		/* Of what has bytes, value is an address, another one each time. */

@@ -183,7 +183,7 @@ func (c *compiler) trackReturned() {
 	if c.hook.track == "" {
 		return
 	}
-	c.emit(asm.LoadMem(asm.R2, regScratch, slotValue(slotReturn), asm.DWord))
+	c.emit(asm.LoadMem(asm.R2, regScratch, slotValue(c.hook.result), asm.DWord))
 	c.track(c.hook.track)
 }
 

@@ -78,8 +78,8 @@ type bpfVgProbe struct {
 	UserStack   uint16
 	Selector    uint8
 	Monitored   uint8
-	Pad         uint16
-	Slot        [11]bpfVgProbeSlot
+	Slots       uint8
+	Pad         uint8
 }
 
 type bpfVgProbeScratch struct {

@@ -33,6 +33,7 @@ const (
 	offSelect   = int16(offRecord + unsafe.Offsetof(bpfVgProbe{}.Selector))
 	offMonitor  = int16(offRecord + unsafe.Offsetof(bpfVgProbe{}.Monitored))
 	recordSize  = int(unsafe.Sizeof(bpfVgProbe{}))
+	slotSize    = unsafe.Sizeof(bpfVgProbeSlot{})
 
 	textMax    = 4096  // VG_TEXT_MAX
 	dataMax    = 8192  // VG_DATA_MAX
@@ -43,7 +44,7 @@ const (
 
 // slotOffset is where a member of a slot stands, member being its offset in the slot.
 func slotOffset(slot int, member uintptr) int16 {
-	return int16(offRecord + unsafe.Offsetof(bpfVgProbe{}.Slot) + uintptr(slot)*unsafe.Sizeof(bpfVgProbeSlot{}) + member)
+	return int16(uintptr(offTail) + uintptr(slot)*slotSize + member)
 }
 
 func slotValue(slot int) int16 { return slotOffset(slot, unsafe.Offsetof(bpfVgProbeSlot{}.Value)) }

@@ -24,11 +24,8 @@ type value struct {
 	used  bool   // by a filter
 }
 
-// The slots of a record: arguments, then data, then what is returned.
-const (
-	slotData   = 5
-	slotReturn = 10
-)
+// maxValues is how many arguments, and how many data, a hook can have.
+const maxValues = 5
 
 // hookPlan is one hook of a policy, with names, lists and macros resolved.
 type hookPlan struct {
@@ -40,6 +37,8 @@ type hookPlan struct {
 	data      []*value
 	ret       *value
 	returns   bool // reported at the return
+	slots     int  // of its records: arguments, then data, then what is returned
+	result    int  // the slot of what is returned, with or without a type
 	selectors []selectorPlan
 	message   string
 	tags      []string
@@ -132,6 +131,7 @@ func (c *compiler) prologue(out string) {
 	c.site(c.builder, asm.R3)
 	c.emit(asm.Mov.Reg(asm.R1, regScratch))
 	c.imm(asm.R2, uint64(c.hook.id))
+	c.emit(asm.Mov.Imm(asm.R4, int32(c.hook.slots)))
 	c.call("vg_begin")
 }
 
@@ -159,7 +159,7 @@ func (c *compiler) exit(result func(b *builder, dst asm.Register)) asm.Instructi
 	if c.hook.ret != nil {
 		c.keep(c.hook.ret, asm.R3)
 	} else {
-		c.emit(asm.StoreMem(regScratch, slotValue(slotReturn), asm.R3, asm.DWord))
+		c.emit(asm.StoreMem(regScratch, slotValue(c.hook.result), asm.R3, asm.DWord))
 	}
 	for _, v := range c.hook.args {
 		if v.late {
@@ -226,7 +226,7 @@ func (c *compiler) whole(result func(b *builder, dst asm.Register)) asm.Instruct
 
 // stash is the map in which an entry waits for its return: large enough for all that the entry can have read.
 func (c *compiler) stash() *ebpf.MapSpec {
-	size := recordSize + 2*stackBytes
+	size := recordSize + c.hook.slots*int(slotSize) + 2*stackBytes
 	for _, v := range slices.Concat(c.hook.args, c.hook.data) {
 		if !v.late {
 			size += v.typ.room(v.arg)
@@ -315,7 +315,7 @@ func (c *compiler) readLate(v *value) {
 	whole := c.label("whole")
 	c.emit(asm.LoadMem(asm.R4, regScratch, slotOffset(v.slot, unsafe.Offsetof(bpfVgProbeSlot{}.Pad)), asm.Word))
 	if v.typ.reader != "vg_arg_iovec" {
-		c.emit(asm.LoadMem(asm.R1, regScratch, slotValue(slotReturn), asm.DWord),
+		c.emit(asm.LoadMem(asm.R1, regScratch, slotValue(c.hook.result), asm.DWord),
 			asm.JSLE.Imm(asm.R1, 0, whole), asm.JGE.Reg(asm.R1, asm.R4, whole), asm.Mov.Reg(asm.R4, asm.R1))
 		c.place(whole)
 	}

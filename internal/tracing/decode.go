@@ -28,19 +28,22 @@ type hookInfo struct {
 	message           string
 	tags              []string
 	sites             []string // by number; nil: the number is a system call's
-	values            [slotReturn + 1]*Arg
+	values            []*Arg   // by slot; nil for one that is not told
+	ret               *Arg     // of the last slot
 }
 
 func newHookInfo(p *Policy, r *request, w *candidate) *hookInfo {
 	h := &hookInfo{id: r.id, policy: p.Name, namespace: p.Namespace, path: r.path, kind: r.kind, hook: r.name, carrier: w.carrier,
 		target: w.target, message: r.message, tags: r.tags, sites: w.names}
 	for _, v := range slices.Concat(r.args, r.data) {
-		if v.typ.class != classNone {
-			h.values[v.slot] = v.arg
+		if v.typ.class == classNone {
+			h.values = append(h.values, nil)
+			continue
 		}
+		h.values = append(h.values, v.arg)
 	}
 	if r.ret != nil {
-		h.values[slotReturn] = r.ret.arg
+		h.ret = r.ret.arg
 	}
 	return h
 }
@@ -128,17 +131,22 @@ func (m *Manager) Decode(r kernel.Record, ev *model.Event) (bool, error) {
 	frames := tail[len(tail)-stacks:]
 	p.KernelStack = m.hooks.symbols.kernel(frames[:rec.KernelStack])
 	p.UserStack = m.hooks.symbols.user(rec.H.Pid, frames[rec.KernelStack:])
-	for i := range slotReturn {
-		if a := h.values[i]; a != nil {
-			arg, err := decodeSlot(a, &rec.Slot[i], tail)
-			if err != nil {
-				return false, err
-			}
-			p.Args = append(p.Args, arg)
-		}
+	if int(rec.Slots)*int(slotSize) > len(tail) || int(rec.Slots) < len(h.values) {
+		return false, fmt.Errorf("record has %d slots in a tail of %d bytes, the hook %d values", rec.Slots, len(tail), len(h.values))
 	}
-	if a := h.values[slotReturn]; a != nil {
-		arg, err := decodeSlot(a, &rec.Slot[slotReturn], tail)
+	slots := unsafe.Slice((*bpfVgProbeSlot)(unsafe.Pointer(unsafe.SliceData(tail))), rec.Slots)
+	for i, a := range h.values {
+		if a == nil {
+			continue
+		}
+		arg, err := decodeSlot(a, &slots[i], tail)
+		if err != nil {
+			return false, err
+		}
+		p.Args = append(p.Args, arg)
+	}
+	if h.ret != nil && len(slots) > len(h.values) {
+		arg, err := decodeSlot(h.ret, &slots[len(h.values)], tail)
 		if err != nil {
 			return false, err
 		}

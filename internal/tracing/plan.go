@@ -68,10 +68,28 @@ func plan(p *Policy) ([]*request, []error) {
 	for i := range s.LsmHooks {
 		out = append(out, l.lsmHook(fmt.Sprintf("spec.lsmhooks[%d]", i), &s.LsmHooks[i]))
 	}
+	for _, r := range out {
+		r.number()
+	}
 	if len(out) == 0 && len(l.errs) == 0 {
 		l.fail("spec", "there is no hook: one of kprobes, tracepoints, uprobes, usdts, lsmhooks or fentries is wanted")
 	}
 	return out, l.errs
+}
+
+// number gives the values of a hook their slots.
+func (h *hookPlan) number() {
+	for _, v := range slices.Concat(h.args, h.data) {
+		v.slot = h.slots
+		h.slots++
+	}
+	if h.returns {
+		h.result = h.slots
+		h.slots++
+	}
+	if h.ret != nil {
+		h.ret.slot = h.result
+	}
 }
 
 // head checks what is not in a hook.
@@ -266,8 +284,8 @@ func (l *planner) hook(kind, path, message string, tags []string) *hookPlan {
 
 // values plans what a hook reads.
 func (l *planner) values(h *hookPlan, path string, args, data []Arg) {
-	l.list(h, path+".args", args, 0, &h.args)
-	l.list(h, path+".data", data, slotData, &h.data)
+	l.list(path+".args", args, &h.args)
+	l.list(path+".data", data, &h.data)
 	for _, v := range h.data {
 		if v.arg.Source == "" {
 			l.fail(v.path+".source", "data has a source; there is current_task")
@@ -275,20 +293,20 @@ func (l *planner) values(h *hookPlan, path string, args, data []Arg) {
 	}
 }
 
-func (l *planner) list(h *hookPlan, path string, args []Arg, slot int, into *[]*value) {
-	if len(args) > slotData {
-		l.fail(path, "there are %d; at most %d are possible", len(args), slotData)
-		args = args[:slotData]
+func (l *planner) list(path string, args []Arg, into *[]*value) {
+	if len(args) > maxValues {
+		l.fail(path, "there are %d; at most %d are possible", len(args), maxValues)
+		args = args[:maxValues]
 	}
 	for i := range args {
-		if v := l.value(fmt.Sprintf("%s[%d]", path, i), &args[i], slot+i); v != nil {
+		if v := l.value(fmt.Sprintf("%s[%d]", path, i), &args[i]); v != nil {
 			*into = append(*into, v)
 		}
 	}
 }
 
-func (l *planner) value(path string, a *Arg, slot int) *value {
-	v := &value{path: path, slot: slot, arg: a}
+func (l *planner) value(path string, a *Arg) *value {
+	v := &value{path: path, arg: a}
 	if a.Type == "" {
 		a.Type = "auto"
 	}
@@ -330,7 +348,7 @@ func (l *planner) returned(h *hookPlan, path string, wanted bool, a *Arg) {
 		l.fail(path+".returnArg", "return: true needs the type of what is returned")
 	case !wanted: // a returnArg alone does nothing
 	case a != nil:
-		h.ret = l.value(path+".returnArg", a, slotReturn)
+		h.ret = l.value(path+".returnArg", a)
 	}
 	for _, v := range h.args {
 		if v.late && !wanted {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What a hit of a TracingPolicy's hook is in the ring: struct vg_probe, then a tail with the bytes of the slots
- * and the stacks. And the scratch space in which a program makes it.
+ * What a hit of a TracingPolicy's hook is in the ring: struct vg_probe, then a tail: the slots that the hook has, the bytes
+ * that they refer to, the stacks. And the scratch space in which a program makes it.
  */
 #ifndef VIGIE_TRACING_RECORD_H
 #define VIGIE_TRACING_RECORD_H
@@ -65,8 +65,8 @@ struct vg_probe {
 	u16 user_stack;
 	u8 selector;
 	u8 monitored; /* an action was left out because the policy only monitors */
-	u16 pad;
-	struct vg_probe_slot slot[VG_SLOTS];
+	u8 slots;     /* how many the tail begins with */
+	u8 pad;
 };
 
 /* A text as it is looked up in a set: an LPM trie's key, or the key of a hash, whose bytes are all significant. */
@@ -92,8 +92,10 @@ struct vg_probe_scratch {
 	struct vg_text_key key;
 	char path[VG_TEXT_MAX + VG_NAME_MAX + 8];
 	struct vg_probe r;
-	char tail[VG_TAIL_MAX + VG_DATA_MAX + 16];
+	char tail[VG_TAIL_MAX + VG_DATA_MAX + 16] __attribute__((aligned(8)));
 };
+
+#define vg_slots(s) ((struct vg_probe_slot *)(s)->tail)
 
 /*
  * Scratch space for all programs of all policies: four a CPU, because a program that was interrupted or preempted
