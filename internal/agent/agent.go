@@ -156,7 +156,7 @@ func (a *Agent) observe(ctx context.Context) error {
 	if err := a.startDetections(); err != nil {
 		return err
 	}
-	a.policies = a.newPolicies(a.enforcer)
+	a.policies = a.newPolicies(a.enforcer, tracingKind{a.tracer})
 	return a.serve(ctx, func(ctx context.Context) error {
 		a.background.Go(func() {
 			if err := a.resolver.Run(ctx); err != nil && ctx.Err() == nil {

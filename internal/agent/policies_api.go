@@ -11,11 +11,11 @@ import (
 	"github.com/vigie-io/vigie/internal/server"
 )
 
-// newPolicies makes the store of the policies of this agent. e carries what policies of workloads ask for; nil when
-// this agent cannot enforce anything.
-func (a *Agent) newPolicies(e enforcer) *policyStore {
+// newPolicies makes the store of the policies of this agent. e carries WorkloadPolicies, nil when this agent cannot; further
+// kinds carry themselves.
+func (a *Agent) newPolicies(e enforcer, further ...policyKind) *policyStore {
 	return newPolicyStore(policyOptions{Dir: a.config.PolicyDir, State: filepath.Join(a.config.StateDir, "policies"), Log: a.log, Clock: time.Now,
-		Kinds: []policyKind{newWorkloadPolicies(e, a.table)}})
+		Kinds: append([]policyKind{newWorkloadPolicies(e, a.table)}, further...)})
 }
 
 // startPolicies brings in force what was and what is written, and follows the policy directory until ctx ends.

@@ -151,7 +151,8 @@ func (k *workloadPolicies) Describe(one parsedPolicy, d *server.Policy) {
 		if number < len(p.compiled.carried) {
 			c := p.compiled.carried[number]
 			rule.Rung, rule.Guarantee, rule.Limits = c.Rung, c.Guarantee, c.Limits
-			if !r.Allows && c.Guarantee.Strength() < asks(p.Policy) {
+			// What the compiler adds to a policy's rules is carried beside them, and says of itself what it is.
+			if !r.Allows && c.Guarantee != "" && c.Guarantee.Strength() < asks(p.Policy) {
 				d.State = server.PolicyDegraded
 				if d.Message == "" {
 					d.Message = fmt.Sprintf("%s is carried by less than it asks for: %s", r.Field, c.Guarantee)

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -104,7 +105,7 @@ func printApplied(env Env, out format, list []*vigiev1.Policy, dry bool) error {
 		if dry {
 			state = "would be " + state
 		}
-		line := fmt.Sprintf("policy %s: %s, %s, %s", st.Bold(term.Escape(p.GetName())), state, modeText(st, p.GetMode()), plural(len(p.GetRules()), "rule"))
+		line := fmt.Sprintf("policy %s: %s, %s, %s", st.Bold(term.Escape(p.GetName())), state, modeText(st, p.GetMode()), ruleCount(p))
 		if s := p.GetSelector(); s != "" {
 			line += " for " + term.Escape(s)
 		}
@@ -114,13 +115,21 @@ func printApplied(env Env, out format, list []*vigiev1.Policy, dry bool) error {
 		if _, err := fmt.Fprintln(env.Out, line); err != nil {
 			return err
 		}
-		if dry || out == formatWide {
+		if len(p.GetRules()) > 0 && (dry || out == formatWide) {
 			if err := printPolicyRules(env, p, "  "); err != nil {
 				return err
 			}
 		}
 	}
 	return printNotes(env, list)
+}
+
+// ruleCount is empty of what is only checked and tells its rules when it is in force.
+func ruleCount(p *vigiev1.Policy) string {
+	if n := len(p.GetRules()); n > 0 {
+		return plural(n, "rule")
+	}
+	return "checked"
 }
 
 func newPolicyShow(env Env) *cobra.Command {
@@ -191,7 +200,7 @@ func printPolicy(env Env, out format, p *vigiev1.Policy) error {
 	return printPolicyRules(env, p, "")
 }
 
-// printPolicyRules prints the table of the rules, and under it what their rungs do not cover.
+// printPolicyRules prints the table of the rules, and under it what their rungs leave out.
 func printPolicyRules(env Env, p *vigiev1.Policy, indent string) error {
 	screen := env.screen()
 	var b strings.Builder
@@ -204,7 +213,7 @@ func printPolicyRules(env Env, p *vigiev1.Policy, indent string) error {
 		t.Rows = append(t.Rows, []string{term.Escape(r.GetField()), term.Escape(r.GetText()), hitsText(screen.Style, p.GetMode(), r.GetHits()),
 			guaranteeText(screen.Style, r.GetGuarantee()), dash(term.Escape(r.GetRung()))})
 		for _, l := range r.GetLimits() {
-			if line := fmt.Sprintf("%s does not cover %s", r.GetRung(), l); !slices.Contains(limits, line) {
+			if line := cmp.Or(r.GetRung(), r.GetField()) + ": " + l; !slices.Contains(limits, line) {
 				limits = append(limits, line)
 			}
 		}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/vigie-io/vigie/internal/server"
+	"github.com/vigie-io/vigie/internal/tracing"
+)
+
+// tracer carries TracingPolicies: *tracing.Manager.
+type tracer interface {
+	// Check says what keeps a policy from being in force here.
+	Check(context.Context, *tracing.Policy) error
+	// Replace puts exactly these policies of an origin in force, all or none.
+	Replace(ctx context.Context, origin string, want []tracing.Desired) error
+	// Status is how a policy is doing; false when it is not in force.
+	Status(tracing.Key) (tracing.Status, bool)
+}
+
+// storedPolicies is what the tracer calls the origin of what the policyStore holds; beside it is Tetragon's API.
+const storedPolicies = "policies"
+
+// tracingKind are the policies of Tetragon's kinds.
+type tracingKind struct{ tracer tracer }
+
+// tracingPolicy is one of them, in a mode.
+type tracingPolicy struct {
+	*tracing.Policy
+	mode string
+}
+
+// Name implements parsedPolicy.
+func (p tracingPolicy) Name() string { return p.Key().String() }
+
+// Mode implements parsedPolicy. What Tetragon calls monitor is audit here.
+func (p tracingPolicy) Mode() string { return p.mode }
+
+// WithMode implements parsedPolicy.
+func (p tracingPolicy) WithMode(mode string) (parsedPolicy, error) {
+	return tracingPolicy{p.Policy, mode}, nil
+}
+
+// Kinds implements policyKind.
+func (tracingKind) Kinds() []string { return []string{"TracingPolicy", "TracingPolicyNamespaced"} }
+
+// Parse implements policyKind.
+func (tracingKind) Parse(source string, document []byte) (parsedPolicy, error) {
+	list, err := tracing.Parse(source, document)
+	if err != nil {
+		return nil, err
+	}
+	return tracingPolicy{list[0], modeWord(list[0].Mode())}, nil
+}
+
+// Check implements policyKind.
+func (k tracingKind) Check(one parsedPolicy) error {
+	p := one.(tracingPolicy)
+	if p.mode == "enforce" && p.Policy.Mode() == tracing.ModeMonitorOnly {
+		return server.Refuse(server.Precondition, tracing.ErrNothingToEnforce)
+	}
+	return server.Refuse(server.Precondition, k.tracer.Check(context.Background(), p.Policy))
+}
+
+// Apply implements policyKind.
+func (k tracingKind) Apply(ctx context.Context, list []parsedPolicy) error {
+	want := make([]tracing.Desired, len(list))
+	for i, one := range list {
+		p := one.(tracingPolicy)
+		want[i] = tracing.Desired{Policy: p.Policy, Mode: tracing.ModeEnforce}
+		if p.mode == "audit" {
+			want[i].Mode = tracing.ModeMonitor
+		}
+	}
+	err := k.tracer.Replace(ctx, storedPolicies, want)
+	if errors.Is(err, tracing.ErrExists) {
+		return server.Refuse(server.Precondition, fmt.Errorf("%w: it came by Tetragon's API, where it can be deleted (`tetra tracingpolicy delete`)", err))
+	}
+	return err
+}
+
+// Describe implements policyKind.
+func (k tracingKind) Describe(one parsedPolicy, d *server.Policy) {
+	p := one.(tracingPolicy)
+	d.Selector = "every process"
+	s, ok := k.tracer.Status(p.Key())
+	if !ok {
+		return // it is only described, or was deleted by Tetragon's API
+	}
+	if d.Mode = modeWord(s.Mode); !s.Enabled {
+		d.State = server.PolicyDisabled
+	}
+	if s.Selects {
+		d.Selector = "the workloads that it selects"
+	}
+	for _, h := range s.Hooks {
+		d.Rules = append(d.Rules, server.PolicyRule{Field: h.Field, Text: h.Kind + " " + h.Hook, Rung: h.Carrier})
+	}
+	for _, action := range slices.Sorted(maps.Keys(s.Enforced)) {
+		if n := s.Enforced[action] + s.Monitored[action]; n > 0 {
+			d.Rules = append(d.Rules, server.PolicyRule{Field: "matchActions", Text: action, Hits: n})
+		}
+	}
+	d.Rules = append(d.Rules, server.PolicyRule{Field: "matchActions", Text: fmt.Sprintf("post: reported %d times", s.Posts)})
+}
+
+func modeWord(m tracing.Mode) string {
+	if m == tracing.ModeEnforce {
+		return "enforce"
+	}
+	return "audit"
+}
