@@ -108,6 +108,20 @@ func TestPoliciesAreTriedOnWhatHappened(t *testing.T) {
 	p.policy(1, p.asked("simulate", "-f", p.file, "--since", "1h", "--fail"), "would have denied")
 	p.policy(0, p.asked("explain", itoa(int(event["seq"].(float64)))), "read", p.secret, "no policy in force speaks of it")
 	p.policy(1, p.asked("explain", "4000000000"), "is not remembered")
+	workload, _ := get(event, "process.workload.name").(string)
+	p.policy(0, p.asked("learn", "--workload", workload), "kind: WorkloadPolicy", "mode: audit", "learned from")
+	p.policy(1, p.asked("learn", "--workload", "none.service"), "nothing to learn from", "`vigie ps`")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20 {
+			_ = exec.Command("/bin/cat", p.secret).Run()
+		}
+	}()
+	learned := filepath.Join(filepath.Dir(p.file), "learned.yaml")
+	p.policy(0, p.asked("learn", "--workload", workload, "--for", "2s", "-o", learned), "wrote "+learned)
+	<-done
+	p.policy(0, p.asked("simulate", "-f", learned, "--since", "1s"), "would have denied")
 	p.stop()
 }
 
@@ -134,6 +148,92 @@ func TestARecordingIsJudgedWithoutAnAgent(t *testing.T) {
 	}
 	p.stop()
 	p.policy(1, []string{"simulate", "-f", p.file, "--capture", recording, "--fail"}, "secrets", "read "+p.secret, "in "+recording)
+}
+
+// killPolicy denies a shell of the test's own to run a program of the test's own, on the rung that every kernel has.
+const killPolicy = `apiVersion: vigie.io/v1alpha1
+kind: WorkloadPolicy
+metadata: {name: kills}
+spec:
+  selector: {binary: DIR/sh}
+  mode: enforce
+  onDenied: kill
+  processes:
+    deny: [{path: DIR/forbidden}]
+`
+
+func TestAPolicyIsInForceUntilItIsDeleted(t *testing.T) {
+	p := newPolicyTrial(t)
+	p.start()
+	bin := t.TempDir()
+	for name, from := range map[string]string{"sh": "/bin/sh", "forbidden": "/bin/true"} {
+		program, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(bin, name), program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs := func() bool {
+		return exec.Command(filepath.Join(bin, "sh"), "-c", filepath.Join(bin, "forbidden")+" || exit 1").Run() == nil
+	}
+	policy := strings.ReplaceAll(killPolicy, "DIR", bin)
+	p.write(p.file, policy)
+	if !runs() {
+		t.Fatal("the program does not run without a policy")
+	}
+	p.policy(0, p.asked("apply", "-f", p.file, "--dry-run"), "would be in force", "processes.deny[0]")
+	if !runs() {
+		t.Error("a dry run denied")
+	}
+	p.policy(0, p.asked("apply", "-f", p.file), "policy kills: in force, enforce")
+	if runs() {
+		t.Error("the program runs though a policy denies it")
+	}
+	p.await("the hit to be counted", func() bool {
+		stdout, _, _ := run(t, nil, p.asked("policy", "show", "kills", "-o", "json")...)
+		return strings.Contains(stdout, `"hits":"1"`) || strings.Contains(stdout, `"hits": "1"`)
+	})
+	p.policy(0, p.asked("mode", "kills", "audit"), "in force, audit")
+	if !runs() {
+		t.Error("a policy that only audits denied")
+	}
+	p.policy(0, p.asked("mode", "kills", "enforce"), "in force, enforce")
+	p.stop()
+	if !runs() {
+		t.Error("a policy acts without an agent, and does not say onAgentExit: keep")
+	}
+
+	// The next agent has it in force again, with the mode that was set.
+	next := newAgent(t, p.dir, "--policy-dir", p.policies)
+	next.start()
+	p.agent = next
+	p.policy(0, p.asked("list"), "kills", "enforce")
+	if runs() {
+		t.Error("the policy did not survive the restart")
+	}
+	p.policy(0, p.asked("delete", "kills"), "deleted")
+	if !runs() {
+		t.Error("a deleted policy denies")
+	}
+
+	// The same as a file.
+	file := filepath.Join(p.policies, "kills.yaml")
+	p.write(file, policy)
+	p.await("the file to act", func() bool { return !runs() })
+	p.policy(1, p.asked("delete", "kills"), "policy kills is kept in "+file)
+	p.policy(1, p.asked("apply", "-f", p.file), "policy kills is kept in "+file)
+	p.write(file, strings.Replace(policy, "deny:", "forbid:", 1))
+	p.await("the broken file to be told", func() bool { return p.call("Health")["ready"] != true })
+	if runs() {
+		t.Error("a broken file took its policy out of force")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	p.await("the policy to go with its file", runs)
+	p.stop()
 }
 
 func TestMistakesInPoliciesAreTold(t *testing.T) {
