@@ -35,8 +35,8 @@ func (s *policyStore) reload(ctx context.Context, anew bool) {
 		return // start reads it
 	}
 	files := readPolicyFiles(s.Dir)
-	if print := fingerprint(files); print != s.read || anew {
-		s.read = print
+	if now := fingerprint(files); now != s.read || anew {
+		s.read = now
 		held, troubles := s.parseFiles(files)
 		if len(troubles) == 0 {
 			next := s.now.Load().withDirectory(held)

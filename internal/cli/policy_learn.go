@@ -168,7 +168,7 @@ func (l *policyLearner) stream(ctx context.Context, client vigiev1connect.VigieC
 	receiving := true
 	defer func() {
 		if cancel(); receiving {
-			<-ended
+			_ = <-ended // ended because it was told to
 		}
 	}()
 	started := l.env.Now()

@@ -222,7 +222,7 @@ func printPolicyRules(env Env, p *vigiev1.Policy, indent string) error {
 		return err
 	}
 	for _, l := range limits {
-		b.WriteString(screen.Style.Dim(term.Escape(l)) + "\n")
+		b.WriteString(screen.Style.Dim("· "+term.Escape(l)) + "\n")
 	}
 	for line := range strings.Lines(b.String()) {
 		if _, err := io.WriteString(env.Out, indent+line); err != nil {

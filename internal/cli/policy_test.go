@@ -166,7 +166,7 @@ from     api
 RULE            WHAT              HITS  GUARANTEE                 CARRIED BY
 files.deny[0]   read /etc/shadow     3  denied before it happens  fanotify OPEN_PERM
 files.allow[0]  read /var/www/**     0  -                         -
-fanotify OPEN_PERM: bind mounts made later
+· fanotify OPEN_PERM: bind mounts made later
 `
 	if out != want {
 		t.Errorf("got\n%s\nwant\n%s", out, want)

@@ -150,7 +150,7 @@ func TestARecordingIsJudgedWithoutAnAgent(t *testing.T) {
 	p.policy(1, []string{"simulate", "-f", p.file, "--capture", recording, "--fail"}, "secrets", "read "+p.secret, "in "+recording)
 }
 
-// killPolicy denies a shell of the test's own to run a program of the test's own, on the rung that every kernel has.
+// killPolicy denies a shell of the test's own to run a program of the test's own.
 const killPolicy = `apiVersion: vigie.io/v1alpha1
 kind: WorkloadPolicy
 metadata: {name: kills}
@@ -164,7 +164,9 @@ spec:
 
 func TestAPolicyIsInForceUntilItIsDeleted(t *testing.T) {
 	p := newPolicyTrial(t)
-	p.start()
+	// The rung of every kernel, and none that answers for the files of a whole mount.
+	backends := []string{"--policy-dir", p.policies, "--enforce-backends", "execkill"}
+	p.agent = startAgent(t, backends...)
 	bin := t.TempDir()
 	for name, from := range map[string]string{"sh": "/bin/sh", "forbidden": "/bin/true"} {
 		program, err := os.ReadFile(from)
@@ -206,7 +208,7 @@ func TestAPolicyIsInForceUntilItIsDeleted(t *testing.T) {
 	}
 
 	// The next agent has it in force again, with the mode that was set.
-	next := newAgent(t, p.dir, "--policy-dir", p.policies)
+	next := newAgent(t, p.dir, backends...)
 	next.start()
 	p.agent = next
 	p.policy(0, p.asked("list"), "kills", "enforce")
