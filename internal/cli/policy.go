@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -18,9 +17,6 @@ import (
 	vigiev1 "github.com/vigie-io/vigie/api/vigie/v1"
 	"github.com/vigie-io/vigie/internal/cli/term"
 )
-
-// maxPolicyText is how many bytes of policies an agent takes at once.
-const maxPolicyText = 4<<20 - 1<<10
 
 // NewPolicy is `vigie policy` with its commands.
 func NewPolicy(env Env) *cobra.Command {
@@ -44,17 +40,17 @@ func NewPolicy(env Env) *cobra.Command {
 func newPolicyApply(env Env) *cobra.Command {
 	var to target
 	var out format
-	var file string
+	var files []string
 	var dry bool
 	cmd := &cobra.Command{
-		Use:   "apply -f FILE",
-		Short: "Bring the policies of a file in force, all or none",
-		Long: "Bring the policies of a file in force, all of them or, when one is refused, none. Those before stay in force, whole, until the\n" +
+		Use:   "apply -f FILE|DIR",
+		Short: "Bring the policies of files in force, all or none",
+		Long: "Bring the policies of files in force, all of them or, when one is refused, none. Those before stay in force, whole, until the\n" +
 			"new ones are. --dry-run says what would be in force, and by which rungs, and changes nothing.",
 		Example: "  sudo vigie policy apply -f web.yaml --dry-run\n  sudo vigie policy apply -f web.yaml\n  vigie policy learn --workload nginx.service | sudo vigie policy apply -f -",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, source, err := readPolicies(env, file)
+			given, err := readPolicies(env, files)
 			if err != nil {
 				return Cannot(err)
 			}
@@ -62,16 +58,16 @@ func newPolicyApply(env Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			resp, err := client.ApplyPolicies(cmd.Context(), connect.NewRequest(&vigiev1.ApplyPoliciesRequest{Yaml: text, Source: source, DryRun: dry}))
+			resp, err := client.ApplyPolicies(cmd.Context(), connect.NewRequest(&vigiev1.ApplyPoliciesRequest{Yaml: given.text, Source: given.name, DryRun: dry}))
 			if err != nil {
-				return explainChange(&to, err)
+				return explainChange(&to, given.place(err))
 			}
 			return printApplied(env, out, resp.Msg.GetPolicies(), dry)
 		},
 	}
 	to.flags(cmd.Flags())
 	out.flag(cmd)
-	policyFile(cmd, &file)
+	policyFiles(cmd, &files)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be in force")
 	return cmd
 }
@@ -136,40 +132,10 @@ func newPolicyDelete(env Env) *cobra.Command {
 	return cmd
 }
 
-// policyFile adds -f.
-func policyFile(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "file", "f", "", "file with one or more policies; -: standard input")
-	_ = cmd.MarkFlagFilename("file", "yaml", "yml") // fails only for a missing flag
-	_ = cmd.MarkFlagRequired("file")
-}
-
-// readPolicies reads a file of policies, and says what errors call it.
-func readPolicies(env Env, file string) (text, source string, err error) {
-	in := env.In
-	source = "standard input"
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return "", "", fmt.Errorf("read policies: %w", err)
-		}
-		defer f.Close()
-		in, source = f, file
-	}
-	b, err := io.ReadAll(io.LimitReader(in, maxPolicyText+1))
-	switch {
-	case err != nil:
-		return "", "", fmt.Errorf("read policies: %w", err)
-	case len(b) > maxPolicyText:
-		return "", "", fmt.Errorf("%s is larger than the 4 MiB of policies that an agent takes at once: split it", source)
-	}
-	// What is not UTF-8 cannot be sent, and no policy has it.
-	return strings.ToValidUTF8(string(b), "\ufffd"), source, nil
-}
-
 // explainChange is target.explain for what changes policies: who may is another question than who may look.
 func explainChange(to *target, err error) error {
 	var ce *connect.Error
-	if connect.CodeOf(err) == connect.CodePermissionDenied && errors.As(err, &ce) && connect.IsWireError(err) {
+	if connect.CodeOf(err) == connect.CodePermissionDenied && errors.As(err, &ce) {
 		return Cannot(errors.New(ce.Message()))
 	}
 	return to.explain(err)

@@ -19,10 +19,11 @@ import (
 func newPolicySimulate(env Env) *cobra.Command {
 	var to target
 	var out format
-	var file, capture, since, until string
+	var files []string
+	var capture, since, until string
 	var fail bool
 	cmd := &cobra.Command{
-		Use:   "simulate -f FILE",
+		Use:   "simulate -f FILE|DIR",
 		Short: "Tell what policies would have denied of what happened",
 		Long: "Tell what policies would have denied, were they in force and in mode enforce, of what happened: of the events that the agent\n" +
 			"remembers (`vigie run --history`), or with --capture of a recording of `vigie record`, which needs no agent. Nothing is\n" +
@@ -31,11 +32,11 @@ func newPolicySimulate(env Env) *cobra.Command {
 		Example: "  vigie policy simulate -f web.yaml --since 24h\n  vigie policy simulate -f web.yaml --capture monday.vigie\n  vigie policy simulate -f web.yaml --fail && sudo vigie policy apply -f web.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, source, err := readPolicies(env, file)
+			given, err := readPolicies(env, files)
 			if err != nil {
 				return Cannot(err)
 			}
-			req := &vigiev1.SimulatePoliciesRequest{Yaml: text, Source: source}
+			req := &vigiev1.SimulatePoliciesRequest{Yaml: given.text, Source: given.name}
 			if req.Since, err = moment("since", since, env.Now()); err != nil {
 				return Cannot(err)
 			}
@@ -48,7 +49,7 @@ func newPolicySimulate(env Env) *cobra.Command {
 			var resp *vigiev1.SimulatePoliciesResponse
 			if capture != "" {
 				if resp, err = simulateCapture(cmd.Context(), capture, req); err != nil {
-					return err
+					return given.place(err)
 				}
 			} else {
 				client, err := to.dial()
@@ -57,7 +58,7 @@ func newPolicySimulate(env Env) *cobra.Command {
 				}
 				answer, err := client.SimulatePolicies(cmd.Context(), connect.NewRequest(req))
 				if err != nil {
-					return to.explain(err)
+					return to.explain(given.place(err))
 				}
 				resp = answer.Msg
 			}
@@ -72,7 +73,7 @@ func newPolicySimulate(env Env) *cobra.Command {
 	}
 	to.flags(cmd.Flags())
 	out.flag(cmd)
-	policyFile(cmd, &file)
+	policyFiles(cmd, &files)
 	fs := cmd.Flags()
 	fs.StringVar(&capture, "capture", "", "judge this recording of `vigie record` and ask no agent")
 	fs.StringVar(&since, "since", "", "only from then on: a duration (24h), a time (15:04[:05]) or 2006-01-02T15:04:05Z")

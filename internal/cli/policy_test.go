@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,7 +222,8 @@ func TestPolicyErrorsSayWhatToDo(t *testing.T) {
 		says string
 	}{
 		"no file":        {[]string{"apply"}, 2, `required flag(s) "file" not set`},
-		"missing file":   {[]string{"apply", "-f", none}, 2, "read policies: open " + none},
+		"missing file":   {[]string{"apply", "-f", none}, 2, "read policies: stat " + none},
+		"empty dir":      {[]string{"apply", "-f", filepath.Dir(none)}, 2, "there is no *.yaml in " + filepath.Dir(none)},
 		"no agent":       {[]string{"apply", "-f", file, "--socket", none}, 2, "no agent answers at"},
 		"invalid":        {[]string{"apply", "-f", file, "--socket", socketOf(connect.CodeInvalidArgument, "p.yaml:1:1: bad\np.yaml:2:1: worse")}, 2, "vigie: p.yaml:1:1: bad\np.yaml:2:1: worse\n"},
 		"not here":       {[]string{"apply", "-f", file, "--socket", socketOf(connect.CodeFailedPrecondition, "p.yaml:2:1: policy web: not on this kernel")}, 1, "vigie: p.yaml:2:1: policy web: not on this kernel\n"},
@@ -242,6 +244,38 @@ func TestPolicyErrorsSayWhatToDo(t *testing.T) {
 	large := policyFileOf(t, strings.Repeat("#", maxPolicyText+1))
 	if code, _, stderr := vigie(t, "policy", "apply", "-f", large); code != 2 || !strings.Contains(stderr, "split it") {
 		t.Errorf("a large file: exit %d: %s", code, stderr)
+	}
+}
+
+func TestSeveralFilesOfPoliciesAreOneChange(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"a.yaml": "one\ntwo", "b.yml": "---\nthree\n", "c.yaml": "four\n", ".d.yaml": "no", "e.txt": "no"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := newPolicyAgent(webPolicy())
+	socket := a.start(t)
+	if code, _, stderr := vigie(t, "policy", "apply", "-f", dir, "--socket", socket); code != 0 {
+		t.Fatal(stderr)
+	}
+	if r := lastAsked[*vigiev1.ApplyPoliciesRequest](t, a); r.Yaml != "one\ntwo\n---\n---\nthree\n---\nfour\n" || r.Source != severalFiles {
+		t.Errorf("%q from %s", r.Yaml, r.Source)
+	}
+	a.refuse = connect.NewError(connect.CodeInvalidArgument, errors.New("these-files:2:1: x is also at these-files:5:7\nthese-files:7:3: y"))
+	_, _, stderr := vigie(t, "policy", "apply", "-f", filepath.Join(dir, "a.yaml"), "-f", filepath.Join(dir, "b.yml"), "-f", filepath.Join(dir, "c.yaml"), "--socket", socket)
+	want := fmt.Sprintf("vigie: %[1]s/a.yaml:2:1: x is also at %[1]s/b.yml:2:7\n%[1]s/c.yaml:1:3: y\n", dir)
+	if stderr != want {
+		t.Errorf("got  %swant %s", stderr, want)
+	}
+	none := filepath.Join(dir, "none.sock")
+	if code, _, stderr := vigie(t, "policy", "apply", "-f", dir, "--socket", none); code != 2 || !strings.Contains(stderr, "no agent answers at") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	// The same where no agent is asked.
+	code, _, stderr := vigie(t, "policy", "simulate", "-f", dir, "--capture", none)
+	if code != 2 || !strings.HasPrefix(stderr, "vigie: "+dir+"/a.yaml:1:1: ") {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
 

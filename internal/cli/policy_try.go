@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,9 +58,7 @@ func newPolicyTest(env Env) *cobra.Command {
 		},
 	}
 	out.flag(cmd)
-	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "file, or directory whose *.yaml, with policies and cases; can be given again; -: standard input")
-	_ = cmd.MarkFlagFilename("file", "yaml", "yml") // fails only for a missing flag
-	_ = cmd.MarkFlagRequired("file")
+	policyFiles(cmd, &files)
 	return cmd
 }
 
@@ -87,12 +83,12 @@ func loadSuite(env Env, files []string) (*suite, error) {
 	}
 	var errs []error
 	for _, path := range paths {
-		text, source, err := readPolicies(env, path)
+		text, err := readPolicyFile(env, path)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		docs, err := agent.Documents(source, text)
+		docs, err := agent.Documents(sourceName(path), text)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -155,31 +151,6 @@ func (s *suite) uid(name string) (uint32, error) {
 		s.users[name] = first + uint32(len(s.users))
 	}
 	return s.users[name], nil
-}
-
-// yamlFiles lists files, with those of directories.
-func yamlFiles(names []string) ([]string, error) {
-	var out []string
-	for _, name := range names {
-		info, err := os.Stat(name)
-		if name == "-" || err == nil && !info.IsDir() {
-			out = append(out, name)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		entries, err := os.ReadDir(name)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			if !strings.HasPrefix(e.Name(), ".") && !e.IsDir() && slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(e.Name())) {
-				out = append(out, filepath.Join(name, e.Name()))
-			}
-		}
-	}
-	return out, nil
 }
 
 // caseResult is what became of one access.
