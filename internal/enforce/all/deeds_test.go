@@ -99,6 +99,13 @@ func deed(what string, args []string) error {
 			return err
 		}
 		return open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY)
+	case "openat2-write":
+		fd, err := unix.Openat2(unix.AT_FDCWD, args[0], &unix.OpenHow{Flags: unix.O_WRONLY})
+		return closed(fd, err)
+	case "read-many": // each name many times; how often each could be read, where that is neither never nor always
+		return readMany(args)
+	case "hide-read": // in a mount namespace of its own, where the name is another file's and the file has another name
+		return hideAndRead(args[0], args[1])
 	case "chdir-read": // relative to a directory
 		if err := unix.Chdir(args[0]); err != nil {
 			return err
@@ -167,6 +174,47 @@ func attachToChild() error {
 		return err
 	}
 	return unix.PtraceDetach(cmd.Process.Pid)
+}
+
+func readMany(names []string) error {
+	const times = 250
+	var wrong []string
+	for _, name := range names {
+		opened := 0
+		for range times {
+			if err := open(name, unix.O_RDONLY); err == nil {
+				opened++
+			} else if !errors.Is(err, unix.EPERM) {
+				return err
+			}
+		}
+		switch opened {
+		case times:
+			wrong = append(wrong, name+" always")
+		case 0:
+			wrong = append(wrong, name+" never")
+		default:
+			wrong = append(wrong, fmt.Sprintf("%s %d of %d times", name, opened, times))
+		}
+	}
+	return errors.New(strings.Join(wrong, ", "))
+}
+
+func hideAndRead(dir, other string) error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount(dir, other, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	return open(other+"/key", unix.O_RDONLY)
 }
 
 func open(name string, flags int) error {

@@ -78,6 +78,17 @@ func TestAllowExec(t *testing.T) {
 	})
 }
 
+// The program that runs may not be started again, and not by another's first line.
+func TestDenyExecOfItself(t *testing.T) {
+	execRungs(t, func(t *testing.T, w *world, denied string) {
+		writeFile(t, w.dir+"/data/script", []byte("#!"+w.dir+"/bin/bad nothing\n"), 0o755)
+		w.apply(weaker(denied) + "\tmode: enforce\n\tprocesses: {deny: [{path: \"{dir}/bin/actor\"}, {path: \"{dir}/bin/bad\"}]}")
+		w.expect(denied, "exec", "/proc/self/exe", "nothing")
+		w.expect(denied, "exec", "{dir}/data/script")
+		w.expect("ok", "exec", "{dir}/bin/good", "nothing")
+	})
+}
+
 func TestAuditExec(t *testing.T) {
 	execRungs(t, func(t *testing.T, w *world, _ string) {
 		w.apply("\tmode: audit\n\tprocesses: {deny: [{path: \"{dir}/bin/bad\"}]}")

@@ -101,6 +101,54 @@ func TestDenyOpenByOtherWays(t *testing.T) {
 	})
 }
 
+// A file that gets its name late, one whose name is hidden in a mount namespace, and calls that keep their flags in memory.
+func TestDenyOpenOfOtherKinds(t *testing.T) {
+	fileRungs(t, func(t *testing.T, w *world) {
+		if err := os.Mkdir(w.dir+"/other", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w.apply("\tmode: enforce\n\tfiles: {deny: [{path: \"{dir}/secret/*\", access: [read]}, {path: \"{dir}/data/*.ro\", access: [write]}]}")
+		if err := w.enforcer.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		w.expect("ok", "tmpfile-link", "{dir}/data", "{dir}/secret/new")
+		w.expect("EPERM", "read", "{dir}/secret/new")
+		w.expect("EPERM", "hide-read", "{dir}/secret", "{dir}/other")
+		writeFile(t, w.dir+"/data/file.ro", nil, 0o644)
+		w.expect("EPERM", "openat2-write", "{dir}/data/file.ro")
+		w.expect("ok", "openat2-write", "{dir}/data/file")
+		w.expect("ok", "read", "{dir}/data/file.ro")
+	})
+}
+
+// While policies are replaced, what all of them say of an open holds for every one of a thousand.
+func TestReplaceWithoutGapForOpens(t *testing.T) {
+	fileRungs(t, func(t *testing.T, w *world) {
+		policies := []string{
+			"\tmode: enforce\n\tfiles: {deny: [{path: \"{dir}/secret/*\", access: [read]}]}",
+			"\tmode: enforce\n\tfiles: {deny: [{path: \"{dir}/secret/**\", access: [read, write]}]}",
+			"\tmode: enforce\n\tonDenied: deny\n\tfiles: {deny: [{path: \"{dir}/secret/key\", access: [read]}]}",
+		}
+		w.apply(policies[0])
+		var readers sync.WaitGroup
+		var left atomic.Int32
+		for range 4 {
+			left.Add(1)
+			readers.Go(func() {
+				defer left.Add(-1)
+				w.expect(w.dir+"/secret/key never, "+w.dir+"/data/file always", "read-many", "{dir}/secret/key", "{dir}/data/file")
+			})
+		}
+		replaced := 0
+		for left.Load() > 0 {
+			replaced++
+			w.apply(policies[replaced%len(policies)])
+		}
+		readers.Wait()
+		t.Logf("replaced %d times", replaced)
+	})
+}
+
 // A list of what is allowed denies all else.
 func TestAllowOpen(t *testing.T) {
 	fileRungs(t, func(t *testing.T, w *world) {

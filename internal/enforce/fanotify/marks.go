@@ -113,8 +113,8 @@ func (p *placing) file(name string, mask uint64) {
 		return // to open a device or a FIFO for an event would do something
 	}
 	p.mark(markKey{unix.FAN_MARK_INODE, on}, name, mask)
-	if n := (fileName{p.ns, name}); !slices.Contains(p.want.names[on], n) {
-		p.want.names[on] = append(p.want.names[on], n)
+	if !slices.Contains(p.want.names[on], name) {
+		p.want.names[on] = append(p.want.names[on], name)
 	}
 }
 

@@ -10,32 +10,20 @@ type inode struct {
 	born     int64
 }
 
-// fileName is a path in a mount namespace.
-type fileName struct{ ns, path string }
+// nameSet says under which names files were marked, in whichever mount namespace: a process can hide a name from itself in a
+// mount namespace of its own and use the file by another. It is immutable.
+type nameSet map[inode][]string
 
-// nameSet says under which names files were marked. It is immutable.
-type nameSet map[inode][]fileName
-
-// of is the names that an event's file has in the mount namespace of a process.
-func (n nameSet) of(fd, pid int32) []string {
+// of is the names of an event's file.
+func (n nameSet) of(fd int32) []string {
 	if len(n) == 0 {
 		return nil
 	}
 	i, _, err := inodeOf(int(fd), "", unix.AT_EMPTY_PATH)
-	if err != nil || n[i] == nil {
+	if err != nil {
 		return nil
 	}
-	ns, ok := namespaceOf(pid)
-	if !ok {
-		return nil
-	}
-	var out []string
-	for _, f := range n[i] {
-		if f.ns == ns {
-			out = append(out, f.path)
-		}
-	}
-	return out
+	return n[i]
 }
 
 // inodeOf looks at a file without opening it, and not through a symbolic link.

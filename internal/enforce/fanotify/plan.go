@@ -264,7 +264,11 @@ func (p *plan) publish() {
 	names := make(nameSet)
 	for _, s := range p.spaces {
 		for i, n := range s.wanted.names {
-			names[i] = append(names[i], n...)
+			for _, name := range n {
+				if !slices.Contains(names[i], name) {
+					names[i] = append(names[i], name)
+				}
+			}
 		}
 	}
 	p.reader.names.Store(&names)

@@ -175,7 +175,7 @@ func (r *reader) look(j *job) bool {
 			j.path = pathOf(j.slot.event.Fd)
 		}
 		j.judgement.n = 0
-		if j.judgement.judge(*before, &e, j.path, r.names.Load().of(j.slot.event.Fd, j.pid)) {
+		if j.judgement.judge(*before, &e, j.path, r.names.Load().of(j.slot.event.Fd)) {
 			return true
 		}
 		runtime.Gosched()
