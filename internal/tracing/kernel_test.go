@@ -102,6 +102,16 @@ func (r *rig) fail(err error) {
 	r.errs = append(r.errs, err)
 }
 
+// Apply takes policies into force in place of those of their names.
+func (r *rig) Apply(ctx context.Context, policies ...*Policy) error {
+	for _, p := range policies {
+		if err := r.Replace(ctx, p.Key().String(), []Desired{{Policy: p}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // apply takes a policy into force; spec is what is below "spec:", indented by two.
 func (r *rig) apply(spec string) {
 	r.t.Helper()

@@ -71,15 +71,6 @@ func (e *environment) set(c *compiler, path string, s *workloadSet) *workloadSet
 	return s
 }
 
-// put loads and attaches a policy, and takes away the one that it replaces.
-func (m *Manager) put(ctx context.Context, p *Policy, mode Mode, origin string) error {
-	l, err := m.prepare(ctx, p, mode, origin)
-	if err != nil {
-		return err
-	}
-	return m.commit(l)
-}
-
 // prepare loads and attaches a policy beside the one that it is to replace. On an error nothing is left of it.
 func (m *Manager) prepare(ctx context.Context, p *Policy, mode Mode, origin string) (*loaded, error) {
 	before := m.follow.snapshot()

@@ -140,22 +140,11 @@ func (m *Manager) Add(ctx context.Context, p *Policy, mode Mode) error {
 	if m.policies[p.Key()] != nil {
 		return fmt.Errorf("add %s: %w", p.Key(), ErrExists)
 	}
-	return m.put(ctx, p, mode, "")
-}
-
-// Apply takes each of the policies into force in place of the one of its name, if there is one. The old one goes when the new
-// one is attached, so for a moment both report; where the new one is refused, the old one stays. The error joins those of all.
-func (m *Manager) Apply(ctx context.Context, policies ...*Policy) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var errs []error
-	for _, p := range policies {
-		if err := ctx.Err(); err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		errs = append(errs, m.put(ctx, p, "", ""))
+	l, err := m.prepare(ctx, p, mode, "")
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	return m.commit(l)
 }
 
 // Desired is a policy that is to be in force, in a mode; empty is the policy's own.
@@ -164,9 +153,9 @@ type Desired struct {
 	Mode   Mode
 }
 
-// Replace puts exactly these policies of an origin in force, all or none: on an error those that were in force still are.
-// One that is in force already with the same text stays as it is, but for its mode. Those of other origins are not touched;
-// a name of theirs is ErrExists.
+// Replace puts exactly these policies of an origin in force, all or none: on an error those that were in force still are. One
+// that is in force already with the same text stays as it is, but for its mode. Of another, the old one goes when the new one
+// is attached, so for a moment both report. Those of other origins are not touched; a name of theirs is ErrExists.
 func (m *Manager) Replace(ctx context.Context, origin string, want []Desired) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -105,6 +106,9 @@ func TestAddOfAKnownName(t *testing.T) {
 	if s := r.List(); len(s) != 1 || s[0].Mode != ModeMonitor {
 		t.Errorf("policies are %+v", s)
 	}
+	if err := r.Delete(testKey); err != nil {
+		t.Fatal(err)
+	}
 	r.apply(onOpen("Prefix", "/vt/"))
 	if err := r.SetMode(testKey, ModeEnforce); !errors.Is(err, ErrNothingToEnforce) {
 		t.Errorf("error is %v, want %v", err, ErrNothingToEnforce)
@@ -199,8 +203,8 @@ func TestReplacedPolicyLeavesNoGap(t *testing.T) {
 	}
 	pid = cmd.Process.Pid
 	wait.Go(func() {
-		for range 10 {
-			r.apply(onOpen("Prefix", "/vt/"))
+		for i := range 10 { // another text each time: the same one would stay
+			r.apply(onOpen("Prefix", "/vt/", fmt.Sprintf("/vt/%d", i)))
 		}
 	})
 	if err := cmd.Wait(); err != nil {
@@ -327,6 +331,9 @@ func TestWorkloads(t *testing.T) {
 			r.t = t
 			known.workload = test.workload
 			r.apply(test.spec)
+			if err := r.refresh(); err != nil { // where the text before was the same
+				t.Fatal(err)
+			}
 			if got := len(r.hits("open /vt/x")) > 0; got != test.want {
 				t.Errorf("the call was reported: %t, want %t", got, test.want)
 			}
