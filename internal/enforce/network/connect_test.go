@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/vigie-io/vigie/internal/kernel/probe"
 	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/testkit"
 )
 
 const onlyAllowed = `
@@ -107,18 +109,46 @@ func TestAudit(t *testing.T) {
 
 // A policy that kills refuses the call too: nothing leaves.
 func TestKill(t *testing.T) {
+	w := newWorld(t)
+	w.server("tcp4", "127.0.0.1:1001")
+	w.apply("\tonDenied: kill\n\tweaker: accept\n" + onlyAllowed)
 	for _, deed := range []string{"connect tcp4 127.0.0.1:2001", "send udp4 127.0.0.1:2001", "fastopen tcp4 127.0.0.1:2001", "ring tcp4 127.0.0.1:2001", "socket 2 3 1"} {
-		t.Run(deed, func(t *testing.T) {
-			w := newWorld(t)
-			w.server("tcp4", "127.0.0.1:1001")
-			w.apply("\tonDenied: kill\n\tweaker: accept\n" + onlyAllowed)
-			a := w.actor()
-			a.expect("ok", "connect tcp4 127.0.0.1:1001")
-			a.expect("killed", "%s", deed)
-			if got := w.actor().do("nothing"); got != "ok" {
-				t.Errorf("the next process: %s", got)
+		a := w.actor()
+		a.expect("ok", "connect tcp4 127.0.0.1:1001")
+		a.expect("killed", "%s", deed)
+	}
+	if v := w.verdict(model.VerdictKilled, model.OpConnect, "127.0.0.1:2001").Verdict; v.Hook != "cgroup connect" {
+		t.Errorf("verdict %+v", v)
+	}
+	w.actor().expect("ok", "nothing") // the next process is none of those
+}
+
+// What it says it carries is what the kernel lets it.
+func TestCarries(t *testing.T) {
+	testkit.RequireBPF(t)
+	prober := probe.New(probe.Options{})
+	defer prober.Close()
+	b := New(Options{Prober: prober})
+	for _, op := range model.Operations() {
+		c, err := b.Carries(op)
+		switch op {
+		case model.OpConnect, model.OpSend, model.OpBind, model.OpListen, model.OpAccept:
+			if err == nil && (c.Guarantee != model.DeniedBefore || c.Rung == "") {
+				t.Errorf("%s is carried by %+v", op, c)
 			}
-		})
+		case model.OpSocket, model.OpReceive:
+			if err == nil && (c.Guarantee != model.KilledAfter || len(c.Limits) == 0) {
+				t.Errorf("%s is carried by %+v", op, c)
+			}
+		default:
+			if err == nil {
+				t.Errorf("%s is carried by %+v", op, c)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s is not carried: %v", op, err)
+		}
 	}
 }
 

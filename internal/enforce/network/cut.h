@@ -19,7 +19,7 @@ struct vg_net_cut {
 	u8 remote[16];
 	u16 local_port; /* network byte order */
 	u16 remote_port;
-	u32 cut; /* 0: an MPTCP listener, to be noted by vg_net_flow */
+	u32 cut; /* 0: a listener that may go on */
 };
 
 VG_EXPORT(struct, vg_net_cut);
@@ -60,6 +60,13 @@ static __always_inline void tell_cut(struct seq_file *seq, struct task_struct *t
 		bpf_seq_write(seq, &c, sizeof(c));
 }
 
+static __always_inline void mark(struct vg_net_sock *n)
+{
+	n->pass = vg_net_pass;
+	n->flags |= VG_NET_CUT;
+	vg_net_cuts = 1;
+}
+
 /* A listener, or a socket for datagrams of everybody. */
 static __always_inline void held_open(struct seq_file *seq, struct task_struct *t, struct sock *sk, const struct vg_subject *s)
 {
@@ -75,12 +82,13 @@ static __always_inline void held_open(struct seq_file *seq, struct task_struct *
 		return;
 	own_address(q.addr, sk);
 	q.port = bpf_htons(sk->__sk_common.skc_num);
-	if (!carries(VG_OP_BIND) || vg_judge_net(s, &q) == VG_ACT_ALLOW)
+	if (carries(VG_OP_BIND))
+		vg_judge_net(s, &q);
+	/* A listener is told of in any case: its queue is to be looked at (vg_net_flow). */
+	if (vg_action(q.answer.decision) == VG_ACT_ALLOW && sk->__sk_common.skc_state != TCP_LISTEN)
 		return;
-	if (vg_action(q.answer.decision) != VG_ACT_AUDIT) {
-		n->flags |= VG_NET_CUT;
-		vg_net_cuts = 1;
-	}
+	if (vg_action(q.answer.decision) > VG_ACT_AUDIT)
+		mark(n);
 	tell_cut(seq, t, &q, &none, VG_OP_LISTEN);
 }
 
@@ -104,11 +112,8 @@ static __always_inline void held_raw(struct seq_file *seq, struct task_struct *t
 		return;
 	if (vg_action(q.answer.decision) != VG_ACT_AUDIT) {
 		n = own_sock(sk, t->tgid, s);
-		if (n) {
-			n->pass = vg_net_pass;
-			n->flags |= VG_NET_CUT;
-			vg_net_cuts = 1;
-		}
+		if (n)
+			mark(n);
 	}
 	tell_cut(seq, t, &q, &none, VG_OP_SOCKET);
 }
@@ -144,11 +149,8 @@ static __always_inline void held_connection(struct seq_file *seq, struct task_st
 		return;
 	if (vg_action(q.answer.decision) != VG_ACT_AUDIT) {
 		n = own_sock(sk, t->tgid, s);
-		if (n) {
-			n->pass = vg_net_pass;
-			n->flags |= VG_NET_CUT;
-			vg_net_cuts = 1;
-		}
+		if (n)
+			mark(n);
 	}
 	tell_cut(seq, t, &q, &local, q.direction == VG_NET_INGRESS ? VG_OP_ACCEPT : VG_OP_CONNECT);
 }
@@ -207,6 +209,38 @@ static __always_inline void held_mptcp(struct seq_file *seq, struct task_struct 
 	tell_cut(seq, t, &q, &local, op);
 }
 
+/* A connection in a listener's queue: no process holds it yet. It has a copy of what vg_socks says of the listener. */
+static __always_inline void queued(struct sock_common *skc)
+{
+	struct vg_net_query q = {.direction = VG_NET_INGRESS, .protocol = IPPROTO_TCP};
+	struct vg_net_ends other = {.port = skc->skc_dport};
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(skc);
+	const struct vg_subject *s;
+	struct vg_net_sock *n;
+	struct vg_sock *v;
+	struct sock *sk = (struct sock *)tp;
+
+	if (!tp || sk->sk_socket || !carries(VG_OP_ACCEPT))
+		return;
+	v = bpf_sk_storage_get(&vg_socks, skc, 0, 0);
+	if (!v || !(v->flags & VG_SK_INBOUND))
+		return;
+	s = vg_subject_of(v->owner.pid);
+	if (!s)
+		return;
+	other_address(q.addr, sk);
+	own_address(other.addr, sk);
+	q.port = bpf_htons(skc->skc_num);
+	if (vg_judge_net(s, &q) == VG_ACT_ALLOW)
+		return;
+	tell(&q, &other, &v->owner, SAYS(VG_OP_ACCEPT, VG_HOOK_CUT) | SAYS_DENIED);
+	if (vg_action(q.answer.decision) == VG_ACT_AUDIT)
+		return;
+	n = bpf_sk_storage_get(&vg_net_socks, skc, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (n)
+		mark(n);
+}
+
 SEC("iter/tcp")
 int vg_net_flow(struct bpf_iter__tcp *ctx)
 {
@@ -219,18 +253,19 @@ int vg_net_flow(struct bpf_iter__tcp *ctx)
 	if (!sk)
 		return 0;
 	f = bpf_map_lookup_elem(&vg_net_flows, &key);
-	if (!f || f->remote_port != sk->skc_dport)
+	if (!f || f->remote_port != sk->skc_dport) {
+		if (sk->skc_state != TCP_LISTEN)
+			queued(sk);
 		return 0;
+	}
 	s = vg_subject_of(f->pid);
 	n = bpf_sk_storage_get(&vg_net_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s || !n)
 		return 0;
 	own(n, f->pid, s);
 	n->pass = vg_net_pass;
-	if (f->cut) {
-		n->flags |= VG_NET_CUT;
-		vg_net_cuts = 1;
-	}
+	if (f->cut)
+		mark(n);
 	return 0;
 }
 

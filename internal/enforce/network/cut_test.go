@@ -4,53 +4,64 @@ package network
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/testkit"
 )
 
 // A connection that became forbidden ends, and another beside it lives.
 func TestCut(t *testing.T) {
 	for _, mode := range []string{"bpf_sock_destroy", "sock_diag", "drop"} {
-		for _, network := range []string{"tcp4", "tcp6", "udp4", "mptcp4"} {
-			t.Run(mode+" "+network, func(t *testing.T) {
-				w := newWorld(t)
-				good, bad := "127.0.0.1:1001", "127.0.0.1:2001"
-				if strings.HasSuffix(network, "6") {
-					good, bad = "[::1]:1001", "[::1]:2001"
-				}
-				plain := strings.TrimPrefix(network, "mp")
-				w.server(plain, good)
-				w.server(plain, bad)
-				w.apply("\tnetwork: {egress: {deny: [{ports: [9]}]}}")
-				w.cutBy(mode)
-				keeps, loses := w.actor(), w.actor()
-				keeps.expect("ok", "connect %s %s", network, good)
-				loses.expect("ok", "connect %s %s", network, bad)
-				keeps.expect("ok", "echo")
-				loses.expect("ok", "echo")
-				w.forget()
-				w.apply(onlyAllowed)
-				if got := loses.do("echo"); got == "ok" {
-					t.Errorf("the connection goes on")
-				} else if mode == "bpf_sock_destroy" && network == "tcp4" && got != "ECONNABORTED" {
-					t.Errorf("it ends with %s", got)
-				}
-				keeps.expect("ok", "echo")
-				v := w.verdict(model.VerdictDenied, model.OpConnect, bad).Verdict
-				if v.Hook != "cut" || v.Rule != "network.egress.allow" {
-					t.Errorf("verdict %+v", v)
-				}
-				if n := len(w.verdicts(func(v *model.Verdict) bool { return v.Hook == "cut" && v.Remote.Port() == 1001 })); n > 0 {
-					t.Errorf("%d verdicts about the connection that is allowed", n)
-				}
-			})
-		}
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t)
+			for _, addr := range []string{"127.0.0.1:1001", "127.0.0.1:2001", "[::1]:1001", "[::1]:2001"} {
+				w.server("tcp"+family(addr), addr)
+				w.server("udp"+family(addr), addr)
+			}
+			for _, network := range []string{"tcp4", "tcp6", "udp4", "mptcp4"} {
+				t.Run(network, func(t *testing.T) {
+					w.t = t
+					w.cut(mode, network)
+				})
+			}
+		})
+	}
+}
+
+func (w *world) cut(mode, network string) {
+	good, bad := "127.0.0.1:1001", "127.0.0.1:2001"
+	if strings.HasSuffix(network, "6") {
+		good, bad = "[::1]:1001", "[::1]:2001"
+	}
+	w.apply("\tnetwork: {egress: {deny: [{ports: [9]}]}}")
+	w.cutBy(mode)
+	keeps, loses := w.actor(), w.actor()
+	keeps.expect("ok", "connect %s %s", network, good)
+	loses.expect("ok", "connect %s %s", network, bad)
+	keeps.expect("ok", "echo")
+	loses.expect("ok", "echo")
+	w.forget()
+	w.apply(onlyAllowed)
+	if got := loses.do("echo"); got == "ok" {
+		w.t.Errorf("the connection goes on")
+	} else if mode == "bpf_sock_destroy" && network == "tcp4" && got != "ECONNABORTED" {
+		w.t.Errorf("it ends with %s", got)
+	}
+	keeps.expect("ok", "echo")
+	v := w.verdict(model.VerdictDenied, model.OpConnect, bad).Verdict
+	if v.Hook != "cut" || v.Rule != "network.egress.allow" {
+		w.t.Errorf("verdict %+v", v)
+	}
+	if n := len(w.verdicts(func(v *model.Verdict) bool { return v.Hook == "cut" && v.Remote.Port() == 1001 })); n > 0 {
+		w.t.Errorf("%d verdicts about the connection that is allowed", n)
 	}
 }
 
@@ -94,6 +105,32 @@ func TestCutInbound(t *testing.T) {
 	}
 	if v := w.verdict(model.VerdictDenied, model.OpAccept, two.LocalAddr().String()).Verdict; v.Hook != "cut" {
 		t.Errorf("verdict %+v", v)
+	}
+}
+
+// A connection that nobody has accepted yet is cut in its listener's queue.
+func TestCutQueued(t *testing.T) {
+	w := newWorld(t)
+	w.apply("\tnetwork: {egress: {deny: [{ports: [9]}]}}")
+	a := w.actor()
+	a.expect("ok", "bind tcp4 0.0.0.0:1001")
+	a.do("listen")
+	bad := w.dial("tcp4", "127.0.0.2", "127.0.0.2:1001", true)
+	good := w.dial("tcp4", "127.0.0.1", "127.0.0.1:1001", true)
+	w.apply(fromOne)
+	w.verdict(model.VerdictDenied, model.OpAccept, bad.LocalAddr().String())
+	if err := bad.SetReadDeadline(time.Now().Add(testkit.Deadline)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bad.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) && w.backend.destroy != nil {
+		t.Errorf("the connection that is not allowed: %v", err)
+	}
+	go echo(good)
+	if got := a.do("accept"); got != "ok" { // the dead one
+		t.Errorf("accept: %s", got)
+	}
+	if n := len(w.verdicts(func(v *model.Verdict) bool { return v.Hook == "cut" && v.Remote.String() == good.LocalAddr().String() })); n > 0 {
+		t.Errorf("%d verdicts about the connection that is allowed", n)
 	}
 }
 
@@ -159,40 +196,44 @@ func TestRawSocketFromBefore(t *testing.T) {
 
 // A connection that another process passes on is judged as if it had been made.
 func TestPassedOn(t *testing.T) {
-	for _, c := range []struct{ name, to, want string }{{"allowed", "127.0.0.1:1001", "ok"}, {"denied", "127.0.0.1:2001", "killed"}} {
-		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t)
-			w.server("tcp4", c.to)
-			w.apply(onlyAllowed)
-			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
+	w := newWorld(t)
+	w.server("tcp4", "127.0.0.1:1001")
+	w.server("tcp4", "127.0.0.1:2001")
+	w.apply(onlyAllowed)
+	for to, want := range map[string]string{"127.0.0.1:1001": "ok", "127.0.0.1:2001": "killed"} {
+		var conn int
+		w.ns.Do(t, func() (err error) {
+			if conn, err = open("tcp4"); err != nil {
+				return err
 			}
-			defer unix.Close(fds[0])
-			theirs := os.NewFile(uintptr(fds[1]), "pair")
-			a := w.start("actor", w.ns, theirs)
-			theirs.Close()
-			var conn int
-			w.ns.Do(t, func() (err error) {
-				if conn, err = open("tcp4"); err != nil {
-					return err
-				}
-				return unix.Connect(conn, sockaddr("tcp4", c.to))
-			})
-			defer unix.Close(conn)
-			if err := unix.Sendmsg(fds[0], []byte("x"), unix.UnixRights(conn), nil, 0); err != nil {
-				t.Fatal(err)
-			}
-			a.expect(c.want, "take 3")
-			if c.want == "killed" {
-				if v := w.verdict(model.VerdictKilled, model.OpReceive, c.to).Verdict; v.Hook != "sys_exit" || v.Guarantee != model.KilledAfter {
-					t.Errorf("verdict %+v", v)
-				}
-				return
-			}
-			a.expect("ok", "echo")
+			return unix.Connect(conn, sockaddr("tcp4", to))
 		})
+		defer unix.Close(conn)
+		a := w.passOn(conn)
+		a.expect(want, "take 3")
+		if want == "ok" {
+			a.expect("ok", "echo")
+		} else if v := w.verdict(model.VerdictKilled, model.OpReceive, to).Verdict; v.Hook != "sys_exit" || v.Guarantee != model.KilledAfter {
+			t.Errorf("verdict %+v", v)
+		}
 	}
+}
+
+// passOn starts an actor that can take a descriptor over its descriptor 3.
+func (w *world) passOn(fd int) *actor {
+	w.t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { unix.Close(fds[0]) })
+	theirs := os.NewFile(uintptr(fds[1]), "pair")
+	defer theirs.Close()
+	a := w.start("actor", w.ns, theirs)
+	if err := unix.Sendmsg(fds[0], []byte("x"), unix.UnixRights(fd), nil, 0); err != nil {
+		w.t.Fatal(err)
+	}
+	return a
 }
 
 // What a listener's process passes on to a worker came in, and is judged as that.
@@ -208,17 +249,7 @@ func TestAcceptedAndPassedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(conn)
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fds[0])
-	theirs := os.NewFile(uintptr(fds[1]), "pair")
-	a := w.start("actor", w.ns, theirs)
-	theirs.Close()
-	if err := unix.Sendmsg(fds[0], []byte("x"), unix.UnixRights(conn), nil, 0); err != nil {
-		t.Fatal(err)
-	}
+	a := w.passOn(conn)
 	a.expect("ok", "take 3")
 	a.expect("ok", "echo")
 }

@@ -63,6 +63,10 @@ struct socket {
 	struct sock *sk;
 };
 
+struct tcp_sock {
+	u32 srtt_us;
+};
+
 struct mptcp_sock {
 	struct sock *first;
 };
