@@ -32,17 +32,18 @@ const (
 
 // agent is a running agent with folders, socket and lock of its own.
 type agent struct {
-	pid     int
-	dir     string
-	json    string // its export
-	marker  string // program that marks a place in the export
-	cmd     *exec.Cmd
-	log     bytes.Buffer
-	exited  chan error
-	ended   bool // stop or kill has seen its end
-	client  vigiev1connect.VigieClient
-	started time.Time     // just before its exec
-	ready   time.Duration // from started to READY=1
+	pid       int
+	dir       string
+	json      string // its export
+	policyDir string // that it watches unless it was told otherwise; not made yet
+	marker    string // program that marks a place in the export
+	cmd       *exec.Cmd
+	log       bytes.Buffer
+	exited    chan error
+	ended     bool // stop or kill has seen its end
+	client    vigiev1connect.VigieClient
+	started   time.Time     // just before its exec
+	ready     time.Duration // from started to READY=1
 }
 
 // startAgent starts binary and returns when it has said that it is ready, which it says to a service manager
@@ -52,7 +53,7 @@ func startAgent(ctx context.Context, binary, parent string, extra ...string) (*a
 	if err != nil {
 		return nil, fmt.Errorf("make the agent's directory: %w", err)
 	}
-	a := &agent{dir: dir, json: filepath.Join(dir, "events.json"), marker: filepath.Join(dir, "marker"), exited: make(chan error, 1)}
+	a := &agent{dir: dir, json: filepath.Join(dir, "events.json"), policyDir: filepath.Join(dir, "policies"), marker: filepath.Join(dir, "marker"), exited: make(chan error, 1)}
 	if err := writePrograms(a.marker, filepath.Join(dir, "unused")); err != nil {
 		return nil, err
 	}
@@ -63,7 +64,8 @@ func startAgent(ctx context.Context, binary, parent string, extra ...string) (*a
 	defer notify.Close()
 	socket := filepath.Join(dir, "s")
 	a.cmd = exec.Command(binary, append([]string{"run", "--quiet", "--state-dir", filepath.Join(dir, "state"), "--socket", socket,
-		"--http", "off", "--lock-file", filepath.Join(dir, "lock"), "--export-json", a.json}, extra...)...)
+		"--http", "off", "--tetragon-api", "off", "--lock-file", filepath.Join(dir, "lock"), "--policy-dir", a.policyDir,
+		"--rules-dir", filepath.Join(dir, "rules"), "--export-json", a.json}, extra...)...)
 	a.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
 	a.cmd.Stderr = &a.log
 	// An agent must not outlive the benchmark, whatever becomes of it.

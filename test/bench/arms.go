@@ -166,8 +166,8 @@ func (b *bench) profile(ctx context.Context, l *load) error {
 }
 
 // withAgent starts an agent, hands it to fn, which may stop it, and waits until nothing of it is left in the kernel.
-func (b *bench) withAgent(ctx context.Context, fn func(*agent) error) error {
-	a, err := startAgent(ctx, b.agent, b.dir)
+func (b *bench) withAgent(ctx context.Context, fn func(*agent) error, flags ...string) error {
+	a, err := startAgent(ctx, b.agent, b.dir, flags...)
 	if err != nil {
 		return err
 	}
@@ -224,6 +224,7 @@ func (b *bench) workers(ctx context.Context, j job, n int) (done, error) {
 		}
 		sum.Count += d.Count
 		sum.CPU += d.CPU
+		sum.Calls = d.Calls // of loads that time them, which run in one worker
 		if d.Elapsed > 0 {
 			rate += float64(d.Count) / d.Elapsed.Seconds()
 		}
@@ -246,7 +247,7 @@ type crewMember struct {
 // hire starts a worker and waits until it is ready.
 func (b *bench) hire(ctx context.Context, j job) (*crewMember, error) {
 	m := &crewMember{cmd: exec.CommandContext(ctx, b.worker, "worker", "-kind", j.kind, "-target", j.target, "-duration", j.duration.String(),
-		"-rate", fmt.Sprint(j.rate), "-count", fmt.Sprint(j.count))}
+		"-rate", fmt.Sprint(j.rate), "-count", fmt.Sprint(j.count), "-rules", fmt.Sprint(j.rules))}
 	// The runtime's preemption signals would interrupt system calls.
 	m.cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
 	m.cmd.Stderr = &m.err

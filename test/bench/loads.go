@@ -30,6 +30,12 @@ func benchmarks() []benchmark {
 		{"start", (*bench).starts},
 		{"idle", (*bench).idling},
 		{"memory", (*bench).manyProcesses},
+		{"policies", (*bench).policySizes},
+		{"rung", (*bench).lowestRung},
+		{"others", (*bench).bystanders},
+		{"apply", (*bench).applies},
+		{"workloads", (*bench).manyWorkloads},
+		{"detect", (*bench).detections},
 	}
 }
 

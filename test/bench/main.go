@@ -56,6 +56,7 @@ type options struct {
 	storm     time.Duration
 	idle      time.Duration
 	processes int
+	workloads int
 	seed      uint64
 	beside    bool
 }
@@ -80,6 +81,7 @@ func parse(args []string, errOut io.Writer) (*options, error) {
 	fs.DurationVar(&o.storm, "storm", 10*time.Second, "length of the 20,000 connections/s run")
 	fs.DurationVar(&o.idle, "idle", time.Minute, "for how long the idle agent is watched")
 	fs.IntVar(&o.processes, "processes", 50_000, "processes of the memory benchmark")
+	fs.IntVar(&o.workloads, "workloads", 10_000, "workloads of the benchmark of many policies")
 	fs.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the order of the arms and the intervals")
 	fs.BoolVar(&o.beside, "beside", false, "measure although another agent's programs are loaded: for work on this tool, the figures mean nothing")
 	if err := fs.Parse(args); err != nil {
@@ -95,8 +97,8 @@ func parse(args []string, errOut io.Writer) (*options, error) {
 	if o.only, err = regexp.Compile(only); err != nil {
 		return nil, fmt.Errorf("-run: %w", err)
 	}
-	if o.n < 1 || o.sample <= 0 || o.processes < 1 {
-		return nil, errors.New("-n, -sample and -processes must be above zero")
+	if o.n < 1 || o.sample <= 0 || o.processes < 1 || o.workloads < 1 {
+		return nil, errors.New("-n, -sample, -processes and -workloads must be above zero")
 	}
 	o.packages = strings.Fields(packages)
 	if o.out == "" {

@@ -19,7 +19,7 @@ func (r *results) report(w io.Writer, rng *rand.Rand) {
 		"with an agent that was started for its sample alone and wrote all events as JSON to a file. Times are only worth\n"+
 		"something beside their baseline.\n\n")
 	r.header(w)
-	rows := r.rows(c)
+	rows := slices.Concat(r.rows(c), r.policyRows(rng), r.detectRows())
 	fmt.Fprint(w, "\n## The bars\n\n| what | bar | measured | verdict |\n|---|---|---|---|\n")
 	for _, x := range rows {
 		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", x.what, x.bar, x.measured, x.verdict)
@@ -27,6 +27,7 @@ func (r *results) report(w io.Writer, rng *rand.Rand) {
 	if len(c) > 0 {
 		r.ratios(w, c)
 	}
+	r.callTable(w)
 	r.bounds(w, rows)
 	r.programTable(w)
 	fmt.Fprint(w, repeat)
@@ -112,8 +113,12 @@ func cpu(s sample) float64  { return float64(s.CPU) / float64(s.Count) }
 
 // arm is a figure of an arm's samples, by round.
 func (r *results) arm(load, arm string, of func(sample) float64) []float64 {
+	return ofArm(r.Samples, load, arm, of)
+}
+
+func ofArm(samples []sample, load, arm string, of func(sample) float64) []float64 {
 	var found []sample
-	for _, s := range r.Samples {
+	for _, s := range samples {
 		if s.Load == load && s.Arm == arm {
 			found = append(found, s)
 		}

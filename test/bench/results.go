@@ -29,6 +29,15 @@ type results struct {
 	Starts   []start        `json:"starts,omitempty"`
 	Idle     *idle          `json:"idle,omitempty"`
 	Crowded  *crowded       `json:"crowded,omitempty"`
+
+	Policies  []sample          `json:"policies,omitempty"` // an agent in each arm
+	Rungs     map[string]string `json:"rungs,omitempty"`    // what carries rules here, by section of a policy and arm
+	Applied   []applied         `json:"applied,omitempty"`
+	Populated *populated        `json:"populated,omitempty"`
+
+	Detected     []detected `json:"detected,omitempty"`
+	Mix          []portion  `json:"mix,omitempty"` // of the events that detections looked at
+	DefaultRules int        `json:"default_rules,omitempty"`
 }
 
 // programTimes is what the agent's programs ran for one load.

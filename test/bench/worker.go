@@ -20,6 +20,10 @@ type job struct {
 	duration time.Duration
 	rate     float64 // a second; 0 as fast as it goes
 	count    int
+	rules    int // detect: how many
+
+	out   io.Writer // of the worker, for loads that tell something while they run
+	calls *calls    // set by loads that time single calls
 }
 
 // done is what a worker did.
@@ -27,18 +31,20 @@ type done struct {
 	Count   int           `json:"count"`
 	Elapsed time.Duration `json:"elapsed_ns"`
 	CPU     time.Duration `json:"cpu_ns"` // its own and its children's
+	Calls   *distribution `json:"calls,omitempty"`
 }
 
 // work is a worker process: it says "ready" on its standard output, begins when its standard input says so, and
 // writes what it did. Its thread must be locked: children die with the thread that started them.
 func work(args []string, in io.Reader, out io.Writer) error {
-	var j job
+	j := job{out: out}
 	fs := flag.NewFlagSet("worker", flag.ContinueOnError)
 	fs.StringVar(&j.kind, "kind", "", "")
 	fs.StringVar(&j.target, "target", "", "")
 	fs.DurationVar(&j.duration, "duration", 0, "")
 	fs.Float64Var(&j.rate, "rate", 0, "")
 	fs.IntVar(&j.count, "count", 0, "")
+	fs.IntVar(&j.rules, "rules", 0, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -76,6 +82,20 @@ func (j *job) prepare(in io.Reader) (step func() error, finish func(), err error
 		return roundTripStep()
 	case "storm":
 		return connectStep()
+	case "timed open":
+		return j.timedOpenStep(0)
+	case "timed denial":
+		return j.timedOpenStep(openDenied)
+	case "timed connect":
+		return j.timedConnectStep()
+	case "timed datagram":
+		return j.timedDatagramStep()
+	case "timed wake":
+		return j.timedWakeStep()
+	case "watch":
+		return j.watchStep()
+	case "detect":
+		return j.detectStep()
 	}
 	return nil, nil, fmt.Errorf("no load %q", j.kind)
 }
@@ -103,6 +123,7 @@ func (j *job) loop(step func() error) (done, error) {
 	}
 	d.Elapsed = time.Since(start)
 	d.CPU = cpuOfSelfAndChildren() - cpu
+	d.Calls = j.calls.distribution()
 	return d, nil
 }
 
