@@ -23,8 +23,8 @@ type change struct {
 	At     time.Duration `json:"at_ns"`
 }
 
-// watchStep opens a file and connects to an address again and again, and writes a line each time that one of them begins or ceases to be
-// denied. target is "FILE ADDRESS"; without one of them (a "-" in its place) only the other is tried.
+// watchStep opens a file and connects to an address again and again, and writes a line each time that one of them begins or
+// ceases to be denied. target is "FILE ADDRESS"; "-" in the place of one: only the other is tried.
 func (j *job) watchStep() (func() error, func(), error) {
 	file, host, ok := strings.Cut(j.target, " ")
 	if !ok {

@@ -45,7 +45,8 @@ As root, on a host that does nothing else and where no other agent runs:
 
 The tool needs nothing but Go. It starts itself again for the loads, and writes the tiny programs that they start, static
 ELF files of one page, itself. The memory part starts tens of thousands of processes and raises kernel.pid_max while
-it runs. The raw samples are written to the user's cache folder (vigie/bench-TIME.json) with the seed of the order.
+it runs. The policies' parts mount a folder of their own in memory, and make ten thousand cgroups, all of which they remove.
+The raw samples are written to the user's cache folder (vigie/bench-TIME.json) with the seed of the order.
 
 How the figures are made: a ratio is the median of the ratios of neighbours (the two arms of one round); its interval is
 the 95 % bootstrap interval of that median; "of the fastest" is the fastest sample with the agent by the fastest without.
@@ -54,6 +55,10 @@ all of the sample. "Empty programs" is the arm without an agent and with program
 sched_process_exec, _fork, _exit, inet_sock_set_state and, both ways, on packets (cgroup_skb): what any observer at
 these places takes. The programs' own times are the kernel's (BPF_ENABLE_STATS), in one more run, because that
 measuring costs time itself.
+
+Under policies an agent runs in every arm, and the calls are timed one by one by the process that makes them; the clock's own
+share is in all arms. The rules deny what the load does not do, in the folder and beside the addresses that it uses, so that
+they are looked at. Before an arm is measured, its worker is seen denied. Detections run in a process of their own.
 `
 
 func (r *results) header(w io.Writer) {
