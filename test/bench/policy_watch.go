@@ -56,7 +56,7 @@ func (j *job) watchStep() (func() error, func(), error) {
 	return func() error {
 		for what, try := range tries {
 			errno := try()
-			if errno != 0 && errno != openDenied && errno != connectDenied {
+			if errno != 0 && errno != syscall.EPERM { // EPERM is how policies deny
 				return fmt.Errorf("%s: %w", what, errno)
 			}
 			if now := errno != 0; now != denied[what] {

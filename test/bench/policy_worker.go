@@ -59,12 +59,6 @@ func (c *calls) distribution() *distribution {
 	return d
 }
 
-// The errors by which policies deny: open, and connect.
-const (
-	openDenied    = unix.EPERM
-	connectDenied = unix.EPERM
-)
-
 // timedOpenStep opens one file and closes it; the open alone is timed. want is what it is to end with.
 func (j *job) timedOpenStep(want syscall.Errno) (func() error, func(), error) {
 	path, err := unix.BytePtrFromString(j.target)

@@ -85,7 +85,7 @@ func (j *job) prepare(in io.Reader) (step func() error, finish func(), err error
 	case "timed open":
 		return j.timedOpenStep(0)
 	case "timed denial":
-		return j.timedOpenStep(openDenied)
+		return j.timedOpenStep(syscall.EPERM)
 	case "timed connect":
 		return j.timedConnectStep()
 	case "timed datagram":
