@@ -125,6 +125,9 @@ func (b *bench) makeDenied(n int) (*files, error) {
 	return f, nil
 }
 
+// flags keep an agent from being asked about opens elsewhere on the machine.
+func (f *files) flags() []string { return []string{"--fanotify-mounts", f.dir} }
+
 // remove unmounts the folder, also while a process that ends has a file of it open.
 func (f *files) remove() { _ = unix.Unmount(f.dir, unix.MNT_DETACH) }
 

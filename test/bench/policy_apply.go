@@ -29,6 +29,7 @@ type takenEffect struct {
 	Open    time.Duration `json:"open_ns"`    // until an open is denied, or allowed again
 	Connect time.Duration `json:"connect_ns"` // until a connect is
 	Answer  time.Duration `json:"answer_ns"`  // until the API has answered; 0 without
+	CPU     time.Duration `json:"cpu_ns"`     // of the agent, from the call until the effect and the answer
 }
 
 // all is until all of it was in effect.
@@ -46,7 +47,7 @@ func (b *bench) applies(ctx context.Context) error {
 	defer f.remove()
 	for i := range b.n {
 		var x applied
-		if err := b.withAgent(ctx, func(a *agent) error { return b.applyTo(ctx, a, f, &x) }); err != nil {
+		if err := b.withAgent(ctx, func(a *agent) error { return b.applyTo(ctx, a, f, &x) }, f.flags()...); err != nil {
 			return err
 		}
 		b.results.Applied = append(b.results.Applied, x)
@@ -63,7 +64,7 @@ func (b *bench) applyTo(ctx context.Context, a *agent, f *files, x *applied) err
 	}
 	defer w.end()
 	api := func(i int) (takenEffect, error) {
-		return takeEffect(w, i%2 == 0, func() error {
+		return takeEffect(a, w, i%2 == 0, func() error {
 			_, err := a.client.ApplyPolicies(ctx, connect.NewRequest(&pb.ApplyPoliciesRequest{Yaml: texts[i%2], Source: "bench"}))
 			return err
 		})
@@ -86,7 +87,7 @@ func (b *bench) applyTo(ctx context.Context, a *agent, f *files, x *applied) err
 	}
 	texts = b.alternating("file", f)
 	for i := range changesOfOneAgent + 1 {
-		t, err := takeEffect(w, i%2 == 0, func() error { return replaceFile(a.policyDir, texts[i%2]) })
+		t, err := takeEffect(a, w, i%2 == 0, func() error { return replaceFile(a.policyDir, texts[i%2]) })
 		if err != nil {
 			return fmt.Errorf("change %d by file: %w", i+1, err)
 		}
@@ -108,7 +109,11 @@ func (b *bench) alternating(name string, f *files) [2]string {
 }
 
 // takeEffect runs change and reads from the watcher when it was in effect.
-func takeEffect(w *watcher, denied bool, change func() error) (takenEffect, error) {
+func takeEffect(a *agent, w *watcher, denied bool, change func() error) (takenEffect, error) {
+	before, err := a.cpu()
+	if err != nil {
+		return takenEffect{}, err
+	}
 	start := monotonic()
 	if err := change(); err != nil {
 		return takenEffect{}, fmt.Errorf("apply a policy: %w", err)
@@ -119,7 +124,9 @@ func takeEffect(w *watcher, denied bool, change func() error) (takenEffect, erro
 		return t, err
 	}
 	t.Open, t.Connect = at["open"]-start, at["connect"]-start
-	return t, nil
+	after, err := a.cpu()
+	t.CPU = after - before
+	return t, err
 }
 
 // replaceFile puts a policy into a folder in one step, as configuration management does.

@@ -35,6 +35,8 @@ type policyArm struct {
 	loads    []policyLoad
 	// denies: what the policies deny of a worker, "open" and "connect"; before anything is measured it is seen denied.
 	denies []string
+	// profiled: it runs once more with the programs' time measured, which is no sample.
+	profiled bool
 }
 
 // policyLoad is one thing that is measured in an arm.
@@ -44,8 +46,7 @@ type policyLoad struct {
 	workers int
 }
 
-// comparePolicies runs the arms in turn, b.n rounds of them, and then each with policies once more with the programs' time
-// measured.
+// comparePolicies runs the arms in turn, b.n rounds of them.
 func (b *bench) comparePolicies(ctx context.Context, f *files, arms []policyArm) error {
 	for round, places := range order(b.n, len(arms), b.rng) {
 		for place, i := range places {
@@ -62,6 +63,9 @@ func (b *bench) comparePolicies(ctx context.Context, f *files, arms []policyArm)
 		}
 	}
 	for i := range arms {
+		if !arms[i].profiled {
+			continue
+		}
 		if err := b.profilePolicy(ctx, f, &arms[i]); err != nil {
 			return fmt.Errorf("profile, %s: %w", arms[i].name, err)
 		}
@@ -104,7 +108,7 @@ func (b *bench) policySamples(ctx context.Context, f *files, arm *policyArm) ([]
 			if err != nil {
 				return err
 			}
-			s.AgentCPU = (after - before) / time.Duration(s.Count)
+			s.PerOp, s.AgentCPU = s.Elapsed/time.Duration(s.Count), (after-before)/time.Duration(s.Count)
 			samples = append(samples, s)
 		}
 		return nil
@@ -179,7 +183,7 @@ func (b *bench) underPolicies(ctx context.Context, f *files, arm *policyArm, fn 
 			}
 		}
 		return fn(a)
-	}, append(slices.Clone(arm.flags), "--policy-dir", dir)...)
+	}, slices.Concat(f.flags(), arm.flags, []string{"--policy-dir", dir})...)
 }
 
 // policyDir is a new folder with the policies in files of some hundred.

@@ -38,7 +38,7 @@ func (b *bench) policySizes(ctx context.Context) error {
 	return b.comparePolicies(ctx, f, []policyArm{
 		{name: noPolicy, loads: loads},
 		{name: fewArm, policies: []ruleSet{b.policyOf(fewRules, f)}, loads: loads, denies: both},
-		{name: manyArm, policies: []ruleSet{b.policyOf(manyRules, f)}, loads: loads, denies: both},
+		{name: manyArm, policies: []ruleSet{b.policyOf(manyRules, f)}, loads: loads, denies: both, profiled: true},
 		{name: allowArm, policies: []ruleSet{allow}, loads: loads[1:], denies: []string{"connect"}},
 	})
 }
@@ -77,6 +77,6 @@ func (b *bench) bystanders(ctx context.Context) error {
 	}
 	return b.comparePolicies(ctx, f, []policyArm{
 		{name: noPolicy, loads: loads},
-		{name: strangeArm, policies: []ruleSet{p}, loads: loads},
+		{name: strangeArm, policies: []ruleSet{p}, loads: loads, profiled: true},
 	})
 }

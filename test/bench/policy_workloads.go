@@ -23,6 +23,8 @@ type populated struct {
 	After       footprint     `json:"after"`
 	ReadyBefore time.Duration `json:"ready_before_ns"` // from its start, without policies
 	ReadyAfter  time.Duration `json:"ready_after_ns"`  // until all policies were in force
+	CPUBefore   time.Duration `json:"cpu_before_ns"`   // of the agent until then
+	CPUAfter    time.Duration `json:"cpu_after_ns"`
 }
 
 // footprint is the memory of an agent, in bytes.
@@ -59,6 +61,9 @@ func (b *bench) manyWorkloads(ctx context.Context) error {
 	defer os.RemoveAll(dir)
 	if err := b.withAgent(ctx, func(a *agent) (err error) {
 		r.ReadyBefore = a.ready
+		if r.CPUBefore, err = a.cpu(); err != nil {
+			return err
+		}
 		r.Before, err = b.footprintAfter(ctx, a)
 		return err
 	}); err != nil {
@@ -71,12 +76,15 @@ func (b *bench) manyWorkloads(ctx context.Context) error {
 			return err
 		}
 		r.ReadyAfter = time.Since(a.started)
+		if r.CPUAfter, err = a.cpu(); err != nil {
+			return err
+		}
 		if err := b.deniedInUnit(ctx, units); err != nil {
 			return err
 		}
 		r.After, err = b.footprintAfter(ctx, a)
 		return err
-	}, "--policy-dir", dir, "--max-policies", fmt.Sprint(max(2*b.workloads, 1024))); err != nil {
+	}, append(f.flags(), "--policy-dir", dir, "--max-policies", fmt.Sprint(max(3*b.workloads/2, 1024)))...); err != nil {
 		return err
 	}
 	b.say("  with policies: %+v", r)

@@ -211,6 +211,9 @@ func (r *results) programTable(w io.Writer) {
 		"| load | program | runs an operation | time a run | time an operation |\n|---|---|---|---|---|\n")
 	for _, p := range r.Programs {
 		for _, s := range p.Programs[:min(6, len(p.Programs))] {
+			if s.Time < time.Duration(p.Count) {
+				continue // less than a nanosecond an operation: what else the machine did
+			}
 			fmt.Fprintf(w, "| %s | %s | %.2f | %s | %s |\n", p.Load, s.Name, float64(s.Runs)/float64(p.Count),
 				short(s.Time/time.Duration(s.Runs)), short(s.Time/time.Duration(p.Count)))
 		}
