@@ -4,13 +4,14 @@
 # Installs the Debian packages that a lane of tests needs: as root what is missing, otherwise it names it
 # and leaves with 0, so that what can run does run. It is fast when all is there.
 #
-#   tools/deps.sh test    compile BPF C, race detector, network namespaces
+#   tools/deps.sh test    compile BPF C, race detector, network namespaces, servers to attack
 #   tools/deps.sh vm      QEMU 10 and busybox; an error without them
 set -euo pipefail
 
 lane=${1:?usage: tools/deps.sh test|vm}
 case $lane in
-test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc libc6-dev iproute2 nftables procps util-linux) ;;
+test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc libc6-dev iproute2 nftables procps util-linux
+	nginx-light redis-server redis-tools postgresql) ;;
 vm) packages=(qemu-system-x86 busybox-static) ;;
 *) echo "tools/deps.sh: unknown lane $lane; it is test or vm" >&2; exit 2 ;;
 esac
@@ -64,5 +65,12 @@ if [ "$lane" = vm ] && [ "$release" = bookworm ]; then
 	apt-get "${with[@]}" update -q
 	apt-get "${with[@]}" install -y -q --no-install-recommends -t bookworm-backports "${missing[@]}"
 	exit 0
+fi
+# Servers are for tests, which start their own: a package must not start one. invoke-rc.d asks this file.
+denied=/usr/sbin/policy-rc.d
+if [ ! -e "$denied" ]; then
+	trap 'rm -f "$denied"' EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$denied"
+	chmod 755 "$denied"
 fi
 apt-get install -y -q --no-install-recommends "${missing[@]}"

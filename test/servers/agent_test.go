@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package servers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// agent is a running `vigie run` with a socket, state and lock of its own.
+type agent struct {
+	t      *testing.T
+	dir    string
+	socket string
+	log    lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// startAgent starts an agent and waits until it is ready. It remembers enough to learn from.
+func startAgent(t *testing.T) *agent {
+	t.Helper()
+	dir := t.TempDir()
+	a := &agent{t: t, dir: dir, socket: filepath.Join(dir, "vigie.sock")}
+	cmd := exec.Command(program(t, "vigie"), "run", "--quiet", "--state-dir", filepath.Join(dir, "state"), "--socket", a.socket,
+		"--http", "off", "--tetragon-api", "off", "--lock-file", filepath.Join(dir, "lock"), "--policy-dir", filepath.Join(dir, "policies"),
+		"--history", "400000")
+	cmd.Stderr = &a.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the agent ended with %v", err)
+		}
+		if t.Failed() {
+			t.Logf("the agent's log:\n%s", a.log.String())
+		}
+	})
+	await(t, "the agent to be ready", func() bool {
+		health, err := a.call("Health", nil)
+		return err == nil && health["ready"] == true
+	})
+	return a
+}
+
+// call asks the API.
+func (a *agent) call(method string, request any) (map[string]any, error) {
+	body := []byte("{}")
+	if request != nil {
+		var err error
+		if body, err = json.Marshal(request); err != nil {
+			return nil, err
+		}
+	}
+	client := &http.Client{Timeout: deadline, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", a.socket)
+		}}}
+	resp, err := client.Post("http://vigie/vigie.v1.Vigie/"+method, "application/json", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var answer map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %v", method, answer["message"])
+	}
+	return answer, nil
+}
+
+// cli runs a command against the agent.
+func (a *agent) cli(args ...string) (stdout, stderr string, err error) {
+	var out, errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program(a.t, "vigie"), append(args, "--socket", a.socket)...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+// learn has the agent write a policy from what a unit did. Its text, and what is said about it.
+func (a *agent) learn(u *unit, name string) (policy, notes string) {
+	a.t.Helper()
+	file := filepath.Join(a.dir, name+".yaml")
+	_, notes, err := a.cli("policy", "learn", "--workload", u.name, "--name", name, "-o", file, "--quiet")
+	if err != nil {
+		a.t.Fatalf("learn a policy: %v\n%s", err, notes)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return string(b), notes
+}
+
+// try asks whether a policy could be applied.
+func (a *agent) try(policy string) error {
+	return a.apply(policy, "--dry-run")
+}
+
+// apply brings a policy in force.
+func (a *agent) apply(policy string, flags ...string) error {
+	file := filepath.Join(a.dir, "apply.yaml")
+	if err := os.WriteFile(file, []byte(policy), 0o644); err != nil {
+		return err
+	}
+	if _, errs, err := a.cli(append([]string{"policy", "apply", "-f", file}, flags...)...); err != nil {
+		return fmt.Errorf("apply a policy: %w: %s", err, errs)
+	}
+	return nil
+}
+
+// verdict is what the tests look at of one, and of its event.
+type verdict struct {
+	seq                                               uint64
+	binary, args                                      string
+	action, policy, rule, hook, guarantee             string
+	operation, path, protocol, local, remote, subject string
+}
+
+// String is a verdict in one line.
+func (v *verdict) String() string {
+	return fmt.Sprintf("%s %s %s by %s (%s %s, %s)", v.action, v.operation, v.object(), v.binary, v.policy, v.rule, v.hook)
+}
+
+// object is what was tried to be used.
+func (v *verdict) object() string {
+	object := v.path + v.subject
+	switch v.operation {
+	case "bind", "listen":
+		object += v.local
+	case "connect", "send", "receive":
+		object += v.remote
+	}
+	return object
+}
+
+// verdicts are those about a unit after a sequence number, in their order.
+func (a *agent) verdicts(u *unit, after uint64) []*verdict {
+	a.t.Helper()
+	answer, err := a.call("QueryEvents", map[string]any{"pageSize": 1000, "newestFirst": true,
+		"filter": map[string]any{"types": []string{"verdict"}, "workloadNames": []string{u.name}}})
+	if err != nil {
+		a.t.Fatalf("ask for verdicts: %v", err)
+	}
+	var out []*verdict
+	events, _ := answer["events"].([]any)
+	for _, e := range events {
+		e, _ := e.(map[string]any)
+		if v := newVerdict(e); v.seq > after {
+			out = append([]*verdict{v}, out...)
+		}
+	}
+	return out
+}
+
+func newVerdict(event map[string]any) *verdict {
+	inner, _ := event["verdict"].(map[string]any)
+	process, _ := event["process"].(map[string]any)
+	text := func(m map[string]any, name string) string {
+		if m[name] == nil {
+			return ""
+		}
+		return fmt.Sprint(m[name])
+	}
+	address := func(which string) string {
+		if inner[which+"Address"] == nil {
+			return ""
+		}
+		return net.JoinHostPort(text(inner, which+"Address"), text(inner, which+"Port"))
+	}
+	v := &verdict{binary: text(process, "binary"), args: text(process, "args"), action: text(inner, "action"), policy: text(inner, "policy"),
+		rule: text(inner, "rule"), hook: text(inner, "hook"), guarantee: text(inner, "guarantee"), operation: text(inner, "operation"),
+		path: text(inner, "path"), protocol: text(inner, "protocol"), subject: text(inner, "subject"),
+		local: address("local"), remote: address("remote")}
+	_, _ = fmt.Sscan(text(event, "seq"), &v.seq) // int64 is a text in protobuf's JSON
+	return v
+}
+
+// lastSeq is the number of the newest verdict about a unit.
+func (a *agent) lastSeq(u *unit) uint64 {
+	list := a.verdicts(u, 0)
+	if len(list) == 0 {
+		return 0
+	}
+	return list[len(list)-1].seq
+}
+
+func lines(list []*verdict) string {
+	var b strings.Builder
+	for _, v := range list {
+		fmt.Fprintf(&b, "  %s\n", v)
+	}
+	return b.String()
+}

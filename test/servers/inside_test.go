@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package servers
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// inside are attacks by code that runs in the unit: first as a program of its own, then under the server's name. pid is a
+// process of the server, log a file that it writes and others must not remove.
+func (g *siege) inside(pid int, log string) {
+	g.t.Helper()
+	as, root := g.unit.as, account{}
+	by := func(deed ...string) func() error { return g.implant(as, nil, deed...) }
+	byRoot := func(deed ...string) func() error { return g.implant(root, nil, deed...) }
+	self := func(deed ...string) func() error { return g.asServer(as, nil, deed...) }
+	written := func(name string) func() bool { return func() bool { return g.site.text(name) != "" } }
+	gone := func(name string) func() bool { return func() bool { return !g.site.exists(name) } }
+
+	shell := g.real("/bin/sh")
+	loader := g.real(needProgram(g.t, "/lib*/ld-linux*.so.*"))
+	dropped, script := "/tmp/dropped", "/tmp/script"
+	g.site.put(dropped, readFile(g.t, program(g.t, "implant")), 0o755)
+	g.site.put(script, []byte("#!/bin/sh\n: >/tmp/by-script\n"), 0o755)
+	beside := filepath.Dir(g.binary) + "/beside"
+	g.site.must(func() error { return os.Chmod(filepath.Dir(g.binary), 0o777) })
+
+	g.attack(
+		attack{"run a shell", by("exec", "/bin/sh", "-c", ": >/tmp/by-shell"), "exec", shell, written("/tmp/by-shell")},
+		attack{"run a program from /tmp", by("exec", dropped, "create", "/tmp/by-dropped"), "exec", dropped, written("/tmp/by-dropped")},
+		attack{"run a script", by("exec", script), "exec", "*", written("/tmp/by-script")},
+		attack{"run a program by its loader", by("exec", loader, "/bin/true"), "exec", "*", nil},
+		attack{"run a program from memory", g.implant(as, readFile(g.t, "/bin/true"), "memfd", "true"), "exec", "/memfd:payload*", nil},
+		attack{"read /etc/shadow", by("read", shadow), "read", shadow, nil},
+		attack{"read it through a symbolic link", by("symlink", shadow, "/tmp/symlink"), "read", shadow, nil},
+		attack{"read it through a hard link", by("link", shadow, "/tmp/hardlink"), "read", "*", nil},
+		attack{"read it through /proc/self/root", by("read", "/proc/self/root"+shadow), "read", shadow, nil},
+		attack{"read it by openat2", by("openat2", shadow), "read", shadow, nil},
+		attack{"read a private key", by("read", secret), "read", secret, nil},
+		attack{"read the server's memory", by("read", fmt.Sprintf("/proc/%d/mem", pid)), "read", "/proc/*", nil},
+		attack{"add a key to authorized_keys", by("create", "/root/.ssh/authorized_keys"), "write", "/root/.ssh/authorized_keys", written("/root/.ssh/authorized_keys")},
+		attack{"add a cron job", by("create", "/etc/cron.d/job"), "write", "/etc/cron.d/job", written("/etc/cron.d/job")},
+		attack{"put a program beside the server's", by("create", beside), "write", beside, written(beside)},
+		attack{"write the password file", by("write", shadow), "write", shadow, nil},
+		attack{"connect to a new address", by("connect", elsewhere+":8888"), "connect", elsewhere + ":8888", nil},
+		attack{"connect to a new port", by("connect", bystander), "connect", bystander, nil},
+		attack{"connect by an IPv4-mapped address", by("mapped", bystander), "connect", "*", nil},
+		attack{"send a datagram", by("send", elsewhere+":8888"), "send", elsewhere + ":8888", nil},
+		attack{"listen on a new port", by("listen", "0.0.0.0:4444"), "bind", "0.0.0.0:4444", nil},
+		attack{"listen on any port", by("listen-anywhere"), "listen", "*", nil},
+		attack{"open a raw socket", byRoot("raw"), "socket", "*", nil},
+		attack{"open a packet socket", byRoot("packet"), "socket", "*", nil},
+		attack{"run a shell, as the server", self("exec", "/bin/sh", "-c", ": >/tmp/by-server"), "exec", shell, written("/tmp/by-server")},
+		attack{"read /etc/shadow, as the server", self("read", shadow), "read", shadow, nil},
+		attack{"add a cron job, as the server", self("create", "/etc/cron.d/own"), "write", "/etc/cron.d/own", written("/etc/cron.d/own")},
+		attack{"connect to a new address, as the server", self("connect", elsewhere+":8888"), "connect", elsewhere + ":8888", nil},
+		attack{"listen on a new port, as the server", self("listen", "0.0.0.0:4445"), "bind", "0.0.0.0:4445", nil},
+		// What only LSM or fmod_ret deny.
+		attack{"remove a key of root's", by("unlink", secret), "modify", secret, gone(secret)},
+		attack{"empty the password file", by("truncate", shadow), "modify", shadow, func() bool { return g.site.text(shadow) == "" }},
+		attack{"rename the log", by("rename", log, log+".gone"), "modify", log + ".gone", gone(log)},
+		attack{"make a program setuid", by("setuid", dropped), "modify", dropped, nil},
+		attack{"trace the server", byRoot("ptrace", strconv.Itoa(pid)), "ptrace", "*", nil},
+		attack{"mount a file system", byRoot("mount", "/tmp"), "mount", "*", nil},
+	)
+}
+
+// real is the path of a program of the site without symbolic links, as verdicts name it.
+func (g *siege) real(name string) (path string) {
+	g.t.Helper()
+	g.site.must(func() (err error) {
+		path, err = filepath.EvalSymlinks(name)
+		return err
+	})
+	return path
+}

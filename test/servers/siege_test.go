@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package servers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// server is what the tests ask of one.
+type server interface {
+	// start starts it in its unit and waits until it serves.
+	start()
+	// load has it do all that it ever does, with names and data of that label.
+	load(label string)
+	// serves is the least that it must still do, whatever was denied.
+	serves() error
+	// stop ends it, as a service manager does.
+	stop()
+}
+
+// siege is a server under a policy that was learned from it, and who attacks it.
+type siege struct {
+	t      *testing.T
+	agent  *agent
+	site   *site
+	unit   *unit
+	server server
+	binary string // of the server
+	policy string // its name
+	traps  *traps
+	why    map[string]error // operations that this kernel does not let be denied, and why
+	told   []string         // the result of each attack
+}
+
+// besiege learns a policy from a server under load and puts it in force. Then the server is started anew and has its load
+// again, with other names: nothing of that may be denied.
+func besiege(t *testing.T, g *siege) {
+	t.Helper()
+	g.t = t
+	g.unit.create()
+	g.server.start()
+	g.server.load("first")
+	g.server.stop()
+	g.unit.remove()
+
+	text, notes := g.agent.learn(g.unit, g.policy)
+	t.Logf("%d bytes of policy\n%s%s", len(text), text, notes)
+	g.checkReadable(text)
+	g.enforce(text)
+
+	g.unit.create()
+	g.server.start()
+	t.Cleanup(func() {
+		if !t.Failed() {
+			g.server.stop()
+		}
+	})
+	g.server.load("second")
+	// What is denied comes after everything before it.
+	last := g.attackOnly(attack{"execute a program that the policy does not know", g.exec(implanted+"/implant", "nothing"), "exec", implanted + "/implant", nil})
+	if before := slices.DeleteFunc(g.agent.verdicts(g.unit, 0), func(v *verdict) bool { return v.seq >= last }); len(before) > 0 {
+		t.Fatalf("under load:\n%s", lines(before))
+	}
+}
+
+// checkReadable holds a learned policy to what a person can review, and to naming no accident of the one run.
+func (g *siege) checkReadable(text string) {
+	g.t.Helper()
+	if n := strings.Count(text, "\n"); n > 150 {
+		g.t.Errorf("the policy has %d lines: nobody reads that", n)
+	}
+	if strings.Contains(text, `path: "/**"`) || strings.Contains(text, "path: /**") {
+		g.t.Error("the policy allows every file")
+	}
+}
+
+// enforce puts a learned policy in force, with weaker: accept where this kernel cannot deny all operations.
+func (g *siege) enforce(text string) {
+	g.t.Helper()
+	g.why = make(map[string]error)
+	for op, rule := range map[string]string{
+		"exec": "processes: {deny: [/nowhere]}", "read": "files: {deny: [{path: /nowhere, access: read}]}",
+		"write": "files: {deny: [{path: /nowhere, access: write}]}", "modify": "files: {deny: [{path: /nowhere, access: modify}]}",
+		"connect": "network: {egress: {deny: [{to: {cidr: 203.0.113.1/32}}]}}", "bind": "network: {listen: {deny: [{ports: [1/tcp]}]}}",
+		"capability": "capabilities: {deny: [CAP_SYS_BOOT]}", "ptrace": "operations: {deny: [ptrace]}", "mount": "operations: {deny: [mount]}",
+	} {
+		err := g.agent.try("apiVersion: vigie.io/v1alpha1\nkind: WorkloadPolicy\nmetadata: {name: probe}\n" +
+			"spec: {selector: {unit: vigie-test-none.service}, mode: enforce, " + rule + "}\n")
+		if err != nil && !strings.Contains(err.Error(), "weaker: accept") {
+			g.t.Fatalf("whether %s can be denied: %v", op, err)
+		}
+		if err != nil {
+			g.why[op] = err
+			g.t.Logf("%s cannot be denied on this kernel: %v", op, err)
+		}
+	}
+	mode := "  mode: enforce\n"
+	if len(g.why) > 0 {
+		mode += "  weaker: accept\n"
+	}
+	changed := strings.Replace(text, "  mode: audit\n", mode, 1)
+	if changed == text {
+		g.t.Fatal("the policy has no mode: audit that could be changed")
+	}
+	if err := g.agent.apply(changed); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// attack is something that must be denied.
+type attack struct {
+	name   string
+	do     func() error // nil: it worked, as the attacker sees it
+	op     string       // the operation that a verdict must name
+	object string       // and what on: a path, an address, or how it begins when it ends with *
+	// happened says that it had an effect; nil where the answer says all.
+	happened func() bool
+}
+
+// attack does what must not happen, and checks that it does not, that a verdict says so, and that the server still serves.
+func (g *siege) attack(list ...attack) {
+	g.t.Helper()
+	for _, a := range list {
+		g.attackOnly(a)
+		if err := g.server.serves(); err != nil {
+			g.t.Fatalf("%s: the server serves no more: %v", a.name, err)
+		}
+	}
+}
+
+// attackOnly is attack for what may end the server; the number of its verdict.
+func (g *siege) attackOnly(a attack) uint64 {
+	t := g.t
+	t.Helper()
+	before := g.agent.lastSeq(g.unit)
+	err := a.do()
+	if why := g.why[a.op]; why != nil {
+		g.told = append(g.told, fmt.Sprintf("not denied here  %s: %v", a.name, err))
+		return 0
+	}
+	if err == nil {
+		t.Errorf("%s: it worked", a.name)
+		g.told = append(g.told, "WORKED           "+a.name)
+		return 0
+	}
+	var found *verdict
+	for end := time.Now().Add(deadline); found == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		list := g.agent.verdicts(g.unit, before)
+		if i := slices.IndexFunc(list, func(v *verdict) bool {
+			return (v.action == "denied" || v.action == "killed") && v.operation == a.op && matches(v.object(), a.object)
+		}); i >= 0 {
+			found = list[i]
+		}
+	}
+	switch {
+	case found == nil:
+		t.Errorf("%s: failed with %v, but there is no verdict %s %s; there are\n%s", a.name, err, a.op, a.object, lines(g.agent.verdicts(g.unit, before)))
+		return 0
+	case found.policy != g.policy || found.rule == "" || found.hook == "" || found.guarantee == "":
+		t.Errorf("%s: the verdict does not say what decided: %+v", a.name, found)
+	case a.happened != nil && a.happened():
+		t.Errorf("%s: denied, and it happened", a.name)
+	}
+	if g.traps != nil {
+		if who := g.traps.visitors(t); len(who) > 0 {
+			t.Errorf("%s: somebody came to %v", a.name, who)
+		}
+	}
+	g.told = append(g.told, fmt.Sprintf("%-7s %-42s  %s (%s)", found.action, a.name, found.hook, oneLine(err)))
+	return found.seq
+}
+
+func matches(object, want string) bool {
+	if begin, ok := strings.CutSuffix(want, "*"); ok {
+		return strings.HasPrefix(object, begin)
+	}
+	return object == want
+}
+
+func oneLine(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	return text[max(0, len(text)-90):]
+}
+
+// report says how every attack went; fewer than least that were denied fail the test.
+func (g *siege) report(least int) {
+	g.t.Helper()
+	denied := 0
+	for _, line := range g.told {
+		if strings.HasPrefix(line, "denied") || strings.HasPrefix(line, "killed") {
+			denied++
+		}
+	}
+	g.t.Logf("%d attacks, %d denied:\n%s", len(g.told), denied, strings.Join(g.told, "\n"))
+	if denied < least {
+		g.t.Errorf("%d attacks were denied, fewer than %d", denied, least)
+	}
+}
+
+// exec has the server's user execute a program in the unit, by a process that is there already.
+func (g *siege) exec(argv ...string) func() error {
+	return g.implant(g.unit.as, nil, append([]string{"exec"}, argv...)...)
+}
+
+// implant does a deed in a process that has come into the unit, running a program that the policy does not know.
+func (g *siege) implant(as account, stdin []byte, deed ...string) func() error {
+	return func() error {
+		procs, err := os.OpenFile(filepath.Join(g.unit.dir, "cgroup.procs"), os.O_WRONLY, 0)
+		if err != nil {
+			return nil // which the attack reports: it was not even tried
+		}
+		defer procs.Close()
+		return g.deed(how{as: as, stdin: stdin, files: []*os.File{procs}}, implanted+"/implant", append([]string{"-join"}, deed...)...)
+	}
+}
+
+// asServer does a deed in a process that runs what the policy takes for the server: another program under its name.
+func (g *siege) asServer(as account, stdin []byte, deed ...string) func() error {
+	return func() error {
+		real := readFile(g.t, g.binary)
+		g.site.put(g.binary, readFile(g.t, program(g.t, "implant")), 0o755)
+		defer g.site.put(g.binary, real, 0o755)
+		return g.deed(how{as: as, stdin: stdin, inside: true}, g.binary, deed...)
+	}
+}
+
+// deed runs an implant. Error: what it says, unless it is "ok".
+func (g *siege) deed(h how, binary string, args ...string) error {
+	h.env = []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0"} // the runtime opens files for these
+	text, err := g.unit.finish(h, append([]string{binary}, args...)...)
+	switch {
+	case err != nil:
+		return err
+	case text != "ok":
+		return errors.New(text)
+	}
+	return nil
+}
