@@ -168,11 +168,11 @@ func (v *verdict) object() string {
 	return object
 }
 
-// verdicts are those about a unit after a sequence number, in their order.
-func (a *agent) verdicts(u *unit, after uint64) []*verdict {
+// verdicts are those after a sequence number, in their order. There are no policies but those of the test.
+func (a *agent) verdicts(after uint64) []*verdict {
 	a.t.Helper()
-	answer, err := a.call("QueryEvents", map[string]any{"pageSize": 1000, "newestFirst": true,
-		"filter": map[string]any{"types": []string{"verdict"}, "workloadNames": []string{u.name}}})
+	answer, err := a.call("QueryEvents", map[string]any{"page_size": 1000, "newest_first": true,
+		"filter": map[string]any{"types": []string{"verdict"}}})
 	if err != nil {
 		a.t.Fatalf("ask for verdicts: %v", err)
 	}
@@ -197,10 +197,10 @@ func newVerdict(event map[string]any) *verdict {
 		return fmt.Sprint(m[name])
 	}
 	address := func(which string) string {
-		if inner[which+"Address"] == nil {
+		if inner[which+"_address"] == nil {
 			return ""
 		}
-		return net.JoinHostPort(text(inner, which+"Address"), text(inner, which+"Port"))
+		return net.JoinHostPort(text(inner, which+"_address"), text(inner, which+"_port"))
 	}
 	v := &verdict{binary: text(process, "binary"), args: text(process, "args"), action: text(inner, "action"), policy: text(inner, "policy"),
 		rule: text(inner, "rule"), hook: text(inner, "hook"), guarantee: text(inner, "guarantee"), operation: text(inner, "operation"),
@@ -210,9 +210,10 @@ func newVerdict(event map[string]any) *verdict {
 	return v
 }
 
-// lastSeq is the number of the newest verdict about a unit.
-func (a *agent) lastSeq(u *unit) uint64 {
-	list := a.verdicts(u, 0)
+// lastSeq is the number of the newest verdict.
+func (a *agent) lastSeq() uint64 {
+	a.t.Helper()
+	list := a.verdicts(0)
 	if len(list) == 0 {
 		return 0
 	}

@@ -4,9 +4,12 @@ package servers
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // inside are attacks by code that runs in the unit: first as a program of its own, then under the server's name. pid is a
@@ -20,8 +23,8 @@ func (g *siege) inside(pid int, log string) {
 	written := func(name string) func() bool { return func() bool { return g.site.text(name) != "" } }
 	gone := func(name string) func() bool { return func() bool { return !g.site.exists(name) } }
 
-	shell := g.real("/bin/sh")
-	loader := g.real(needProgram(g.t, "/lib*/ld-linux*.so.*"))
+	shell := g.site.real("/bin/sh")
+	loader := g.site.real(needProgram(g.t, "/lib*/ld-linux*.so.*"))
 	dropped, script := "/tmp/dropped", "/tmp/script"
 	g.site.put(dropped, readFile(g.t, program(g.t, "implant")), 0o755)
 	g.site.put(script, []byte("#!/bin/sh\n: >/tmp/by-script\n"), 0o755)
@@ -40,7 +43,6 @@ func (g *siege) inside(pid int, log string) {
 		attack{"read it through /proc/self/root", by("read", "/proc/self/root"+shadow), "read", shadow, nil},
 		attack{"read it by openat2", by("openat2", shadow), "read", shadow, nil},
 		attack{"read a private key", by("read", secret), "read", secret, nil},
-		attack{"read the server's memory", by("read", fmt.Sprintf("/proc/%d/mem", pid)), "read", "/proc/*", nil},
 		attack{"add a key to authorized_keys", by("create", "/root/.ssh/authorized_keys"), "write", "/root/.ssh/authorized_keys", written("/root/.ssh/authorized_keys")},
 		attack{"add a cron job", by("create", "/etc/cron.d/job"), "write", "/etc/cron.d/job", written("/etc/cron.d/job")},
 		attack{"put a program beside the server's", by("create", beside), "write", beside, written(beside)},
@@ -50,7 +52,7 @@ func (g *siege) inside(pid int, log string) {
 		attack{"connect by an IPv4-mapped address", by("mapped", bystander), "connect", "*", nil},
 		attack{"send a datagram", by("send", elsewhere+":8888"), "send", elsewhere + ":8888", nil},
 		attack{"listen on a new port", by("listen", "0.0.0.0:4444"), "bind", "0.0.0.0:4444", nil},
-		attack{"listen on any port", by("listen-anywhere"), "listen", "*", nil},
+		attack{"listen on any port", g.listenAnywhere, "listen", "*", nil},
 		attack{"open a raw socket", byRoot("raw"), "socket", "*", nil},
 		attack{"open a packet socket", byRoot("packet"), "socket", "*", nil},
 		attack{"run a shell, as the server", self("exec", "/bin/sh", "-c", ": >/tmp/by-server"), "exec", shell, written("/tmp/by-server")},
@@ -66,14 +68,52 @@ func (g *siege) inside(pid int, log string) {
 		attack{"trace the server", byRoot("ptrace", strconv.Itoa(pid)), "ptrace", "*", nil},
 		attack{"mount a file system", byRoot("mount", "/tmp"), "mount", "*", nil},
 	)
+	memory := attack{"read the server's memory", by("read", fmt.Sprintf("/proc/%d/mem", pid)), "read", "/proc/*", nil}
+	if why := g.why["modify"]; why != nil { // without these there is fanotify, which leaves the kernel's file systems out
+		g.why["read"] = why
+	}
+	g.attack(memory)
 }
 
 // real is the path of a program of the site without symbolic links, as verdicts name it.
-func (g *siege) real(name string) (path string) {
-	g.t.Helper()
-	g.site.must(func() (err error) {
+func (s *site) real(name string) (path string) {
+	s.t.Helper()
+	s.must(func() (err error) {
 		path, err = filepath.EvalSymlinks(name)
 		return err
 	})
 	return path
+}
+
+// listenAnywhere has an implant listen on a port that the kernel chooses. It worked when somebody reaches it.
+func (g *siege) listenAnywhere() error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer read.Close()
+	in, hold, err := os.Pipe()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer in.Close()
+	procs := g.procs()
+	defer procs.Close()
+	p, err := g.unit.begin(how{as: g.unit.as, stdin: in, files: []*os.File{procs, write}, env: quiet()}, implanted+"/implant", "-join", "listen-anywhere")
+	write.Close()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer func() { hold.Close(); _ = p.wait() }()
+	port, err := io.ReadAll(io.LimitReader(read, 5))
+	if err != nil || len(port) == 0 {
+		return fmt.Errorf("it does not listen: %w", err)
+	}
+	return g.site.do(func() error {
+		c, err := net.DialTimeout("tcp4", "127.0.0.1:"+string(port), time.Second)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
 }

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // nginx is Debian's, with its own configuration and one site more: files, uploads, and an application behind it.
@@ -278,5 +276,3 @@ func (s *site) client() *http.Client {
 		return c, err
 	}}}
 }
-
-var _ = unix.SIGKILL

@@ -144,7 +144,7 @@ func TestPostgreSQL(t *testing.T) {
 	g := &siege{agent: a, site: s, unit: u, server: p, binary: bin + "/postgres", policy: "postgresql",
 		traps: setTraps(t, s, elsewhere+":5432", elsewhere+":8888", bystander)}
 	besiege(t, g)
-	shell := g.real("/bin/sh")
+	shell := s.real("/bin/sh")
 	written := func(name string) func() bool { return func() bool { return s.text(name) != "" } }
 	untouched := func(name string) func() bool {
 		before := s.text(name)

@@ -20,7 +20,7 @@ type redis struct {
 const (
 	redisConfig = "/etc/redis/redis.conf"
 	redisLog    = "/var/log/redis/redis-server.log"
-	redisBinary = "/usr/bin/redis-server"
+	redisBinary = "/usr/bin/redis-server" // a link
 )
 
 func newRedis(t *testing.T, s *site, u *unit) *redis {
@@ -154,7 +154,7 @@ func TestRedis(t *testing.T) {
 	a := startAgent(t)
 	u := newUnit(t, s, "redis", accountOf(t, "redis"))
 	r := newRedis(t, s, u)
-	g := &siege{agent: a, site: s, unit: u, server: r, binary: redisBinary, policy: "redis",
+	g := &siege{agent: a, site: s, unit: u, server: r, binary: s.real(redisBinary), policy: "redis",
 		traps: setTraps(t, s, elsewhere+":6379", elsewhere+":8888", bystander)}
 	besiege(t, g)
 	absent := func(name string) func() bool { return func() bool { return s.text(name) != "" } }

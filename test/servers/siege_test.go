@@ -3,8 +3,10 @@
 package servers
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,7 +67,7 @@ func besiege(t *testing.T, g *siege) {
 	g.server.load("second")
 	// What is denied comes after everything before it.
 	last := g.attackOnly(attack{"execute a program that the policy does not know", g.exec(implanted+"/implant", "nothing"), "exec", implanted + "/implant", nil})
-	if before := slices.DeleteFunc(g.agent.verdicts(g.unit, 0), func(v *verdict) bool { return v.seq >= last }); len(before) > 0 {
+	if before := slices.DeleteFunc(g.agent.verdicts(0), func(v *verdict) bool { return v.seq >= last }); len(before) > 0 {
 		t.Fatalf("under load:\n%s", lines(before))
 	}
 }
@@ -139,7 +141,7 @@ func (g *siege) attack(list ...attack) {
 func (g *siege) attackOnly(a attack) uint64 {
 	t := g.t
 	t.Helper()
-	before := g.agent.lastSeq(g.unit)
+	before := g.agent.lastSeq()
 	err := a.do()
 	if why := g.why[a.op]; why != nil {
 		g.told = append(g.told, fmt.Sprintf("not denied here  %s: %v", a.name, err))
@@ -152,7 +154,7 @@ func (g *siege) attackOnly(a attack) uint64 {
 	}
 	var found *verdict
 	for end := time.Now().Add(deadline); found == nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		list := g.agent.verdicts(g.unit, before)
+		list := g.agent.verdicts(before)
 		if i := slices.IndexFunc(list, func(v *verdict) bool {
 			return (v.action == "denied" || v.action == "killed") && v.operation == a.op && matches(v.object(), a.object)
 		}); i >= 0 {
@@ -161,7 +163,7 @@ func (g *siege) attackOnly(a attack) uint64 {
 	}
 	switch {
 	case found == nil:
-		t.Errorf("%s: failed with %v, but there is no verdict %s %s; there are\n%s", a.name, err, a.op, a.object, lines(g.agent.verdicts(g.unit, before)))
+		t.Errorf("%s: failed with %v, but there is no verdict %s %s; there are\n%s", a.name, err, a.op, a.object, lines(g.agent.verdicts(before)))
 		return 0
 	case found.policy != g.policy || found.rule == "" || found.hook == "" || found.guarantee == "":
 		t.Errorf("%s: the verdict does not say what decided: %+v", a.name, found)
@@ -212,13 +214,20 @@ func (g *siege) exec(argv ...string) func() error {
 // implant does a deed in a process that has come into the unit, running a program that the policy does not know.
 func (g *siege) implant(as account, stdin []byte, deed ...string) func() error {
 	return func() error {
-		procs, err := os.OpenFile(filepath.Join(g.unit.dir, "cgroup.procs"), os.O_WRONLY, 0)
-		if err != nil {
-			return nil // which the attack reports: it was not even tried
-		}
+		procs := g.procs()
 		defer procs.Close()
-		return g.deed(how{as: as, stdin: stdin, files: []*os.File{procs}}, implanted+"/implant", append([]string{"-join"}, deed...)...)
+		return g.deed(how{as: as, stdin: input(stdin), files: []*os.File{procs}}, implanted+"/implant", append([]string{"-join"}, deed...)...)
 	}
+}
+
+// procs is what a process writes to in order to come into the unit.
+func (g *siege) procs() *os.File {
+	g.t.Helper()
+	f, err := os.OpenFile(filepath.Join(g.unit.dir, "cgroup.procs"), os.O_WRONLY, 0)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return f
 }
 
 // asServer does a deed in a process that runs what the policy takes for the server: another program under its name.
@@ -227,13 +236,13 @@ func (g *siege) asServer(as account, stdin []byte, deed ...string) func() error 
 		real := readFile(g.t, g.binary)
 		g.site.put(g.binary, readFile(g.t, program(g.t, "implant")), 0o755)
 		defer g.site.put(g.binary, real, 0o755)
-		return g.deed(how{as: as, stdin: stdin, inside: true}, g.binary, deed...)
+		return g.deed(how{as: as, stdin: input(stdin), inside: true}, g.binary, deed...)
 	}
 }
 
 // deed runs an implant. Error: what it says, unless it is "ok".
 func (g *siege) deed(h how, binary string, args ...string) error {
-	h.env = []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0"} // the runtime opens files for these
+	h.env = quiet()
 	text, err := g.unit.finish(h, append([]string{binary}, args...)...)
 	switch {
 	case err != nil:
@@ -242,4 +251,14 @@ func (g *siege) deed(h how, binary string, args ...string) error {
 		return errors.New(text)
 	}
 	return nil
+}
+
+// quiet keeps an implant's runtime from opening files.
+func quiet() []string { return []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0"} }
+
+func input(b []byte) io.Reader {
+	if b == nil {
+		return nil
+	}
+	return bytes.NewReader(b)
 }

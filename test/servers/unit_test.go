@@ -5,6 +5,7 @@ package servers
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -113,7 +114,7 @@ type process struct {
 type how struct {
 	as     account
 	inside bool // in the unit's cgroup, from its first moment
-	stdin  []byte
+	stdin  io.Reader
 	env    []string
 	files  []*os.File
 }
@@ -121,11 +122,8 @@ type how struct {
 // begin starts a program in the site.
 func (u *unit) begin(h how, argv ...string) (*process, error) {
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan error, 1)}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir, p.cmd.ExtraFiles = &p.out, &p.out, "/", h.files
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Stdin, p.cmd.Dir, p.cmd.ExtraFiles = &p.out, &p.out, h.stdin, "/", h.files
 	p.cmd.WaitDelay = deadline // children that keep the output open
-	if h.stdin != nil {
-		p.cmd.Stdin = bytes.NewReader(h.stdin)
-	}
 	p.cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, h.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: h.as.uid, Gid: h.as.gid},
 		Pdeathsig: unix.SIGKILL} // with the thread of the site, so with the test

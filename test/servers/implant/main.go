@@ -66,7 +66,7 @@ func deed(what string, args []string) error {
 		if err != nil {
 			return err
 		}
-		return unix.PtraceAttach(pid)
+		return unix.PtraceSeize(pid) // which does not stop it
 	}
 	return files(what, args)
 }
@@ -81,14 +81,32 @@ func alone(what string) error {
 	case "packet":
 		return socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
 	case "listen-anywhere": // on a port that the kernel chooses
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return unix.Listen(fd, 1)
+		return listenAnywhere()
 	}
 	return fmt.Errorf("no deed %q", what)
+}
+
+// listenAnywhere tells its port by descriptor 4 and listens until standard input ends.
+func listenAnywhere() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Listen(fd, 1); err != nil {
+		return err
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	if at, ok := at.(*unix.SockaddrInet4); ok {
+		if _, err := unix.Write(4, []byte(strconv.Itoa(at.Port))); err != nil {
+			return err
+		}
+	}
+	_, err = unix.Read(0, make([]byte, 1))
+	return err
 }
 
 func socket(family, kind, protocol int) error {
