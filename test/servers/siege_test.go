@@ -83,12 +83,12 @@ func (g *siege) checkReadable(text string) {
 	}
 }
 
-// enforce puts a learned policy in force, with weaker: accept where this kernel cannot deny all operations.
+// enforce puts a learned policy in force as it is, and finds out which operations this kernel lets be denied.
 func (g *siege) enforce(text string) {
 	g.t.Helper()
 	g.why = make(map[string]error)
 	for op, rule := range map[string]string{
-		"exec": "processes: {deny: [/nowhere]}", "read": "files: {deny: [{path: /nowhere, access: read}]}",
+		"exec": "onDenied: kill, processes: {deny: [/nowhere]}", "read": "files: {deny: [{path: /nowhere, access: read}]}",
 		"write": "files: {deny: [{path: /nowhere, access: write}]}", "modify": "files: {deny: [{path: /nowhere, access: modify}]}",
 		"connect": "network: {egress: {deny: [{to: {cidr: 203.0.113.1/32}}]}}", "bind": "network: {listen: {deny: [{ports: [1/tcp]}]}}",
 		"capability": "capabilities: {deny: [CAP_SYS_BOOT]}", "ptrace": "operations: {deny: [ptrace]}", "mount": "operations: {deny: [mount]}",
@@ -103,11 +103,7 @@ func (g *siege) enforce(text string) {
 			g.t.Logf("%s cannot be denied on this kernel: %v", op, err)
 		}
 	}
-	mode := "  mode: enforce\n"
-	if len(g.why) > 0 {
-		mode += "  weaker: accept\n"
-	}
-	changed := strings.Replace(text, "  mode: audit\n", mode, 1)
+	changed := strings.Replace(text, "  mode: audit\n", "  mode: enforce\n", 1)
 	if changed == text {
 		g.t.Fatal("the policy has no mode: audit that could be changed")
 	}
