@@ -63,7 +63,8 @@ type Config struct {
 	// EnforceBackends are the back-ends that may carry policies; all when empty. For tests, and for hosts where one
 	// of them must not be used.
 	EnforceBackends []string `yaml:"enforce-backends"`
-	// FanotifyMounts are directories: fanotify asks about opens only on mounts at or below them; anywhere when empty.
+	// FanotifyMounts are directories, and kinds of file systems ("overlay"): fanotify asks about opens only on mounts at or
+	// below these, or of these kinds; anywhere when empty.
 	FanotifyMounts []string `yaml:"fanotify-mounts"`
 	// Rules turns detections on or off; RulesDir holds files of rules beside those that come with vigie.
 	Rules    string `yaml:"rules"`

@@ -90,7 +90,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.IntVar(&c.ExitedProcesses, "exited-processes", c.ExitedProcesses, "ended processes to remember")
 	fs.IntVar(&c.MaxPolicies, "max-policies", c.MaxPolicies, "policies that there can be")
 	fs.StringSliceVar(&c.EnforceBackends, "enforce-backends", c.EnforceBackends, "back-ends that may carry policies: lsm, fmod_ret, fanotify, execkill, network, after; all by default")
-	fs.StringSliceVar(&c.FanotifyMounts, "fanotify-mounts", c.FanotifyMounts, "directories: fanotify watches only mounts at or below them; anywhere by default")
+	fs.StringSliceVar(&c.FanotifyMounts, "fanotify-mounts", c.FanotifyMounts, "directories, or kinds of file systems (overlay): fanotify watches only mounts at or below them, or of them; anywhere by default")
 	fs.BoolVar(&c.ProgramStats, "program-stats", c.ProgramStats, "have the kernel measure the run time of the programs")
 	fs.BoolVar(&c.Handover, "handover", c.Handover, "leave the programs running for the next agent when this one stops; needs bpffs")
 	fs.StringVar(&c.Rules, "rules", c.Rules, "detections: on or off")

@@ -23,7 +23,8 @@ type Options struct {
 	Prober lsm.Prober
 	// Watchdog is the command of fanotify's watchdog, whole.
 	Watchdog []string
-	// FanotifyMounts are directories: fanotify asks about opens only on mounts at or below them; anywhere when empty.
+	// FanotifyMounts are directories, and kinds of file systems ("overlay"): fanotify asks about opens only on mounts at or
+	// below these, or of these kinds; anywhere when empty.
 	FanotifyMounts []string
 }
 

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +36,8 @@ type Options struct {
 	Watchdog []string
 	// Timeout is how late an answer may be before the watchdog gives it; 0: DefaultTimeout.
 	Timeout time.Duration
-	// Mounts are directories: opens are asked about only on mounts at or below them; anywhere when empty.
+	// Mounts are directories, and kinds of file systems ("overlay"): opens are asked about only on mounts at or below these,
+	// or of these kinds; anywhere when empty.
 	Mounts []string
 }
 
@@ -204,7 +206,12 @@ func (b *Backend) Learn(ev *model.Event) error {
 
 // markable says whether opens may be asked about on a mount.
 func (b *Backend) markable(m Mount) bool {
-	at := func(dir string) bool { return below(m.Point, path.Clean(dir)) }
+	at := func(place string) bool {
+		if strings.HasPrefix(place, "/") {
+			return below(m.Point, path.Clean(place))
+		}
+		return m.FSType == place
+	}
 	return canAnswer(m.FSType) && (len(b.opts.Mounts) == 0 || slices.ContainsFunc(b.opts.Mounts, at))
 }
 
