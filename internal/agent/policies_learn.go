@@ -24,31 +24,55 @@ func LearnedSections() []string {
 // learned for the section can be.
 func SectionPolicy(section string) string {
 	path := strings.Split(section, ".")
-	return fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: section}\nspec: {selector: {unit: none.service}, mode: enforce, %s: {allow: []}%s}\n",
-		policy.APIVersion, policy.Kind, strings.Join(path, ": {"), strings.Repeat("}", len(path)-1))
+	return actingPolicy(strings.Join(path, ": {") + ": {allow: []}" + strings.Repeat("}", len(path)-1))
 }
 
-// WithoutSections is what of policies' sections is not worth learning here, with the reasons: those that refused says
-// cannot be in force. Where none can be, the agent cannot enforce at all, and says nothing about sections.
-func WithoutSections(refused func(section, yaml string) error) map[string]string {
-	without := make(map[string]string)
+// heartPolicy is SectionPolicy for what most of a section is about: that programs do not run, be it because they are
+// killed; that files are not read and written. Empty for sections that are one thing.
+func heartPolicy(section string) string {
+	switch section {
+	case "processes":
+		return actingPolicy("onDenied: kill, processes: {allow: []}")
+	case "files":
+		return actingPolicy("files: {deny: [{path: /none, access: [read, write]}]}")
+	}
+	return ""
+}
+
+func actingPolicy(spec string) string {
+	return fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: section}\nspec: {selector: {unit: none.service}, mode: enforce, %s}\n",
+		policy.APIVersion, policy.Kind, spec)
+}
+
+// SectionsHere is which of policies' sections are not worth learning here, and which have to accept to be carried by less
+// than they ask for, with the reasons: those that refused says cannot be in force. Where none can be, the agent cannot
+// enforce at all, and says nothing about sections.
+func SectionsHere(refused func(section, yaml string) error) (without, weaker map[string]string) {
+	without, weaker = make(map[string]string), make(map[string]string)
 	for _, section := range LearnedSections() {
-		if err := refused(section, SectionPolicy(section)); err != nil {
-			_, reason, found := strings.Cut(err.Error(), "policy section: ")
-			if !found {
-				reason = err.Error()
-			}
+		err := refused(section, SectionPolicy(section))
+		if err == nil {
+			continue
+		}
+		_, reason, found := strings.Cut(err.Error(), "policy section: ")
+		if !found {
+			reason = err.Error()
+		}
+		if heart := heartPolicy(section); heart != "" && refused(section, heart) == nil {
+			weaker[section] = reason
+		} else {
 			without[section] = reason
 		}
 	}
 	if len(without) == len(LearnedSections()) {
-		return nil
+		return nil, nil
 	}
-	return without
+	return without, weaker
 }
 
 // LearnPolicy implements server.Backend.
 func (a *Agent) LearnPolicy(ctx context.Context, q server.LearnQuery) (server.LearnedPolicy, error) {
+	without, weaker := a.sectionsHere()
 	h := a.history(ctx, q.Since, time.Time{})
 	var lost uint64
 	learned, err := policy.Learn(func(yield func(*model.Event) bool) {
@@ -60,7 +84,7 @@ func (a *Agent) LearnPolicy(ctx context.Context, q server.LearnQuery) (server.Le
 				return
 			}
 		}
-	}, policy.LearnOptions{Workload: q.Workload, Name: q.Name, Image: a.table.ByExecID, LeaveOut: a.withoutSections()})
+	}, policy.LearnOptions{Workload: q.Workload, Name: q.Name, Image: a.table.ByExecID, LeaveOut: without, Weaker: weaker})
 	switch {
 	case h.err != nil:
 		return server.LearnedPolicy{}, h.err
@@ -80,10 +104,10 @@ func (a *Agent) LearnPolicy(ctx context.Context, q server.LearnQuery) (server.Le
 	return out, nil
 }
 
-// withoutSections asks the enforcer.
-func (a *Agent) withoutSections() map[string]string {
+// sectionsHere asks the enforcer.
+func (a *Agent) sectionsHere() (without, weaker map[string]string) {
 	i := slices.IndexFunc(a.policies.Kinds, func(k policyKind) bool { return slices.Contains(k.Kinds(), policy.Kind) })
-	return WithoutSections(func(section, yaml string) error {
+	return SectionsHere(func(section, yaml string) error {
 		p, err := a.policies.Kinds[i].Parse(section, []byte(yaml))
 		if err != nil {
 			return err

@@ -122,8 +122,9 @@ func (l *policyLearner) fromNow(ctx context.Context, client vigiev1connect.Vigie
 	for _, p := range procs {
 		images[p.ExecID] = p
 	}
+	without, weaker := l.sectionsThere(ctx, client)
 	learned, err := policy.Learn(func(yield func(*model.Event) bool) { l.ended = l.stream(ctx, client, before, yield) },
-		policy.LearnOptions{Workload: l.workload, Name: l.name, LeaveOut: l.withoutSections(ctx, client),
+		policy.LearnOptions{Workload: l.workload, Name: l.name, LeaveOut: without, Weaker: weaker,
 			Image: func(id string) *model.Process { return images[id] }})
 	if l.progress != nil {
 		fmt.Fprint(l.progress, "\r\x1b[K")
@@ -142,11 +143,11 @@ func (l *policyLearner) fromNow(ctx context.Context, client vigiev1connect.Vigie
 	return learned, nil
 }
 
-// withoutSections asks the agent what cannot be in force there.
-func (l *policyLearner) withoutSections(ctx context.Context, client vigiev1connect.VigieClient) map[string]string {
+// sectionsThere asks the agent what cannot be in force there, or not as strongly as it is written.
+func (l *policyLearner) sectionsThere(ctx context.Context, client vigiev1connect.VigieClient) (without, weaker map[string]string) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return agent.WithoutSections(func(section, yaml string) error {
+	return agent.SectionsHere(func(section, yaml string) error {
 		_, err := client.ApplyPolicies(ctx, connect.NewRequest(&vigiev1.ApplyPoliciesRequest{Yaml: yaml, Source: section, DryRun: true}))
 		if connect.CodeOf(err) != connect.CodeFailedPrecondition {
 			return nil // says nothing about the section

@@ -21,8 +21,8 @@ type LearnOptions struct {
 	// LeaveOut are sections that are not written ("capabilities", "files", "network.ingress"), each with the reason, which
 	// becomes a note: "cannot be denied on this kernel".
 	LeaveOut map[string]string
-	// Weaker writes weaker: accept.
-	Weaker bool
+	// Weaker are sections that say weaker: accept, each with the reason, which becomes a note.
+	Weaker map[string]string
 	// Image finds a process by its exec_id where the history does not tell of it; may be nil.
 	Image func(execID string) *model.Process
 }

@@ -214,7 +214,7 @@ func TestLearnedPolicyAllowsItsInput(t *testing.T) {
 				s.file(p, nil, ops[w.IntN(len(ops))], path, []uint32{0, oRdWr, oCreat | oRdWr}[w.IntN(3)])
 			}
 		}
-		s.learn(t, LearnOptions{Workload: unit.Name, Weaker: true})
+		s.learn(t, LearnOptions{Workload: unit.Name, Weaker: map[string]string{"files": "", "network.egress": ""}})
 	}
 }
 
@@ -235,13 +235,17 @@ func TestWhatWasDeniedIsNotLearned(t *testing.T) {
 
 func TestLearnOptions(t *testing.T) {
 	s := database()
-	o := LearnOptions{Workload: "postgresql@17-main.service", Name: "db", Selector: &Selector{User: "0", Binary: "/usr/lib/postgresql/*/bin/postgres"}, Weaker: true,
+	o := LearnOptions{Workload: "postgresql@17-main.service", Name: "db", Selector: &Selector{User: "0", Binary: "/usr/lib/postgresql/*/bin/postgres"},
+		Weaker:   map[string]string{"files": "modify is killed after the fact", "network.listen": "so it is"},
 		LeaveOut: map[string]string{"capabilities": "cannot be denied on this kernel", "network.ingress": "not wanted"}}
 	learned, table := s.learn(t, o)
-	if p := table.Policy; p.Name != "db" || p.Capabilities != nil || p.Network.Ingress != nil || p.Network.Egress == nil || !p.Weaker || p.Selector.User != "0" {
+	if p := table.Policy; p.Name != "db" || p.Capabilities != nil || p.Network.Ingress != nil || p.Network.Egress == nil || p.Weaker || !p.Files.Weaker || !p.Network.Listen.Weaker || p.Network.Egress.Weaker || p.Selector.User != "0" {
 		t.Errorf("%+v", p)
 	}
 	if !slices.Contains(learned.Notes, "the section capabilities was left out: cannot be denied on this kernel") {
+		t.Errorf("%q", learned.Notes)
+	}
+	if !slices.Contains(learned.Notes, "the section files says weaker: accept: modify is killed after the fact") {
 		t.Errorf("%q", learned.Notes)
 	}
 	if _, err := Learn(slices.Values(s.events), LearnOptions{Workload: "none"}); !errors.Is(err, ErrNothingLearned) {

@@ -21,17 +21,14 @@ func (s *student) write(name string) string {
 	w.line("apiVersion: %s\nkind: %s\nmetadata: {name: %s}\nspec:", APIVersion, Kind, w.quote(name))
 	w.line("  selector: %s", w.selector(s.selector()))
 	w.line("  mode: audit")
-	if s.options.Weaker {
-		w.line("  weaker: accept")
-	}
 	if len(s.execs) > 0 && s.keeps("processes") {
-		w.line("  processes:\n    allow:")
+		w.line("  processes:%s\n    allow:", s.accepts("processes", "    "))
 		for _, path := range slices.Sorted(maps.Keys(s.execs)) {
 			w.rule("    ", w.quote(globOf(path)), s.execs[path].String())
 		}
 	}
 	if rules := s.files.rules(); len(rules) > 0 && s.keeps("files") {
-		w.line("  files:\n    allow:")
+		w.line("  files:%s\n    allow:", s.accepts("files", "    "))
 		w.files(rules)
 	}
 	s.writeNetwork(w)
@@ -39,7 +36,7 @@ func (s *student) write(name string) string {
 	case len(s.caps) == 0:
 		s.notes["no use of a capability was seen, so the policy has no capabilities section; the agent may not have recorded them"] = true
 	case s.keeps("capabilities"):
-		w.line("  capabilities:\n    allow:")
+		w.line("  capabilities:%s\n    allow:", s.accepts("capabilities", "    "))
 		if s.caps["CAP_SYS_ADMIN"] != nil {
 			s.notes["CAP_SYS_ADMIN is among what was used: the kernel asks for it in passing, of root, also where nothing needs it; try the policy without it"] = true
 		}
@@ -57,6 +54,16 @@ func (s *student) keeps(section string) bool {
 		s.notes["the section "+section+" was left out: "+why] = true
 	}
 	return !left
+}
+
+// accepts is weaker: accept, as a line of a section that needs it; else nothing.
+func (s *student) accepts(section, indent string) string {
+	why, weaker := s.options.Weaker[section]
+	if !weaker {
+		return ""
+	}
+	s.notes["the section "+section+" says weaker: accept: "+why] = true
+	return "\n" + indent + "weaker: accept # this kernel cannot deny all of it before it happens"
 }
 
 type writer struct {
@@ -239,10 +246,10 @@ func (s *student) writeNetwork(w *writer) {
 			begun = true
 		}
 		if len(ends) == 0 {
-			w.line("    %s: {allow: []} # nothing was seen", d)
+			w.line("    %s:%s\n      allow: [] # nothing was seen", d, s.accepts("network."+d.String(), "      "))
 			continue
 		}
-		w.line("    %s:\n      allow:", d)
+		w.line("    %s:%s\n      allow:", d, s.accepts("network."+d.String(), "      "))
 		for _, e := range slices.SortedFunc(maps.Keys(ends), func(a, b end) int {
 			return cmp.Or(cmp.Compare(a.ports.Protocol, b.ports.Protocol), cmp.Compare(a.ports.First, b.ports.First), cmp.Compare(fmt.Sprint(a.named), fmt.Sprint(b.named)))
 		}) {
