@@ -11,6 +11,7 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"github.com/cilium/ebpf"
@@ -34,11 +35,14 @@ type Status struct {
 	Message   string   // what is wrong; empty when nothing is
 }
 
+// ErrOtherOperations is what a back-end answers about an operation that it has nothing to do with, on any kernel.
+var ErrOtherOperations = errors.New("it is about other operations")
+
 // Backend is one way to carry decisions out. Its methods are called by one goroutine.
 type Backend interface {
 	// Name is the back-end's folder: "cgroup", "fanotify", "lsm", …
 	Name() string
-	// Carries says how it would carry an operation on this kernel. Error: why it cannot, in words for a user.
+	// Carries says how it would carry an operation on this kernel. Error: ErrOtherOperations, or why it cannot, in words for a user.
 	Carries(op model.Operation) (Carried, error)
 	// Attach makes it carry these operations and no others; what it carried before it goes on carrying without a gap.
 	// Before it returns, every hook is in place. No operation detaches it.

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -114,25 +115,44 @@ func asks(t *policy.Table) model.Guarantee {
 	return model.DeniedBefore
 }
 
-// best is the back-end that carries an operation with the strongest guarantee, the first of equals; else why none does.
+// best is the back-end that carries an operation with the strongest guarantee, the first of equals; and why others do not.
 func (e *Enforcer) best(op model.Operation) (Backend, Carried, string) {
 	var found Backend
 	var best Carried
-	var causes []string
+	var causes causes
 	for _, b := range e.options.Backends {
 		c, err := b.Carries(op)
-		if err != nil {
-			causes = append(causes, b.Name()+": "+err.Error())
-			continue
-		}
-		if found == nil || c.Guarantee.Strength() > best.Guarantee.Strength() {
+		switch {
+		case errors.Is(err, ErrOtherOperations):
+		case err != nil:
+			causes.add(b.Name(), err.Error())
+		case found == nil || c.Guarantee.Strength() > best.Guarantee.Strength():
 			found, best = b, c
 		}
 	}
-	if len(causes) == 0 {
-		causes = []string{"no other back-end knows that operation"}
+	return found, best, causes.String()
+}
+
+// causes are why back-ends do not carry something: each reason once, with those that it holds for.
+type causes struct{ names, reasons []string }
+
+func (c *causes) add(name, reason string) {
+	if i := slices.Index(c.reasons, reason); i >= 0 {
+		c.names[i] += ", " + name
+		return
 	}
-	return found, best, strings.Join(causes, "; ")
+	c.names, c.reasons = append(c.names, name), append(c.reasons, reason)
+}
+
+func (c *causes) String() string {
+	if len(c.names) == 0 {
+		return "no other back-end is about that"
+	}
+	out := make([]string, len(c.names))
+	for i := range out {
+		out[i] = c.names[i] + ": " + c.reasons[i]
+	}
+	return strings.Join(out, "; ")
 }
 
 // operations are what each back-end has to carry for some tables, in the order of model.Operations.

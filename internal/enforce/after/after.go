@@ -7,7 +7,6 @@ package after
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/vigie-io/vigie/internal/enforce"
@@ -42,7 +41,7 @@ func (*Backend) Carries(op model.Operation) (enforce.Carried, error) {
 		c.Limits = append(c.Limits, "capabilities: on some kernels a check that only asks whether a capability is there counts as its use")
 	case model.OpPtrace, model.OpBPF, model.OpMount, model.OpModule:
 	default:
-		return enforce.Carried{}, fmt.Errorf("nobody is killed after the fact for %s", op)
+		return enforce.Carried{}, enforce.ErrOtherOperations
 	}
 	return c, nil
 }

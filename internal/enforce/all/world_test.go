@@ -4,6 +4,7 @@ package all
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/rpc"
@@ -143,7 +144,9 @@ func idle(b enforce.Backend) (why error) {
 		if err == nil {
 			return nil
 		}
-		why = err
+		if !errors.Is(err, enforce.ErrOtherOperations) {
+			why = err
+		}
 	}
 	return why
 }

@@ -7,7 +7,6 @@ package execkill
 
 import (
 	"context"
-	"errors"
 
 	"github.com/vigie-io/vigie/internal/enforce"
 	"github.com/vigie-io/vigie/internal/model"
@@ -22,7 +21,7 @@ func (Backend) Name() string { return "execkill" }
 // Carries implements enforce.Backend.
 func (Backend) Carries(op model.Operation) (enforce.Carried, error) {
 	if op != model.OpExec {
-		return enforce.Carried{}, errors.New("it ends programs that begin")
+		return enforce.Carried{}, enforce.ErrOtherOperations
 	}
 	return enforce.Carried{Rung: "SIGKILL at sched_process_exec", Guarantee: model.KilledBefore,
 		Limits: []string{"a script is known by the name that it was called by"}}, nil

@@ -109,19 +109,23 @@ func (b *Backend) Name() string { return "fanotify" }
 
 // Carries: exec and opens for reading and writing, before they happen.
 func (b *Backend) Carries(op model.Operation) (enforce.Carried, error) {
+	switch op {
+	case model.OpExec, model.OpRead, model.OpWrite:
+	case model.OpModify:
+		return enforce.Carried{}, errors.New("it is asked about opening and executing files only")
+	default:
+		return enforce.Carried{}, enforce.ErrOtherOperations
+	}
 	if !b.tried {
 		b.tried, b.refused = true, try()
 	}
 	if b.refused != nil {
 		return enforce.Carried{}, b.refused
 	}
-	switch op {
-	case model.OpExec:
+	if op == model.OpExec {
 		return enforce.Carried{Rung: hookExec, Guarantee: model.DeniedBefore, Limits: append(execLimits(), limits()...)}, nil
-	case model.OpRead, model.OpWrite:
-		return enforce.Carried{Rung: hookOpen, Guarantee: model.DeniedBefore, Limits: append(openLimits(), limits()...)}, nil
 	}
-	return enforce.Carried{}, fmt.Errorf("fanotify is asked about opening and executing files only, not about %s", op)
+	return enforce.Carried{Rung: hookOpen, Guarantee: model.DeniedBefore, Limits: append(openLimits(), limits()...)}, nil
 }
 
 // docs/threat-model.md says the same with reasons; a test holds the two together.

@@ -96,7 +96,7 @@ func (b *Backend) AuditsExec() bool { return true }
 func (b *Backend) Carries(op model.Operation) (enforce.Carried, error) {
 	h, ok := carriers(op)
 	if !ok {
-		return enforce.Carried{}, errors.New("no hook for it")
+		return enforce.Carried{}, enforce.ErrOtherOperations
 	}
 	results, err := b.prober.Probe(context.Background(), b.needs(h)...)
 	if err != nil {

@@ -110,7 +110,7 @@ func rungs(op model.Operation) (rung, bool) {
 func (b *Backend) Carries(op model.Operation) (enforce.Carried, error) {
 	r, ok := rungs(op)
 	if !ok {
-		return enforce.Carried{}, errors.New("it is about the network only")
+		return enforce.Carried{}, enforce.ErrOtherOperations
 	}
 	if kernel.FindCgroup2() == "" {
 		return enforce.Carried{}, errors.New("no cgroup2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified, or boot with the unified hierarchy")
