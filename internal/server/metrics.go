@@ -29,7 +29,7 @@ type collector struct {
 
 type descriptions struct {
 	build, start, ready, events, lost, processes, evictions, stored, storedBytes, queued, capacity, clients, sensor, runs,
-	runTime, maps *prometheus.Desc
+	runTime, maps, policies, policyHits *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -53,13 +53,16 @@ func newDescriptions() descriptions {
 		runs:        d("program_runs_total", "Runs of a BPF program, while the kernel's statistics are on.", "sensor", "program"),
 		runTime:     d("program_run_seconds_total", "Time spent in a BPF program, while the kernel's statistics are on.", "sensor", "program"),
 		maps:        d("bpf_map_bytes", "Memory of BPF maps in bytes."),
+		policies:    d("policies", "Policies, by mode and state.", "mode", "state"),
+		policyHits:  d("policy_hits_total", "What a policy denied, killed or, in mode audit, would have.", "policy"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.d.build, c.d.start, c.d.ready, c.d.events, c.d.lost, c.d.processes, c.d.evictions,
-		c.d.stored, c.d.storedBytes, c.d.queued, c.d.capacity, c.d.clients, c.d.sensor, c.d.runs, c.d.runTime, c.d.maps} {
+		c.d.stored, c.d.storedBytes, c.d.queued, c.d.capacity, c.d.clients, c.d.sensor, c.d.runs, c.d.runTime, c.d.maps, c.d.policies,
+		c.d.policyHits} {
 		ch <- d
 	}
 }
@@ -106,6 +109,21 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	gauge(c.d.maps, float64(st.MapBytes))
+	states := make(map[[2]string]int)
+	for _, p := range c.server.backend.Policies() {
+		states[[2]string{p.Mode, p.State}]++
+		if p.State == PolicyFailed {
+			continue // it hits nothing, and may have the name of one that does
+		}
+		var hits uint64
+		for _, r := range p.Rules {
+			hits += r.Hits
+		}
+		count(c.d.policyHits, float64(hits), p.Name)
+	}
+	for s, n := range states {
+		gauge(c.d.policies, float64(n), s[0], s[1])
+	}
 }
 
 func oneIf(b bool) float64 {

@@ -191,12 +191,12 @@ func missing(field, what string) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s is missing: give the %s %s", field, field, what))
 }
 
-// sourceOf is what errors call a request that gave itself no name.
+// sourceOf is what errors call a request: what it called itself, cut to what a path can be.
 func sourceOf(s string) string {
 	if s == "" {
 		return "request"
 	}
-	return s
+	return clean(s[:min(len(s), 4096)])
 }
 
 func moment(t *timestamppb.Timestamp) time.Time {

@@ -264,7 +264,8 @@ func TestMetricsAndHealth(t *testing.T) {
 	_, page := get("/metrics")
 	for _, line := range []string{`vigie_events_total{type="exec"} 7`, `vigie_lost_events_total{reason="ring full",stage="kernel"} 3`,
 		`vigie_sensor_up{rung="tp_btf",sensor="exec"} 1`, `vigie_program_run_seconds_total{program="a",sensor="exec"} 1`,
-		`vigie_queue_capacity{queue="events",unit="bytes"} 2`, `vigie_subscribers{name="client"} 0`, "go_goroutines", "vigie_ready 1"} {
+		`vigie_queue_capacity{queue="events",unit="bytes"} 2`, `vigie_subscribers{name="client"} 0`, "go_goroutines", "vigie_ready 1",
+		`vigie_policies{mode="audit",state="in force"} 1`, `vigie_policy_hits_total{policy="web"} 7`} {
 		if !strings.Contains(page, line) {
 			t.Errorf("/metrics lacks %s", line)
 		}
