@@ -297,7 +297,7 @@ func (e *Enforcer) Learn(ev *model.Event) {
 	for _, b := range e.options.Backends {
 		if l, ok := b.(Learner); ok {
 			if err := l.Learn(ev); err != nil {
-				e.options.Log.Warn("a back-end could not learn from an event", "back-end", b.Name(), "type", ev.Type, "error", err)
+				e.options.Log.Warn("a back-end could not learn from an event", "back_end", b.Name(), "type", ev.Type, "error", err)
 			}
 		}
 	}

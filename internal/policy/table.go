@@ -194,14 +194,18 @@ func (m *Matcher) Class(text string) uint16 {
 	}
 	s := uint32(Start)
 	for i := 0; i < len(text) && m.Cells[s].Final == 0; i++ {
-		t := m.Cells[s].Base + uint32(text[i])
-		if t < uint32(len(m.Cells)) && m.Cells[t].Check == m.Cells[s].Base {
-			s = t
-		} else {
-			s = m.Cells[s].Default
-		}
+		s = m.Next(s, text[i])
 	}
 	return m.Cells[s].Class
+}
+
+// Next is the state that a byte leads to; not from one that is final.
+func (m *Matcher) Next(state uint32, b byte) uint32 {
+	from := &m.Cells[state]
+	if t := from.Base + uint32(b); t < uint32(len(m.Cells)) && m.Cells[t].Check == from.Base {
+		return t
+	}
+	return from.Default
 }
 
 // Subject is the number of the subject that runs binary and was started by parent (both as paths).

@@ -26,7 +26,7 @@ func openByRing(name string) error {
 	var params [30]uint32
 	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
 	if errno != 0 {
-		return syscall.Errno(errno)
+		return errno
 	}
 	defer unix.Close(int(fd))
 	sq, err := unix.Mmap(int(fd), offSQRing, ringMapBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -52,7 +52,7 @@ func openByRing(name string) error {
 	*(*uint32)(unsafe.Pointer(&sq[params[16]])) = 0 // array[0]
 	atomic.AddUint32(sqTail, 1)
 	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, fd, 1, 1, getEvents, 0, 0); errno != 0 {
-		return syscall.Errno(errno)
+		return errno
 	}
 	res := *(*int32)(unsafe.Pointer(&cq[params[25]+8])) // cqes[0].res
 	if res < 0 {

@@ -267,7 +267,8 @@ func (w *world) doAs(binary string, args ...string) string {
 		args[i] = strings.ReplaceAll(args[i], "{dir}", w.dir)
 	}
 	var how string
-	spawn, err := Spawn{Binary: binary, Args: args, Dir: w.dir}, error(nil)
+	var err error
+	spawn := Spawn{Binary: binary, Args: args, Dir: w.dir}
 	if w.spawner != nil {
 		err = w.spawner.Call("Spawner.Run", spawn, &how)
 	} else {

@@ -11,12 +11,13 @@ import (
 )
 
 // BenchmarkOpen is what an open costs that the agent is asked about: of a file that a rule denies, of its neighbour that no
-// rule speaks of, and of the neighbour by a process under no policy. Each round also opens a file in a directory that is
-// not watched. Opener and agent are processes of their own, as in life.
+// rule speaks of, and of the neighbour by a process under no policy; and of a file on a watched file system that the cache
+// has found not to matter. Each round also opens a file that is not watched. Opener and agent are processes of their own, as in life.
 func BenchmarkOpen(b *testing.B) {
 	s := newScene(b, "allow")
 	stranger := &scene{t: b, dir: s.dir, opened: make(chan string, 16)}
 	stranger.startOpener()
+	tree := newTreeScene(b)
 	unwatched := &scene{t: b, dir: ownMount(b)}
 	if err := os.WriteFile(unwatched.dir+"/file", nil, 0o644); err != nil {
 		b.Fatal(err)
@@ -37,7 +38,7 @@ func BenchmarkOpen(b *testing.B) {
 		who  *scene
 		path string
 		ns   []int64
-	}{{"none", s, unwatched.dir + "/file", nil}, {"no-policy", stranger, s.dir + "/file", nil}, {"allowed", s, s.dir + "/file", nil},
+	}{{"none", s, unwatched.dir + "/file", nil}, {"kept", tree, tree.dir + "/plain/file", nil}, {"no-policy", stranger, s.dir + "/file", nil}, {"allowed", s, s.dir + "/file", nil},
 		{"denied", s, s.dir + "/key", nil}}
 	for b.Loop() {
 		for i := range arms {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -19,10 +20,11 @@ import (
 // keeper runs the watchdog as a child process, and another one when it dies.
 type keeper struct {
 	command  []string
-	group    group
+	groups   groups
 	subjects *ebpf.Map
 	pageFile *os.File
 	page     *page
+	exempt   sync.Locker // held while a watchdog is started: its program is no file that is asked about
 	restarts func(error) // told of every watchdog that ended by itself
 
 	stopping atomic.Bool
@@ -89,9 +91,11 @@ func (k *keeper) run(pipe *os.File) (pid, said int, err error) {
 		return 0, 0, fmt.Errorf("start the watchdog: %w", err)
 	}
 	out := uintptr(said)
+	k.exempt.Lock()
+	defer k.exempt.Unlock()
 	pid, err = syscall.ForkExec(k.command[0], k.command, &syscall.ProcAttr{
 		Env: []string{"GOMAXPROCS=1"},
-		Files: []uintptr{out, out, out, watchdogGroup: uintptr(k.group.fd), watchdogSubjects: uintptr(k.subjects.FD()),
+		Files: []uintptr{out, out, out, watchdogNear: uintptr(k.groups[near].fd), watchdogWide: uintptr(k.groups[wide].fd), watchdogSubjects: uintptr(k.subjects.FD()),
 			watchdogPage: k.pageFile.Fd(), watchdogPipe: pipe.Fd()},
 		// A session of its own: a terminal's ^C is for the agent, which needs its watchdog until it has stopped.
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},

@@ -216,7 +216,8 @@ func (b *Backend) markable(m Mount) bool {
 		}
 		return m.FSType == place
 	}
-	return canAnswer(m.FSType) && (len(b.opts.Mounts) == 0 || slices.ContainsFunc(b.opts.Mounts, at))
+	// A container's /dev is an ordinary file system with devices in it, and its /dev/tty cannot be opened for an event.
+	return canAnswer(m.FSType) && m.Point != "/dev" && (len(b.opts.Mounts) == 0 || slices.ContainsFunc(b.opts.Mounts, at))
 }
 
 // Close stops it: marks are taken back, what waits is answered.
@@ -247,14 +248,16 @@ func (b *Backend) start(k enforce.Kernel) (_ *running, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := newGroup()
+	g, err := newGroups()
 	if err != nil {
 		return nil, err
 	}
-	undo = append(undo, func() { unix.Close(g.fd) })
+	undo = append(undo, func() { g.close() })
 	// While the agent starts a program, the Go runtime can be held until that has been opened: nobody could answer.
-	if err := g.ignore(b.opts.Watchdog[0]); err != nil {
-		return nil, fmt.Errorf("leave the watchdog's program out: %w", err)
+	for i := range g {
+		if err := g[i].ignore(b.opts.Watchdog[0]); err != nil {
+			return nil, fmt.Errorf("leave the watchdog's program out: %w", err)
+		}
 	}
 	p, file, err := newPage(b.opts.Timeout)
 	if err != nil {
@@ -267,19 +270,21 @@ func (b *Backend) start(k enforce.Kernel) (_ *running, err error) {
 	}
 	undo = append(undo, func() { wakeRead.Close(); wakeWrite.Close() })
 
+	cache := newCache(g, b.opts.Watchdog[0])
+	undo = append(undo, func() { cache.stop() })
 	loss := func(reason string) *pipeline.Counter { return b.opts.Losses.Counter("fanotify", reason) }
 	f := newFold(k.Report, time.Now)
 	decided := func(v verdict) {
 		k.Hit(v.table, v.decision.Rule())
 		f.add(v)
 	}
-	r := &reader{group: g, page: p, clock: clock, subjects: k.Subjects, self: int32(os.Getpid()), decided: decided, wake: wakeRead,
+	r := &reader{groups: g, cache: cache, page: p, clock: clock, subjects: k.Subjects, self: int32(os.Getpid()), decided: decided, wake: wakeRead,
 		lost: losses{unreadable: loss("events that could not be opened, denied"), tableGone: loss("policy's table gone, allowed"),
 			overflow: loss("queue overflow")}}
 	r.tables.Store(&tableSet{})
 	r.names.Store(&nameSet{})
 	p.heartbeat.Store(clock.now())
-	keeper := &keeper{command: b.opts.Watchdog, group: g, subjects: k.Subjects, pageFile: file, page: p,
+	keeper := &keeper{command: b.opts.Watchdog, groups: g, exempt: &cache.mu, subjects: k.Subjects, pageFile: file, page: p,
 		restarts: func(err error) {
 			loss("watchdog ended, started again").Add(1)
 			b.opts.Log.Error("the watchdog of fanotify ended and is started again", "error", err)
@@ -287,9 +292,10 @@ func (b *Backend) start(k enforce.Kernel) (_ *running, err error) {
 	if err := keeper.start(); err != nil {
 		return nil, err
 	}
+	cache.start()
 	var reading sync.WaitGroup
 	reading.Go(r.run)
-	plan := newPlan(r, &marks{group: g, markable: b.markable, placed: make(map[markKey]mark), uncovered: make(map[string]bool),
+	plan := newPlan(r, &marks{groups: g, cache: cache, markable: b.markable, placed: make(map[markKey]mark), uncovered: make(map[string]bool),
 		warn: func(place string, err error) {
 			loss("places with a rule that could not be watched").Add(1)
 			b.opts.Log.Warn("fanotify cannot watch a place that a policy has a rule about", "path", place, "error", err)
@@ -306,7 +312,7 @@ func (b *Backend) start(k enforce.Kernel) (_ *running, err error) {
 		wakeWrite.Close() // the reader answers what is queued, then ends
 		reading.Wait()
 		f.flush(true)
-		errs = append(errs, keeper.stop(), unix.Close(g.fd), p.unmap(), file.Close(), wakeRead.Close())
+		errs = append(errs, cache.stop(), keeper.stop(), g.close(), p.unmap(), file.Close(), wakeRead.Close())
 		return errors.Join(errs...)
 	}
 	return run, nil

@@ -5,6 +5,7 @@ package fanotify
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,39 @@ import (
 
 // group is a fanotify group whose events wait for an answer (fanotify(7)).
 type group struct{ fd int }
+
+// There are two groups: near has the marks of directories and files, wide those of file systems. What the agent has learned
+// that it need not be asked about is ignored in wide, and can be forgotten there all at once.
+const (
+	near = iota
+	wide
+)
+
+type groups [2]group
+
+// newGroups makes both.
+func newGroups() (g groups, err error) {
+	if g[near], err = newGroup(); err != nil {
+		return g, err
+	}
+	if g[wide], err = newGroup(); err != nil {
+		g[near].close()
+	}
+	return g, err
+}
+
+// close ends both: what waits for an answer goes on.
+func (g groups) close() error { return errors.Join(g[near].close(), g[wide].close()) }
+
+func (g groups) flush() error { return errors.Join(g[near].flush(), g[wide].flush()) }
+
+// queued waits until there is an event, or something at other, for at most timeout milliseconds; it says whether it was other.
+func (g groups) queued(other int, timeout int) (signal bool) {
+	fds := []unix.PollFd{{Fd: int32(g[near].fd), Events: unix.POLLIN}, {Fd: int32(g[wide].fd), Events: unix.POLLIN},
+		{Fd: int32(other), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, timeout)
+	return err == nil && n > 0 && fds[2].Revents != 0 // EINTR: the caller comes back
+}
 
 // The events that a mark can ask for. Listing a directory is no use of a file (docs/policy.md).
 const (
@@ -67,6 +101,13 @@ func (g group) ignore(path string) error {
 		unix.AT_FDCWD, path)
 }
 
+// ignoreIn has nobody ask about files of a directory, by a descriptor of it; the kernel forgets it when it needs the memory.
+// From 6.0 on.
+func (g group) ignoreIn(dir int) error {
+	return unix.FanotifyMark(g.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_IGNORE_SURV|unix.FAN_MARK_EVICTABLE|unix.FAN_MARK_ONLYDIR,
+		maskOpen|maskExec|unix.FAN_EVENT_ON_CHILD, unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(dir))
+}
+
 // flush takes all marks back.
 func (g group) flush() error {
 	return errors.Join(
@@ -98,11 +139,4 @@ func (g group) answer(fd int32, deny bool) bool {
 	return err == nil
 }
 
-// queued waits until there is an event, or something at other, for at most timeout milliseconds; it says what there is.
-func (g group) queued(other int, timeout int) (event, signal bool) {
-	fds := []unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}, {Fd: int32(other), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds, timeout); err != nil || n == 0 {
-		return false, false // EINTR: the caller comes back
-	}
-	return fds[0].Revents != 0, fds[1].Revents != 0
-}
+func (g group) close() error { return unix.Close(g.fd) }

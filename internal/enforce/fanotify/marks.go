@@ -19,7 +19,8 @@ import (
 // inode; the mark of a file covers its other names; the mark of a file system covers all that is on it, in every mount
 // namespace. A mark too many costs time and changes no answer.
 type marks struct {
-	group    group
+	groups   groups
+	cache    *cache
 	markable func(Mount) bool
 	placed   map[markKey]mark
 	// uncovered are places of rules that could not be marked, and why; told once.
@@ -41,16 +42,26 @@ type mark struct {
 	surplus time.Time
 }
 
+// of is the group that a mark is in.
+func (m *marks) of(key markKey) group {
+	if key.how == unix.FAN_MARK_FILESYSTEM {
+		return m.groups[wide]
+	}
+	return m.groups[near]
+}
+
 // wanted is what one pass over mount namespaces found that there should be.
 type wanted struct {
-	marks map[markKey]mark
-	names nameSet
-	err   error // the kernel has no room for a mark
+	marks  map[markKey]mark
+	names  nameSet
+	mounts []Mount
+	err    error // the kernel has no room for a mark
 }
 
 // place marks what the needs of tables come to in a mount namespace, and adds it to w.
 func (m *marks) place(w *wanted, ns namespace, tables []*policy.Table, needs []need) error {
 	return inside(ns, func(mounts []Mount) {
+		w.mounts = mounts
 		p := placing{marks: m, want: w, ns: ns.id, mounts: mounts, tables: tables}
 		for _, n := range needs {
 			if n.name == "" {
@@ -155,6 +166,7 @@ func (p *placing) fileSystem(dir string, mask uint64) {
 	if err != nil || !p.may(st.Mnt_id) {
 		return
 	}
+	p.cache.watch(on.dev, dir)
 	p.mark(markKey{unix.FAN_MARK_FILESYSTEM, inode{dev: on.dev}}, dir, mask)
 }
 
@@ -168,7 +180,7 @@ func (p *placing) may(mount uint64) bool {
 // mark places a mark, again if it is there: what it was on may have been replaced by something with the same number.
 func (p *placing) mark(key markKey, path string, mask uint64) {
 	mask |= p.want.marks[key].mask
-	if err := p.group.mark(key.how, mask, path); err != nil {
+	if err := p.of(key).mark(key.how, mask, path); err != nil {
 		p.fail(path, err)
 		return
 	}
@@ -248,7 +260,7 @@ func (m *marks) unmark(keys map[markKey]mark) {
 		if err != nil || on.dev != key.on.dev || key.how == unix.FAN_MARK_INODE && on != key.on {
 			continue // another file has that name now
 		}
-		if err := m.group.unmark(key.how, at.mask, at.path); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := m.of(key).unmark(key.how, at.mask, at.path); err != nil && !errors.Is(err, unix.ENOENT) {
 			m.warn(at.path, fmt.Errorf("take a mark back: %w", err))
 		}
 	}

@@ -17,6 +17,7 @@ type Mount struct {
 	ID     uint64
 	Device uint64 // of the file system
 	Point  string // where it is mounted, from the namespace's root
+	Root   string // what of the file system is mounted there
 	FSType string // "ext4", "overlay", …
 }
 
@@ -52,7 +53,7 @@ func parseMounts(text []byte) []Mount {
 		if err != nil || err2 != nil || err3 != nil || !ok {
 			continue
 		}
-		out = append(out, Mount{ID: id, Device: unix.Mkdev(uint32(maj), uint32(min)), Point: unescape(f[4]), FSType: fsType})
+		out = append(out, Mount{ID: id, Device: unix.Mkdev(uint32(maj), uint32(min)), Point: unescape(f[4]), Root: unescape(f[3]), FSType: fsType})
 	}
 	return out
 }

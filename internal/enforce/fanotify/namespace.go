@@ -97,3 +97,12 @@ func enter(ns namespace, fn func([]Mount)) error {
 	fn(parseMounts(text))
 	return nil
 }
+
+// ownMounts is what is mounted in the agent's own namespace.
+func ownMounts() ([]Mount, error) {
+	text, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read the agent's mounts: %w", err)
+	}
+	return parseMounts(text), nil
+}

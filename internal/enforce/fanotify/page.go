@@ -35,7 +35,7 @@ type slot struct {
 	event unix.FanotifyEventMetadata // written by the kernel
 	taken atomic.Uint64              // when, CLOCK_MONOTONIC, ns
 	state atomic.Uint32
-	_     uint32
+	group uint32 // which of the two the event is of: near or wide
 }
 
 // The states of a slot. Only the agent closes an event's descriptor, and never while the state is rescuing: the kernel

@@ -56,7 +56,8 @@ func TestParseMounts(t *testing.T) {
 not a mount
 32 22 x:y / /bad rw - ext4 none rw
 `
-	want := []Mount{{22, unix.Mkdev(8, 1), "/", "ext4"}, {30, unix.Mkdev(0, 26), "/proc", "proc"}, {31, unix.Mkdev(0, 40), "/mnt/with space", "tmpfs"}}
+	want := []Mount{{22, unix.Mkdev(8, 1), "/", "/", "ext4"}, {30, unix.Mkdev(0, 26), "/proc", "/", "proc"},
+		{31, unix.Mkdev(0, 40), "/mnt/with space", "/sub", "tmpfs"}}
 	if got := parseMounts([]byte(text)); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}

@@ -32,6 +32,8 @@ type plan struct {
 	tables  map[uint16]*loadedTable
 	spaces  map[string]*space // by mount namespace, where marks were placed
 	trimmed time.Time
+	own     []Mount // as the cache knows them
+	others  [][]Mount
 	failed  string // the last error of a pass, told once
 
 	quit chan struct{}
@@ -112,7 +114,30 @@ func (p *plan) load(tables []enforce.Loaded, renew bool) error {
 		return t != nil && t.table.Policy.OnTimeout == policy.TimeoutDeny
 	})
 	p.reader.tables.Store(&set)
+	p.refreshCache(true)
 	return nil
+}
+
+// refreshCache tells the cache what changed, if it did.
+func (p *plan) refreshCache(tables bool) {
+	own, err := ownMounts()
+	if err != nil {
+		p.tell(err)
+		own = nil // nothing is kept
+	}
+	var others [][]Mount
+	for _, id := range slices.Sorted(maps.Keys(p.spaces)) {
+		others = append(others, p.spaces[id].wanted.mounts)
+	}
+	if !tables && slices.Equal(own, p.own) && slices.EqualFunc(others, p.others, slices.Equal[[]Mount]) {
+		return
+	}
+	p.own, p.others = own, others
+	var list []*policy.Table
+	for _, t := range p.tables {
+		list = append(list, t.table)
+	}
+	p.marks.cache.set(list, own, others)
 }
 
 // everywhere places marks for tables in every mount namespace of the host.
@@ -180,6 +205,7 @@ func (p *plan) pass() {
 	}
 	if changed {
 		p.publish()
+		p.refreshCache(false)
 	}
 	if changed || now.Sub(p.trimmed) >= lookInterval {
 		p.trimmed = now

@@ -22,7 +22,8 @@ import (
 // it can answer at once what the agent itself opens, what processes under no policy open, and what no rule speaks about.
 // The rest goes to a few workers, which look at the thread that waits.
 type reader struct {
-	group    group
+	groups   groups
+	cache    *cache
 	page     *page
 	clock    monotonic
 	subjects *ebpf.Map
@@ -32,6 +33,7 @@ type reader struct {
 	self     int32         // the agent's pid
 	decided  func(verdict)
 	lost     losses
+	taken    atomic.Uint64 // events so far
 
 	wake *os.File // readable: stop
 	work chan job
@@ -85,10 +87,11 @@ func (r *reader) take() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var (
-		who     groups
+		who     threads
 		next    int
 		idle    = max(1, int(time.Duration(r.page.limit)/time.Millisecond/8))
 		stopped bool
+		turn    uint32 = near
 	)
 	for {
 		s := r.free(&next)
@@ -99,8 +102,13 @@ func (r *reader) take() {
 		}
 		r.page.heartbeat.Store(r.clock.now())
 		s.event = unix.FanotifyEventMetadata{}
+		s.group = turn
 		s.state.Store(slotReading)
-		ok, err := r.group.read(&s.event)
+		ok, err := r.groups[turn].read(&s.event)
+		if turn = 1 - turn; !ok && err == nil {
+			s.group = turn // in its slot before the event is
+			ok, err = r.groups[turn].read(&s.event)
+		}
 		switch {
 		case ok:
 			r.handle(s, &who)
@@ -113,8 +121,7 @@ func (r *reader) take() {
 			return
 		default:
 			s.state.Store(slotFree)
-			_, stop := r.group.queued(int(r.wake.Fd()), idle)
-			stopped = stopped || stop
+			stopped = r.groups.queued(int(r.wake.Fd()), idle) || stopped
 		}
 	}
 }
@@ -132,8 +139,9 @@ func (r *reader) free(next *int) *slot {
 }
 
 // handle answers an event, or hands it to a worker. The channel has room for every slot.
-func (r *reader) handle(s *slot, who *groups) {
+func (r *reader) handle(s *slot, who *threads) {
 	s.taken.Store(r.clock.now())
+	r.taken.Add(1)
 	if !s.state.CompareAndSwap(slotReading, slotTaken) {
 		r.work <- job{slot: s, rescued: true}
 		return
@@ -151,6 +159,12 @@ func (r *reader) handle(s *slot, who *groups) {
 	}
 	j := job{slot: s, pid: pid}
 	if !r.look(&j) || !r.concerns(&j) {
+		if s.group == wide {
+			if j.path == "" {
+				j.path = pathOf(s.event.Fd)
+			}
+			r.cache.offer(j.path)
+		}
 		r.finish(s, false)
 		return
 	}
@@ -264,14 +278,14 @@ func (r *reader) verdictOf(j *job) verdict {
 // finish answers an event and frees its slot. False when the watchdog had answered it, or nobody waited any more.
 func (r *reader) finish(s *slot, deny bool) bool {
 	fd := s.event.Fd
-	answered := r.group.answer(fd, deny)
+	answered := r.groups[s.group].answer(fd, deny)
 	for !s.state.CompareAndSwap(slotTaken, slotRescued) {
 		if s.state.Load() == slotRescued {
 			break
 		}
 		unix.Poll(nil, 1) // the watchdog writes its answer: not before it has may the number be another event's
 		if s.state.Load() == slotTaken {
-			answered = r.group.answer(fd, deny) || answered // the watchdog died over it
+			answered = r.groups[s.group].answer(fd, deny) || answered // the watchdog died over it
 		}
 	}
 	unix.Close(int(fd))

@@ -62,6 +62,7 @@ type said struct {
 	Losses   map[string]uint64
 	Reports  []string
 	Watchdog int
+	Events   uint64 // that the agent was asked about
 }
 
 // agentRole does what orders say, one a line.
@@ -123,6 +124,7 @@ func (a *testAgent) do(o order, s *said) error {
 		a.mu.Lock()
 		s.Reports = a.reports
 		a.mu.Unlock()
+		s.Events = a.backend.running.reader.taken.Load()
 		s.Watchdog = int(a.backend.running.keeper.pid.Load())
 	}
 	return nil

@@ -16,7 +16,8 @@ import (
 
 // What the watchdog inherits, by number.
 const (
-	watchdogGroup = 3 + iota
+	watchdogNear = 3 + iota
+	watchdogWide
 	watchdogSubjects
 	watchdogPage
 	watchdogPipe // its other end is the agent's: closed when that has ended, whatever ended it
@@ -38,11 +39,11 @@ func Watch() error {
 }
 
 type watchdog struct {
-	group    group
+	groups   groups
 	page     *page
 	subjects *ebpf.Map
 	clock    monotonic
-	who      groups
+	who      threads
 }
 
 func newWatchdog() (*watchdog, error) {
@@ -62,7 +63,7 @@ func newWatchdog() (*watchdog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watchdog{group: group{watchdogGroup}, page: p, subjects: m, clock: clock}, nil
+	return &watchdog{groups: groups{{watchdogNear}, {watchdogWide}}, page: p, subjects: m, clock: clock}, nil
 }
 
 // occupy leaves no free descriptor below a number, or below what the limit of open files leaves of it.
@@ -98,19 +99,19 @@ func (w *watchdog) run() error {
 	for {
 		late := w.clock.now() > w.page.heartbeat.Load()+w.page.limit
 		if late {
-			w.drain()
+			w.drain(w.groups[near])
+			w.drain(w.groups[wide])
 		}
 		w.rescue(late)
-		event, gone := false, false
+		gone := false
 		if late {
-			event, gone = w.group.queued(watchdogPipe, calm)
+			gone = w.groups.queued(watchdogPipe, calm)
 		} else {
 			gone = readable(watchdogPipe, calm)
 		}
 		if gone {
 			return nil
 		}
-		_ = event // drained in the next round
 	}
 }
 
@@ -122,10 +123,10 @@ func readable(fd, timeout int) bool {
 }
 
 // drain answers what waits in the kernel, which the agent has not taken.
-func (w *watchdog) drain() {
+func (w *watchdog) drain(g group) {
 	for {
 		var e unix.FanotifyEventMetadata
-		ok, err := w.group.read(&e)
+		ok, err := g.read(&e)
 		if err != nil {
 			w.page.denied.Add(1) // it could not be opened for us: the kernel has denied it
 			continue
@@ -136,7 +137,7 @@ func (w *watchdog) drain() {
 		if e.Fd < 0 {
 			continue
 		}
-		w.answer(&e)
+		w.answer(g, &e)
 		unix.Close(int(e.Fd))
 	}
 }
@@ -158,14 +159,14 @@ func (w *watchdog) rescue(late bool) {
 		default:
 			continue
 		}
-		w.answer(&s.event)
+		w.answer(w.groups[s.group&1], &s.event)
 		s.state.Store(slotRescued)
 	}
 }
 
-func (w *watchdog) answer(e *unix.FanotifyEventMetadata) {
+func (w *watchdog) answer(g group, e *unix.FanotifyEventMetadata) {
 	deny := w.denies(e.Pid)
-	if !w.group.answer(e.Fd, deny) {
+	if !g.answer(e.Fd, deny) {
 		return // the agent was faster, or the process has been killed
 	}
 	if deny {

@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// groups says which process a waiting thread is of. It keeps what it has found: that a pair is still right costs one
+// threads says which process a waiting thread is of. It keeps what it has found: that a pair is still right costs one
 // system call, and while the thread waits it cannot become wrong. One goroutine uses it.
-type groups struct{ known map[int32]int32 }
+type threads struct{ known map[int32]int32 }
 
-// maxKnown bounds groups; one that is full begins anew.
+// maxKnown bounds threads; one that is full begins anew.
 const maxKnown = 8192
 
 // of is the id of the thread's process; 0 when the thread is gone.
-func (g *groups) of(tid int32) int32 {
+func (g *threads) of(tid int32) int32 {
 	if unix.Tgkill(int(tid), int(tid), 0) == nil {
 		return tid // the first thread of its process
 	}

@@ -17,8 +17,9 @@ import (
 	"github.com/vigie-io/vigie/internal/kernel"
 )
 
-// The types of bpf/policy.h.
+// What the maps hold; bpf/policy.h documents it.
 type (
+	// Table is struct vg_table, and so on.
 	Table          = bpfVgTable
 	Entry          = bpfVgSubject
 	MatchCell      = bpfVgMatchCell
