@@ -35,18 +35,20 @@ func (a *Agent) startDetections() error {
 	if a.config.Rules == Off {
 		return nil
 	}
-	own, err := detect.Default()
-	if err != nil {
-		return err
-	}
-	set, err := detect.Compile(own)
-	if err != nil {
-		return fmt.Errorf("the rules that come with vigie are wrong: please report this: %w", err)
-	}
 	a.rules = &detections{dir: a.config.RulesDir, log: a.log, engine: detect.New(detect.Options{Log: a.log, Boot: a.boot,
 		Ancestors: a.table.Ancestors, Current: a.table.ByPID, Kill: detect.Kill})}
-	a.rules.engine.Use(set)
 	a.rules.look(true)
+	if len(a.rules.engine.Status()) == 0 {
+		own, err := detect.Default()
+		if err != nil {
+			return err
+		}
+		set, err := detect.Compile(own)
+		if err != nil {
+			return fmt.Errorf("the rules that come with vigie are wrong: please report this: %w", err)
+		}
+		a.rules.engine.Use(set)
+	}
 	a.river.detect = a.rules.engine.Detect
 	return nil
 }
