@@ -141,6 +141,30 @@ VG_LIB u64 vg_unstash(struct vg_probe_scratch *s, void *map, u64 size)
 	return 1;
 }
 
+/*
+ * Memory of a process that nothing has touched cannot be had at the entry of its system call: no program may wait for it. The
+ * call itself will have it brought in, so what is to be decided waits for the return.
+ */
+VG_LIB u64 vg_defer(void *map)
+{
+	if (!bpf_task_storage_get(map, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		vg_lose(VG_LOST_PROBE_EVENT);
+	return 0;
+}
+
+/* Whether the call that returns was put off at its entry. */
+VG_LIB u64 vg_deferred(void *map)
+{
+	return bpf_task_storage_delete(map, bpf_get_current_task_btf()) == 0;
+}
+
+/* A hit that cannot be judged. */
+VG_LIB u64 vg_unjudged(void)
+{
+	vg_lose(VG_LOST_PROBE_EVENT);
+	return 0;
+}
+
 /* What a policy has done, for its status. */
 VG_LIB u64 vg_tally(void *map, u64 which)
 {

@@ -61,6 +61,8 @@ type compiler struct {
 	site   func(b *builder, dst asm.Register) // puts the place's number into dst
 	deny   denial
 	errs   []error
+	defers *ebpf.MapSpec            // where this entry puts off what it cannot read
+	late   *ebpf.MapSpec            // what was put off there is what this return is for
 	native bool                     // a system call of the own ABI of this architecture is wanted
 	void   bool                     // something is wrong with the hook already: no code is written
 	shared map[string]*ebpf.MapSpec // of the policy: mode and tallies
@@ -96,6 +98,9 @@ func (c *compiler) entry() asm.Instructions {
 		if v.used || v.late {
 			c.read(v)
 		}
+		if v.used {
+			c.unread(v, done)
+		}
 	}
 	for _, v := range c.hook.data {
 		if v.used {
@@ -117,6 +122,26 @@ func (c *compiler) entry() asm.Instructions {
 		c.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
 	}
 	return c.finish()
+}
+
+// unread goes on when a value that filters need was read. At the entry of a system call that can be put off, it is, until what
+// the value lies in is in memory; elsewhere the hit is counted as lost.
+func (c *compiler) unread(v *value, done string) {
+	if v.typ.class != classText && v.typ.class != classBytes && v.typ.class != classSock {
+		return
+	}
+	read := c.label("read")
+	c.emit(asm.LoadMem(asm.R1, regScratch, slotOffset(v.slot, unsafe.Offsetof(bpfVgProbeSlot{}.Flags)), asm.Byte),
+		asm.And.Imm(asm.R1, slotUnread), asm.JEq.Imm(asm.R1, 0, read),
+		asm.LoadMem(asm.R1, regScratch, slotValue(v.slot), asm.DWord), asm.JEq.Imm(asm.R1, 0, read)) // no pointer is no loss
+	if c.defers != nil {
+		c.loadMap(asm.R1, c.defers)
+		c.call("vg_defer")
+		c.jump(done)
+	} else {
+		c.call("vg_unjudged")
+	}
+	c.place(read)
 }
 
 // prologue takes scratch space and begins a record there. Nothing is done for who is outside of the policy's workloads.
@@ -191,12 +216,20 @@ func (c *compiler) whole(result func(b *builder, dst asm.Register)) asm.Instruct
 	}
 	out, done := "out", "done"
 	c.emit(asm.Mov.Reg(regCtx, asm.R1))
+	if c.late != nil {
+		c.loadMap(asm.R1, c.late)
+		c.call("vg_deferred")
+		c.emit(asm.JEq.Imm(asm.R0, 0, out))
+	}
 	c.prologue(out)
 	for _, v := range slices.Concat(c.hook.args, c.hook.data) {
 		c.read(v)
+		if v.used {
+			c.unread(v, done)
+		}
 	}
-	result(c.builder, asm.R3)
 	if c.hook.ret != nil {
+		result(c.builder, asm.R3)
 		c.keep(c.hook.ret, asm.R3)
 	}
 	for _, v := range c.hook.args {

@@ -206,7 +206,10 @@ func decodeSlot(a *Arg, s *bpfVgProbeSlot, tail []byte) (model.ProbeArg, error) 
 }
 
 // The bits of vg_probe_slot.flags.
-const slotCut = 0x1
+const (
+	slotCut    = 0x1
+	slotUnread = 0x2
+)
 
 func decodeSock(out *model.ProbeArg, data []byte) error {
 	var s bpfVgProbeSock

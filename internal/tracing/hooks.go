@@ -156,17 +156,45 @@ func (c *compiler) syscallCandidates(r *request) []candidate {
 		return []candidate{c.overriddenSyscalls(r, numbers)}
 	}
 	enter := c.fork()
+	if slices.ContainsFunc(r.args, func(v *value) bool { return v.used && ofProcess(v.arg.Type) }) {
+		enter.defers = c.put()
+	}
 	enter.site = func(b *builder, dst asm.Register) { b.emit(asm.LoadMem(dst, regCtx, 8, asm.DWord)) }
 	p := enter.program(ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "sys_enter"}, enter.entry())
 	p.calls = numbers
 	c.errs = append(c.errs, enter.errs...)
-	out := candidate{carrier: "tp_btf/sys_enter", programs: []*program{p}}
+	out := candidate{carrier: "tp_btf/sys_enter"}
+	// The exits first: a call that begins before its exit is watched would never be reported.
 	if r.returns {
 		out.carrier += " + sys_exit"
-		// The exit first: a call that begins before its exit is watched would never be reported.
-		out.programs = append([]*program{c.syscallExit(numbers)}, p)
+		out.programs = append(out.programs, c.syscallExit(numbers))
 	}
+	if enter.defers != nil {
+		out.programs = append(out.programs, c.deferredExit(enter.defers, numbers))
+	}
+	out.programs = append(out.programs, p)
 	return []candidate{out}
+}
+
+// put is the map of what was put off. A task is in one call at a time; it is there only until that returns.
+func (c *compiler) put() *ebpf.MapSpec {
+	number := &btf.Int{Name: "unsigned int", Size: 4}
+	return &ebpf.MapSpec{Name: c.prefix + "_late", Type: ebpf.TaskStorage, Flags: 1 /* BPF_F_NO_PREALLOC */, KeySize: 4, ValueSize: 4,
+		Key: &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}, Value: number}
+}
+
+// deferredExit is the program at the return of calls whose arguments could not be read before.
+func (c *compiler) deferredExit(late *ebpf.MapSpec, numbers []int) *program {
+	exit := c.fork()
+	exit.src, exit.late, exit.native = syscallSource{exit: true}, late, false
+	exit.site = func(b *builder, dst asm.Register) {
+		b.emit(asm.LoadMem(asm.R1, regCtx, 0, asm.DWord), asm.LoadMem(dst, asm.R1, syscallNumber, syscallNumberSize))
+	}
+	p := exit.program(ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "sys_exit"},
+		exit.whole(func(b *builder, dst asm.Register) { b.emit(asm.LoadMem(dst, regCtx, 8, asm.DWord)) }))
+	p.calls, p.exit = numbers, true
+	c.errs = append(c.errs, exit.errs...)
+	return p
 }
 
 // syscallExit is the program at the return of system calls.

@@ -37,15 +37,6 @@ static __always_inline long vg_read_any(void *dst, u32 len, u64 ptr)
 	return bpf_probe_read_user(dst, len, (void *)ptr);
 }
 
-/* Memory of the process that is not in memory just now cannot be had: no program here may wait for it. No filter matches it,
- * so that is a loss; no pointer at all is none. */
-static __always_inline void vg_unread(struct vg_probe_slot *slot, u64 ptr)
-{
-	slot->flags |= VG_SLOT_UNREAD;
-	if (ptr)
-		vg_lose(VG_LOST_PROBE_EVENT);
-}
-
 VG_LIB u64 vg_arg_text(struct vg_probe_scratch *s, struct vg_probe_slot *slot, u64 ptr)
 {
 	char *dst = vg_room(s, slot, VG_SLOT_TEXT);
@@ -58,7 +49,7 @@ VG_LIB u64 vg_arg_text(struct vg_probe_scratch *s, struct vg_probe_slot *slot, u
 	else
 		n = bpf_probe_read_user_str(dst, VG_TEXT_MAX, (void *)ptr);
 	if (n <= 0) {
-		vg_unread(slot, ptr);
+		slot->flags |= VG_SLOT_UNREAD;
 		return 0;
 	}
 	if (n == VG_TEXT_MAX)
@@ -82,7 +73,7 @@ VG_LIB u64 vg_arg_bytes(struct vg_probe_scratch *s, struct vg_probe_slot *slot, 
 	if (len > VG_DATA_MAX)
 		return 0;
 	if (vg_read_any(dst, len, ptr)) {
-		vg_unread(slot, ptr);
+		slot->flags |= VG_SLOT_UNREAD;
 		return 0;
 	}
 	vg_used(s, slot, len);

@@ -2,6 +2,8 @@
 
 package tracing
 
+import "github.com/cilium/ebpf/asm"
+
 // Offsets in struct pt_regs, arch/x86/include/uapi/asm/ptrace.h: part of what user space sees, so they do not change.
 
 // functionRegisters is how many arguments of a function are in registers (System V ABI).
@@ -16,6 +18,12 @@ func functionRegister(index int) int16 {
 func syscallRegister(index int, _ bool) int16 {
 	return [6]int16{112, 104, 96, 56, 72, 64}[index] // di, si, dx, r10, r8, r9
 }
+
+// syscallNumber is where the number of a system call is.
+const (
+	syscallNumber     = 120 // orig_ax
+	syscallNumberSize = asm.DWord
+)
 
 // returnRegister is where a function's value is when it returns.
 const returnRegister = 80 // ax

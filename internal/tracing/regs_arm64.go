@@ -2,10 +2,14 @@
 
 package tracing
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/cilium/ebpf/asm"
+)
 
 // Offsets in struct pt_regs, arch/arm64/include/asm/ptrace.h: regs[31], sp, pc and pstate are struct user_pt_regs, which
-// does not change; orig_x0 follows it.
+// does not change; orig_x0 and syscallno follow it.
 
 // functionRegisters is how many arguments of a function are in registers (AAPCS64).
 const functionRegisters = 8
@@ -20,6 +24,12 @@ func syscallRegister(index int, exit bool) int16 {
 	}
 	return int16(8 * index)
 }
+
+// syscallNumber is where the number of a system call is.
+const (
+	syscallNumber     = 280 // syscallno
+	syscallNumberSize = asm.Word
+)
 
 // returnRegister is where a function's value is when it returns.
 const returnRegister = 0

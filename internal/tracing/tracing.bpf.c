@@ -199,6 +199,7 @@ int vg_library(u64 *ctx)
 	x += vg_follow_renew(bpf_get_current_task_btf(), any, any) + vg_compat();
 	x += vg_changed_namespaces() + vg_changed_caps(any);
 	x += vg_limited(s, &vg_tracked, any, any) + vg_stack(ctx, s, any) + vg_emit(s);
+	x += vg_defer(&vg_follow) + vg_deferred(&vg_follow) + vg_unjudged();
 	x += vg_stash(s, &vg_tracked) + vg_unstash(s, &vg_tracked, any) + vg_tally(&vg_tracked, any);
 	return x;
 }

@@ -71,6 +71,15 @@ func (t valueType) room(a *Arg) int {
 	return 0
 }
 
+// ofProcess says that a value of the type is in the memory of the process, when a system call has it.
+func ofProcess(name string) bool {
+	switch name {
+	case "string", "char_buf", "char_iovec", "sockaddr", "sockaddr_un", "bpf_attr":
+		return true
+	}
+	return false
+}
+
 // hasFile says that a value of the type is an open file or a path, which has a file type.
 func hasFile(name string) bool {
 	switch name {

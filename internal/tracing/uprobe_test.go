@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 )
 
@@ -18,12 +19,18 @@ func probed(t *testing.T) string {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the program's probe is written for x86")
 	}
+	return build(t, "probed")
+}
+
+// build builds a program of testdata.
+func build(t *testing.T, name string) string {
+	t.Helper()
 	cc, err := exec.LookPath("cc")
 	if err != nil {
 		t.Skip("needs a C compiler: ", err)
 	}
-	out := filepath.Join(t.TempDir(), "probed")
-	if text, err := exec.Command(cc, "-O1", "-o", out, "testdata/probed.c").CombinedOutput(); err != nil {
+	out := filepath.Join(t.TempDir(), name)
+	if text, err := exec.Command(cc, "-O1", "-o", out, "testdata/"+name+".c").CombinedOutput(); err != nil {
 		t.Fatalf("compile: %v\n%s", err, text)
 	}
 	return out
@@ -132,6 +139,32 @@ func TestCallsOf32Bit(t *testing.T) {
 	}
 	if got := r.runs(exe, "call", "int80"); got != 0 {
 		t.Errorf("a 32-bit call was reported %d times as another one", got)
+	}
+}
+
+// TestNameThatNothingHasTouched: the kernel is the first to read it, so a program at the entry cannot.
+func TestNameThatNothingHasTouched(t *testing.T) {
+	exe := build(t, "untouched")
+	r := newRig(t, nil)
+	for _, spec := range []string{"Equal", "return"} {
+		policy := onOpen("Equal", "/vt/untouched")
+		if spec == "return" {
+			policy += "      matchReturnArgs: [{operator: Equal, values: [\"-2\"]}]\n    return: true\n    returnArg: {index: 0, type: int}\n"
+		}
+		r.apply(policy)
+		if got := r.runs(exe); got != 1 || r.last("test").Args[0].Text != "/vt/untouched" || r.last("test").Hook != "sys_openat" {
+			t.Errorf("%s: the open was reported %d times, the last %+v", spec, got, r.last("test"))
+		}
+	}
+	r.apply(killOpens)
+	if err := exec.Command(exe).Run(); !killedBy(err, syscall.SIGKILL) {
+		t.Errorf("the process ended with %v, want SIGKILL", err)
+	}
+	if err := r.host.ReadLosses(); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.losses.Counter("kernel", "probe event").Load(); n != 0 {
+		t.Errorf("%d hits are lost", n)
 	}
 }
 
