@@ -26,6 +26,9 @@ func TestKernelAgreesWithTable(t *testing.T) {
 			g := &generator{Rand: rand.New(rand.NewPCG(seed, 3))}
 			w.t = t
 			tables := w.compile(g.policy())
+			w.backend.mu.Lock()
+			clear(w.backend.asked) // names of the policy before, which has the same name
+			w.backend.mu.Unlock()
 			if err := w.enforcer.Apply(t.Context(), tables); err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +81,7 @@ func (w *world) teachAll(g *generator, table *policy.Table, actors map[string]*a
 	}
 	for range 12 {
 		addr, name := g.addr(), g.name()
-		ev := &model.Event{Key: model.ProcessKey{PID: actors["actor"].pid()}, BootTime: now,
+		ev := &model.Event{Key: actors["actor"].key(w), BootTime: now,
 			DNS: &model.DNS{Name: name, Answers: []model.DNSAnswer{{Type: "A", Data: addr.String(), TTL: time.Hour}}}}
 		if addr.Is6() {
 			ev.DNS.Answers[0].Type = "AAAA"
@@ -184,8 +187,8 @@ func (g *generator) policy() string {
 	return "\tweaker: accept\n\tnetwork:\n\t\tegress: " + section("to") + "\n\t\tlisten: " + section("on") + "\n"
 }
 
-// asked is a conversation to try.
-type asked struct {
+// attempt is a conversation to try.
+type attempt struct {
 	binary    string
 	direction policy.Direction
 	protocol  uint8
@@ -194,8 +197,8 @@ type asked struct {
 	port      uint16
 }
 
-func (g *generator) query() asked {
-	q := asked{binary: []string{"actor", "other"}[g.IntN(2)], direction: []policy.Direction{policy.Egress, policy.Egress, policy.Listen}[g.IntN(3)],
+func (g *generator) query() attempt {
+	q := attempt{binary: []string{"actor", "other"}[g.IntN(2)], direction: []policy.Direction{policy.Egress, policy.Egress, policy.Listen}[g.IntN(3)],
 		protocol: unix.IPPROTO_UDP, network: "udp", addr: g.addr(), port: g.port()}
 	if g.IntN(2) == 0 {
 		q.protocol, q.network = unix.IPPROTO_TCP, "tcp"
@@ -209,7 +212,7 @@ func (g *generator) query() asked {
 }
 
 // deed is how an actor tries it: nothing but loopback is there, so that what is allowed fails for another reason.
-func (q asked) deed() string {
+func (q attempt) deed() string {
 	addr := q.addr
 	if strings.HasSuffix(q.network, "6") {
 		addr = netip.AddrFrom16(addr.As16())

@@ -27,17 +27,22 @@ import (
 // told so at once (ECONNABORTED) where the kernel can do that.
 func (b *Backend) Cut(ctx context.Context) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.host == nil || (len(b.tables) == 0 && !b.judged) {
-		return nil
-	}
+	idle := b.host == nil || (len(b.tables) == 0 && !b.judged)
 	b.judged = len(b.tables) > 0
+	var err error
+	if !idle {
+		err = b.recall()
+	}
+	b.mu.Unlock() // what follows takes its time, and is about programs that only Attach and Close change
+	if idle || err != nil {
+		return err
+	}
 	b.pass++
 	if err := b.objs.VgNetPass.Set(b.pass); err != nil {
 		return kernel.Explain("begin to look at open sockets", err)
 	}
 	found := make(map[uint32][]bpfVgNetCut) // by process
-	err := b.host.Iterate(b.objs.VgNetHeld, func(r kernel.Record) error {
+	err = b.host.Iterate(b.objs.VgNetHeld, func(r kernel.Record) error {
 		c, _, err := kernel.View[bpfVgNetCut](r)
 		if err != nil {
 			return err

@@ -118,6 +118,21 @@ static __always_inline void held_raw(struct seq_file *seq, struct task_struct *t
 	tell_cut(seq, t, &q, &none, VG_OP_SOCKET);
 }
 
+/*
+ * Whether a connection is forbidden only because no rule is known to allow it, while there are rules by name, and it is from
+ * before the agent: what its process had asked for is not known. Such a one goes on.
+ */
+static __always_inline bool may_have_a_name(const struct vg_net_query *q, struct sock *sk)
+{
+	struct vg_sock *v = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
+	struct vg_table *t;
+
+	if (q->direction != VG_NET_EGRESS || !v || !(v->flags & VG_SK_PRE))
+		return false;
+	t = vg_table_of(q->answer.table);
+	return t && t->flags & VG_TABLE_NAMES && t->defaults[VG_NET_EGRESS] == q->answer.decision;
+}
+
 /* A connection. */
 static __always_inline void held_connection(struct seq_file *seq, struct task_struct *t, struct sock *sk, const struct vg_subject *s)
 {
@@ -140,7 +155,9 @@ static __always_inline void held_connection(struct seq_file *seq, struct task_st
 			return;
 	}
 	own_address(local.addr, sk);
-	if (vg_judge_net(s, &q) <= VG_ACT_AUDIT) {
+	if (vg_judge_net(s, &q) > VG_ACT_AUDIT && may_have_a_name(&q, sk))
+		return;
+	if (vg_action(q.answer.decision) <= VG_ACT_AUDIT) {
 		n = bpf_sk_storage_get(&vg_net_socks, sk, 0, 0);
 		if (n)
 			n->flags &= ~VG_NET_CUT; /* it may again */

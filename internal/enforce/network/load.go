@@ -86,7 +86,10 @@ func (b *Backend) insert(n uint16, t *policy.Table) error {
 	if err := putAll(b.objs.VgNetPorts, ports, decisions); err != nil {
 		return full("combinations of addresses, ports and binaries", len(ports), b.objs.VgNetPorts, err)
 	}
-	return b.speak(n, directions(t))
+	if err := b.speak(n, directions(t)); err != nil {
+		return err
+	}
+	return b.inherit(n, b.tables[n])
 }
 
 // full explains why a table could not be written.

@@ -217,38 +217,75 @@ func TestLearn(t *testing.T) {
 	w.apply(byName)
 	a := w.actor()
 	a.expect("EPERM", "connect udp6 [2001:db8::5]:443")
+	w.learn(a, "www.example.com", "2001:db8::5", "127.3.0.1")
+	a.expect("EPERM", "connect udp4 127.3.0.1:443")
+	a.expect("EPERM", "connect udp6 [2001:db8::5]:443")
+	w.learn(a, "www.example.org", "2001:db8::5", "127.3.0.1")
+	a.expect("ok", "connect udp4 127.3.0.1:443")
+	if got := a.do("connect udp6 [2001:db8::5]:443"); got == "EPERM" { // there is no way there
+		t.Errorf("an address of IPv6: %s", got)
+	}
+}
+
+// learn hands the back-end the dns event of an actor.
+func (w *world) learn(a *actor, name string, addrs ...string) {
+	w.t.Helper()
 	now, err := kernel.BootTime()
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	event := func(name string) *model.Event {
-		return &model.Event{Key: model.ProcessKey{PID: a.pid()}, BootTime: now, DNS: &model.DNS{Name: name, Protocol: "tcp",
-			Answers: []model.DNSAnswer{{Type: "CNAME", Data: "x.example.com"}, {Type: "AAAA", Data: "2001:db8::5", TTL: time.Second}, {Type: "A", Data: "127.3.0.1", TTL: time.Hour}}}}
+	ev := &model.Event{Key: a.key(w), BootTime: now, DNS: &model.DNS{Name: name, Protocol: "tcp", Answers: []model.DNSAnswer{{Type: "CNAME", Data: "x.example.com"}}}}
+	for _, addr := range addrs {
+		typ := "A"
+		if netip.MustParseAddr(addr).Is6() {
+			typ = "AAAA"
+		}
+		ev.DNS.Answers = append(ev.DNS.Answers, model.DNSAnswer{Type: typ, Data: addr, TTL: time.Second})
 	}
-	for _, name := range []string{"www.example.com", "www.example.org"} {
-		if err := w.backend.Learn(event(name)); err != nil {
-			t.Fatal(err)
-		}
-		want := "EPERM"
-		if name == "www.example.org" {
-			want = "ok"
-		}
-		a.expect(want, "connect udp4 127.3.0.1:443")
-		if got := a.do("connect udp6 [2001:db8::5]:443"); (got == "EPERM") != (want == "EPERM") {
-			t.Errorf("IPv6 after %s: %s", name, got)
-		}
+	if err := w.backend.Learn(ev); err != nil {
+		w.t.Fatal(err)
 	}
-	// A table that goes takes its names along.
+}
+
+// key is a process as events name it.
+func (a *actor) key(w *world) model.ProcessKey {
+	w.t.Helper()
 	var entry subject.Entry
 	if err := w.backend.kernel.Subjects.Lookup(a.pid(), &entry); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	w.apply(strings.Replace(byName, "443", "444", 1))
+	return model.ProcessKey{PID: a.pid(), Start: entry.Start, Exec: entry.Exec}
+}
+
+// What a process has asked for counts under the policy's next table too, and is forgotten of the one before.
+func TestNamesOutliveTheirTable(t *testing.T) {
+	w := newWorld(t)
+	w.server("tcp4", "127.3.0.1:443")
+	w.apply(byName)
+	a := w.actor()
+	w.learn(a, "www.example.org", "127.3.0.1")
+	a.expect("ok", "connect tcp4 127.3.0.1:443")
+	before := w.nameKey("127.3.0.1").Table
+	w.apply(strings.Replace(byName, "ports: [443]", "ports: [443, 444]", 1))
+	a.expect("ok", "echo") // it was not cut
+	a.expect("ok", "connect udp4 127.3.0.1:444")
 	var key bpfVgNetNameKey
 	var places bpfVgNetPlaces
 	for it := w.backend.objs.VgNetNames.Iterate(); it.Next(&key, &places); {
-		if key.Table == uint32(entry.Slots[0].Table) {
+		if key.Table == before {
 			t.Errorf("%v is still known to a table that is gone", netip.AddrFrom16(key.Addr))
 		}
 	}
+	// Also what it asked for before there was a policy of that name.
+	w.apply()
+	table := w.compile("\tnetwork: {egress: {deny: [{ports: [9]}]}}", strings.Replace(byName, "example.org", "example.com", 1))
+	if err := w.enforcer.Apply(t.Context(), table[:1]); err != nil {
+		t.Fatal(err)
+	}
+	w.learn(a, "www.example.com", "127.3.0.2")
+	if err := w.enforcer.Apply(t.Context(), table[1:]); err != nil {
+		t.Fatal(err)
+	}
+	a.expect("ok", "connect udp4 127.3.0.2:443")
+	a.expect("EPERM", "connect udp4 127.3.0.1:443")
 }

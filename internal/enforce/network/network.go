@@ -51,7 +51,8 @@ type Backend struct {
 	wanted  []enforce.Loaded
 	tables  map[uint16]*table // that are in the maps
 	peers   map[peersOf][]bpfVgNetPeerKey
-	swept   uint64 // boot time of the last look for expired names
+	asked   map[asked]answered // by processes under policies or not
+	swept   uint64             // boot time of the last look for expired names
 	pass    uint32
 	judged  bool // at the last Cut there were tables about the network
 }
@@ -61,7 +62,8 @@ func New(o Options) *Backend {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Backend{options: o, hooks: make(map[string]bool), tables: make(map[uint16]*table), peers: make(map[peersOf][]bpfVgNetPeerKey)}
+	return &Backend{options: o, hooks: make(map[string]bool), tables: make(map[uint16]*table), peers: make(map[peersOf][]bpfVgNetPeerKey),
+		asked: make(map[asked]answered)}
 }
 
 const name = "network"

@@ -30,7 +30,7 @@ func connectByRing(fd int, to unix.Sockaddr) error {
 	var params [30]uint32
 	ring, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
 	if errno != 0 {
-		return syscall.Errno(errno)
+		return errno
 	}
 	defer unix.Close(int(ring))
 	var maps [3][]byte
@@ -49,7 +49,7 @@ func connectByRing(fd int, to unix.Sockaddr) error {
 	*(*uint32)(unsafe.Pointer(&sq[params[16]])) = 0 // array[0]
 	atomic.AddUint32((*uint32)(unsafe.Pointer(&sq[params[11]])), 1)
 	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, ring, 1, 1, getEvents, 0, 0); errno != 0 {
-		return syscall.Errno(errno)
+		return errno
 	}
 	if res := *(*int32)(unsafe.Pointer(&cq[params[25]+8])); res < 0 {
 		return syscall.Errno(-res)
