@@ -43,12 +43,12 @@ type policyOptions struct {
 	Clock func() time.Time
 }
 
-// policyKind parses policies of some kinds and brings them in force. The store makes one call at a time, but for Describe.
+// policyKind parses policies of some kinds and brings them in force. The store makes one call of Apply at a time.
 type policyKind interface {
 	// Kinds are the values of `kind` that it takes.
 	Kinds() []string
-	// Parse checks one YAML document. In errors source and the document's own lines name the place.
-	Parse(source string, document []byte) (parsedPolicy, error)
+	// Parse checks one YAML document. Its errors name the place in the file.
+	Parse(*Document) (parsedPolicy, error)
 	// Check says what keeps a policy from being in force here. It changes nothing.
 	Check(parsedPolicy) error
 	// Apply puts exactly these policies in force, in one step: on an error what was in force before still is, whole.
@@ -298,7 +298,7 @@ func (s *policyStore) parse(source, text, origin string) ([]*heldPolicy, error) 
 			errs = append(errs, fmt.Errorf("%s: kind: there is no kind of policy %q here: known are %s", d.KindAt, d.Kind, strings.Join(s.kinds(), ", ")))
 			continue
 		}
-		p, err := carrier.Parse(source, d.Padded())
+		p, err := carrier.Parse(&d)
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/vigie-io/vigie/internal/policy"
 )
 
 // Document is one YAML document of a file or of a request.
@@ -24,6 +26,18 @@ type Document struct {
 // Padded is the document with its lines where they are in the file, so that a parser's errors name the right ones.
 func (d *Document) Padded() []byte {
 	return []byte(strings.Repeat("\n", d.Line-1) + d.Text)
+}
+
+// Policies are the WorkloadPolicies in it: one, when there is no error.
+func (d *Document) Policies() ([]*policy.Policy, error) {
+	list, err := policy.Parse(d.Source, []byte(d.Text))
+	var all policy.Errors
+	if errors.As(err, &all) {
+		for _, e := range all {
+			e.Line += d.Line - 1
+		}
+	}
+	return list, err
 }
 
 // Documents takes a text apart and looks at kind and name of each document. The error lists all problems.
@@ -78,25 +92,25 @@ func marker(line, mark string) bool {
 // look reads what the document says of itself.
 func (d *Document) look() error {
 	var doc yaml.Node
-	if err := yaml.Unmarshal(d.Padded(), &doc); err != nil {
-		return yamlError(d.Source, d.Line, err)
+	if err := yaml.Unmarshal([]byte(d.Text), &doc); err != nil {
+		return d.yamlError(err)
 	}
 	root := &doc
 	if doc.Kind == yaml.DocumentNode && len(doc.Content) > 0 {
 		root = doc.Content[0]
 	}
 	if root.Kind != yaml.MappingNode {
-		return fmt.Errorf("%s:%d:%d: want a policy, a mapping with apiVersion, kind, metadata and spec", d.Source, max(root.Line, d.Line), max(root.Column, 1))
+		return fmt.Errorf("%s: want a policy, a mapping with apiVersion, kind, metadata and spec", d.at(root))
 	}
 	kind := child(root, "kind")
 	if kind == nil || kind.Kind != yaml.ScalarNode || kind.Value == "" {
-		return fmt.Errorf("%s:%d:%d: kind: is missing: add `kind: WorkloadPolicy`", d.Source, root.Line, root.Column)
+		return fmt.Errorf("%s: kind: is missing: add `kind: WorkloadPolicy`", d.at(root))
 	}
-	d.Kind, d.KindAt = kind.Value, fmt.Sprintf("%s:%d:%d", d.Source, kind.Line, kind.Column)
+	d.Kind, d.KindAt = kind.Value, d.at(kind)
 	d.NameAt = d.KindAt
 	if meta := child(root, "metadata"); meta != nil && meta.Kind == yaml.MappingNode {
 		if name := child(meta, "name"); name != nil && name.Kind == yaml.ScalarNode {
-			d.Name, d.NameAt = name.Value, fmt.Sprintf("%s:%d:%d", d.Source, name.Line, name.Column)
+			d.Name, d.NameAt = name.Value, d.at(name)
 		}
 		if space := child(meta, "namespace"); space != nil && strings.HasSuffix(d.Kind, "Namespaced") {
 			d.Name = space.Value + "/" + d.Name
@@ -114,13 +128,17 @@ func child(m *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
+// at is the place of a node, "FILE:LINE:COLUMN".
+func (d *Document) at(n *yaml.Node) string {
+	return fmt.Sprintf("%s:%d:%d", d.Source, d.Line-1+max(n.Line, 1), max(n.Column, 1))
+}
+
 // yamlError gives the parser's error the form of the others. The parser leaves out line 1.
-func yamlError(source string, line int, err error) error {
+func (d *Document) yamlError(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	var n int
-	if got, _ := fmt.Sscanf(text, "line %d:", &n); got == 1 {
+	line := 1
+	if got, _ := fmt.Sscanf(text, "line %d:", &line); got == 1 {
 		_, text, _ = strings.Cut(text, ": ")
-		line = n
 	}
-	return fmt.Errorf("%s:%d:1: not YAML: %s", source, line, text)
+	return fmt.Errorf("%s:%d:1: not YAML: %s", d.Source, d.Line-1+line, text)
 }

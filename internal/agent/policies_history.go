@@ -30,7 +30,7 @@ func CompilePolicies(source, text string) (tables []*policy.Table, notes []strin
 			}
 			continue
 		}
-		list, err := policy.Parse(source, d.Padded())
+		list, err := d.Policies()
 		errs = append(errs, err)
 		for _, p := range list {
 			t, err := policy.Compile(p, policy.Env{UserID: userID})

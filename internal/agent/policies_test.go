@@ -43,7 +43,7 @@ func (p *fakePolicy) WithMode(mode string) (parsedPolicy, error) {
 
 func (k *fakeKind) Kinds() []string { return []string{k.name} }
 
-func (k *fakeKind) Parse(source string, document []byte) (parsedPolicy, error) {
+func (k *fakeKind) Parse(d *Document) (parsedPolicy, error) {
 	var doc struct {
 		APIVersion, Kind string
 		Metadata         struct{ Name string }
@@ -51,17 +51,17 @@ func (k *fakeKind) Parse(source string, document []byte) (parsedPolicy, error) {
 		Refuse           bool
 	}
 	var node yaml.Node
-	if err := yaml.Unmarshal(document, &node); err != nil {
+	if err := yaml.Unmarshal(d.Padded(), &node); err != nil {
 		return nil, err
 	}
 	if err := node.Decode(&doc); err != nil {
-		return nil, fmt.Errorf("%s:%d:%d: %w", source, node.Content[0].Line, node.Content[0].Column, err)
+		return nil, fmt.Errorf("%s:%d:%d: %w", d.Source, node.Content[0].Line, node.Content[0].Column, err)
 	}
 	if doc.Mode == "" {
 		doc.Mode = "audit"
 	}
 	if doc.Mode == "bad" {
-		return nil, fmt.Errorf("%s:%d:1: mode: is bad", source, node.Content[0].Line)
+		return nil, fmt.Errorf("%s:%d:1: mode: is bad", d.Source, node.Content[0].Line)
 	}
 	return &fakePolicy{name: doc.Metadata.Name, mode: doc.Mode, refuse: doc.Refuse}, nil
 }
@@ -372,4 +372,22 @@ func TestChangesFromManySidesAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	s.want("p1 enforce, p3 enforce, p5 enforce, p7 enforce", "")
+}
+
+func FuzzDocuments(f *testing.F) {
+	for _, seed := range []string{webYAML + "---\n" + webYAML, "--- {kind: One}\n...\n# x\n---\nkind: [", "%YAML 1.2\n---\na: &a b\n", "\ufeffkind: x\r\n---\r\nkind: y\r\n", "- a", "?", "kind: |\n  x\n --- y"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		docs, err := Documents("f", text)
+		lines := strings.Count(text, "\n") + 1
+		for i := range docs {
+			if docs[i].Line < 1 || docs[i].Line > lines || i > 0 && docs[i].Line <= docs[i-1].Line {
+				t.Errorf("document %d begins in line %d of %d", i, docs[i].Line, lines)
+			}
+			if err == nil && (docs[i].Kind == "" || docs[i].NameAt == "") {
+				t.Errorf("nothing is known of document %d: %+v", i, docs[i])
+			}
+		}
+	})
 }

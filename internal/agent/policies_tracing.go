@@ -50,8 +50,8 @@ func (p tracingPolicy) WithMode(mode string) (parsedPolicy, error) {
 func (tracingKind) Kinds() []string { return []string{"TracingPolicy", "TracingPolicyNamespaced"} }
 
 // Parse implements policyKind.
-func (tracingKind) Parse(source string, document []byte) (parsedPolicy, error) {
-	list, err := tracing.Parse(source, document)
+func (tracingKind) Parse(d *Document) (parsedPolicy, error) {
+	list, err := tracing.Parse(d.Source, d.Padded())
 	if err != nil {
 		return nil, err
 	}

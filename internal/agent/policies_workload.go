@@ -47,7 +47,7 @@ type workloadPolicy struct {
 	compiled *compiledPolicy
 }
 
-// compiledPolicy is filled in by Check; the store makes one call at a time.
+// compiledPolicy is filled in by Check, before anybody else sees the policy.
 type compiledPolicy struct {
 	table   *policy.Table
 	carried []enforce.Carried
@@ -87,13 +87,10 @@ func newWorkloadPolicy(p *policy.Policy) workloadPolicy {
 func (*workloadPolicies) Kinds() []string { return []string{"WorkloadPolicy"} }
 
 // Parse implements policyKind.
-func (*workloadPolicies) Parse(source string, document []byte) (parsedPolicy, error) {
-	list, err := policy.Parse(source, document)
-	switch {
-	case err != nil:
+func (*workloadPolicies) Parse(d *Document) (parsedPolicy, error) {
+	list, err := d.Policies()
+	if err != nil {
 		return nil, err
-	case len(list) != 1:
-		return nil, fmt.Errorf("%s: %d policies in one document: separate them by lines of ---", source, len(list))
 	}
 	return newWorkloadPolicy(list[0]), nil
 }

@@ -119,7 +119,7 @@ func (s *suite) add(d agent.Document) error {
 		}
 		s.tests = append(s.tests, t)
 	case policy.Kind:
-		list, err := policy.Parse(d.Source, d.Padded())
+		list, err := d.Policies()
 		if err != nil {
 			return err
 		}
