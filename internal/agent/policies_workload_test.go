@@ -257,3 +257,31 @@ func TestAnEventIsExplained(t *testing.T) {
 	_, err = a.ExplainEvent(t.Context(), 99)
 	(&storeTest{t: t}).wantRefused(err, server.NotFound, "event 99 is not remembered")
 }
+
+func TestAPolicyIsLearnedFromWhatIsRemembered(t *testing.T) {
+	a := enforcing(t, new(fakeEnforcer))
+	remember(a, "/etc/nginx/nginx.conf", 3)
+	p := &model.Process{Key: model.ProcessKey{PID: 7, Start: 9, Exec: 1}, ExecID: "01234567-7-9-1", Binary: "/usr/sbin/nginx",
+		Workload: &model.Workload{Kind: model.WorkloadUnit, Name: "nginx.service"}}
+	a.store.Append([]*model.Event{
+		{Type: model.TypeCapability, Seq: 4, Time: time.Unix(1_700_000_010, 0), Key: p.Key, Process: p, Count: 1, Capability: &model.Capability{Cap: 13, Granted: true}},
+		{Type: model.TypeLoss, Seq: 5, Time: time.Unix(1_700_000_011, 0), Count: 1, Loss: &model.Loss{Stage: "kernel", Reason: "ring full", Count: 9}}})
+	l, err := a.LearnPolicy(t.Context(), server.LearnQuery{Workload: "nginx.service", Name: "learned", Since: time.Unix(1_600_000_000, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(l.YAML, "name: learned") || !strings.Contains(l.YAML, "/etc/nginx/nginx.conf") || strings.Contains(l.YAML, "CAP_NET_RAW") || l.Events == 0 {
+		t.Errorf("%d events:\n%s", l.Events, l.YAML)
+	}
+	notes := strings.Join(l.Notes, "\n")
+	for _, says := range []string{"remembers everything only since", "9 events were lost", "accept it with weaker: accept"} {
+		if !strings.Contains(notes, says) {
+			t.Errorf("not told: %s in\n%s", says, notes)
+		}
+	}
+	if _, err := a.ApplyPolicies(t.Context(), server.PolicyText{Source: "f", YAML: strings.Replace(l.YAML, "mode: audit", "mode: enforce", 1)}); err != nil {
+		t.Errorf("what was learned cannot be in force: %v", err)
+	}
+	_, err = a.LearnPolicy(t.Context(), server.LearnQuery{Workload: "none.service"})
+	(&storeTest{t: t}).wantRefused(err, server.NotFound, "nothing to learn from", "vigie ps")
+}

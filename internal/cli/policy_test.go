@@ -344,7 +344,7 @@ func TestPolicyLearnFromWhatHappensNow(t *testing.T) {
 	a.status = &vigiev1.Status{StartTime: timestamppb.New(testNow.Add(-time.Hour)), UptimeNs: int64(time.Minute)}
 	a.live = make(chan []*model.Event)
 	a.refuse = connect.NewError(connect.CodeFailedPrecondition, errors.New("files:3:18: policy section: not on this kernel"))
-	a.refuseOnly = "files: {allow"
+	a.refuseOnly = "files: {"
 	socket := a.start(t)
 	given := make(chan struct{})
 	go func() {
