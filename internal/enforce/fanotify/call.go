@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"runtime"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,11 +23,13 @@ type call struct {
 }
 
 // callOf looks at the call in which a thread waits.
-func callOf(tid int32) call {
+func callOf(tid int32, patience time.Duration) call {
 	var buf [256]byte
-	// The event is there a moment before its thread sleeps, and only of a sleeping thread the registers are told.
-	const tries = 1000
-	for range tries {
+	// The event is there before its thread sleeps, and only of a sleeping thread the registers are told. Mostly that is a
+	// moment; on a busy machine the thread may have to wait for a processor first.
+	const eager = 100
+	end := time.Now().Add(patience)
+	for n := 0; n < eager || time.Now().Before(end); n++ {
 		b := readProc(tid, "/syscall", buf[:])
 		if len(b) == 0 {
 			break
@@ -34,7 +37,11 @@ func callOf(tid int32) call {
 		if !bytes.HasPrefix(b, []byte("running")) {
 			return parseCall(b)
 		}
-		runtime.Gosched()
+		if n < eager {
+			runtime.Gosched()
+		} else {
+			time.Sleep(50 * time.Microsecond)
+		}
 	}
 	return call{read: true, write: true}
 }

@@ -259,7 +259,7 @@ func (r *reader) verdictOf(j *job) verdict {
 		consider(policy.Exec)
 		return v
 	}
-	c := callOf(e.Pid)
+	c := callOf(e.Pid, time.Duration(r.page.limit/2)) // then there is still time before the watchdog answers
 	if c.exec {
 		return v // OPEN_EXEC_PERM was asked about it before
 	}
