@@ -43,7 +43,7 @@ func (g *siege) inside(pid int, log string) {
 		attack{"read it through /proc/self/root", by("read", "/proc/self/root"+shadow), "read", shadow, nil},
 		attack{"read it by openat2", by("openat2", shadow), "read", shadow, nil},
 		attack{"read a private key", by("read", secret), "read", secret, nil},
-		attack{"add a key to authorized_keys", by("create", "/root/.ssh/authorized_keys"), "write", "/root/.ssh/authorized_keys", written("/root/.ssh/authorized_keys")},
+		attack{"add a key to authorized_keys", by("create", "/root/.ssh/authorized_keys2"), "write", "/root/.ssh/authorized_keys2", written("/root/.ssh/authorized_keys2")},
 		attack{"add a cron job", by("create", "/etc/cron.d/job"), "write", "/etc/cron.d/job", written("/etc/cron.d/job")},
 		attack{"put a program beside the server's", by("create", beside), "write", beside, written(beside)},
 		attack{"write the password file", by("write", shadow), "write", shadow, nil},

