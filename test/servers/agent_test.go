@@ -12,10 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // agent is a running `vigie run` with a socket, state and lock of its own.
@@ -54,10 +57,19 @@ func startAgent(t *testing.T) *agent {
 		// The roots of sites are overlays. No open on the host's own file system is ever held up by this agent.
 		"--fanotify-mounts", "overlay")
 	cmd.Stderr = &a.log
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM} // with the thread that starts it, which stays
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		started <- cmd.Start()
+		<-ended
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		defer close(ended)
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the agent ended with %v", err)
@@ -132,13 +144,26 @@ func (a *agent) try(policy string) error {
 	return a.apply(policy, "--dry-run")
 }
 
+// simulate asks what a policy would have denied of all that happened. Error: something.
+func (a *agent) simulate(policy string) (string, error) {
+	out, errs, err := a.cli("policy", "simulate", "--fail", "-f", a.file(policy))
+	return out + errs, err
+}
+
+// file has a policy in it.
+func (a *agent) file(policy string) string {
+	a.t.Helper()
+	name := filepath.Join(a.dir, "policy.yaml")
+	if err := os.WriteFile(name, []byte(policy), 0o644); err != nil {
+		a.t.Fatal(err)
+	}
+	return name
+}
+
 // apply brings a policy in force.
 func (a *agent) apply(policy string, flags ...string) error {
-	file := filepath.Join(a.dir, "apply.yaml")
-	if err := os.WriteFile(file, []byte(policy), 0o644); err != nil {
-		return err
-	}
-	if _, errs, err := a.cli(append([]string{"policy", "apply", "-f", file}, flags...)...); err != nil {
+	a.t.Helper()
+	if _, errs, err := a.cli(append([]string{"policy", "apply", "-f", a.file(policy)}, flags...)...); err != nil {
 		return fmt.Errorf("apply a policy: %w: %s", err, errs)
 	}
 	return nil

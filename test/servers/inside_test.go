@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// inside are attacks by code that runs in the unit: first as a program of its own, then under the server's name. pid is a
-// process of the server, log a file that it writes and others must not remove.
-func (g *siege) inside(pid int, log string) {
+// inside are attacks by code that runs in the unit: first as a program of its own, then under the server's name. log is a
+// file that the server writes and others must not remove.
+func (g *siege) inside(log string) {
 	g.t.Helper()
 	as, root := g.unit.as, account{}
 	by := func(deed ...string) func() error { return g.implant(as, nil, deed...) }
@@ -60,19 +60,32 @@ func (g *siege) inside(pid int, log string) {
 		attack{"add a cron job, as the server", self("create", "/etc/cron.d/own"), "write", "/etc/cron.d/own", written("/etc/cron.d/own")},
 		attack{"connect to a new address, as the server", self("connect", elsewhere+":8888"), "connect", elsewhere + ":8888", nil},
 		attack{"listen on a new port, as the server", self("listen", "0.0.0.0:4445"), "bind", "0.0.0.0:4445", nil},
-		// What only LSM or fmod_ret deny.
-		attack{"remove a key of root's", by("unlink", secret), "modify", secret, gone(secret)},
-		attack{"empty the password file", by("truncate", shadow), "modify", shadow, func() bool { return g.site.text(shadow) == "" }},
-		attack{"rename the log", by("rename", log, log+".gone"), "modify", log + ".gone", gone(log)},
-		attack{"make a program setuid", by("setuid", dropped), "modify", dropped, nil},
-		attack{"trace the server", byRoot("ptrace", strconv.Itoa(pid)), "ptrace", "*", nil},
-		attack{"mount a file system", byRoot("mount", "/tmp"), "mount", "*", nil},
 	)
-	memory := attack{"read the server's memory", by("read", fmt.Sprintf("/proc/%d/mem", pid)), "read", "/proc/*", nil}
-	if why := g.why["modify"]; why != nil { // without these there is fanotify, which leaves the kernel's file systems out
-		g.why["read"] = why
+	g.ownBinary()
+	// What only LSM and fmod_ret deny. Elsewhere it has happened when the agent hears of it.
+	g.attack(
+		attack{"remove a key of root's", by("-stay", "unlink", secret), "modify", secret, gone(secret)},
+		attack{"empty the password file", by("-stay", "truncate", shadow), "modify|write", shadow, func() bool { return g.site.text(shadow) == "" }},
+		attack{"rename the log", by("-stay", "rename", log, log+".gone"), "modify", log + "*", gone(log)},
+		attack{"make a program setuid", byRoot("-stay", "setuid", dropped), "modify", dropped, nil},
+		attack{"trace the server", byRoot("-stay", "ptrace", strconv.Itoa(g.server.pid())), "ptrace", "*", nil},
+		attack{"mount a file system", byRoot("-stay", "mount", "/tmp"), "mount", "*", nil},
+	)
+	memory := attack{"read the server's memory", by("read", fmt.Sprintf("/proc/%d/mem", g.server.pid())), "read", "/proc/*", nil}
+	if g.why["modify"] == nil {
+		g.attack(memory)
+	} else {
+		g.uncovered(memory, "fanotify leaves the kernel's own file systems out")
 	}
-	g.attack(memory)
+}
+
+// ownBinary writes to the server's program while it does not run: else the kernel refuses that anyway.
+func (g *siege) ownBinary() {
+	g.t.Helper()
+	g.site.must(func() error { return os.Chmod(g.binary, 0o777) })
+	g.server.stop()
+	g.attackOnly(attack{"write to the server's own program", g.implant(g.unit.as, nil, "write", g.binary), "write", g.binary, nil})
+	g.server.start()
 }
 
 // real is the path of a program of the site without symbolic links, as verdicts name it.

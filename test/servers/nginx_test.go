@@ -73,6 +73,8 @@ func (n *nginx) start() {
 	n.main.awaitReady(n.t, n.serves)
 }
 
+func (n *nginx) pid() int { return n.main.cmd.Process.Pid }
+
 func (n *nginx) stop() {
 	n.t.Helper()
 	n.main.end(n.t, syscall.SIGQUIT)
@@ -280,7 +282,7 @@ func TestNginx(t *testing.T) {
 		attack{"load a module", n.misconfigure("/etc/nginx/nginx.conf", "load_module /tmp/evil.so;\n", "", nil), "read", "/tmp/evil.so", nil},
 		attack{"write the pid to another file", n.misconfigure("/etc/nginx/nginx.conf", "pid /tmp/evil.pid;", "pid /run/nginx.pid;", nil), "read|write", "/tmp/evil.pid", written("/tmp/evil.pid")},
 	)
-	g.inside(n.main.cmd.Process.Pid, "/var/log/nginx/site.log")
+	g.inside("/var/log/nginx/site.log")
 	g.report(20)
 }
 

@@ -58,6 +58,8 @@ func (p *postgres) start() {
 	p.main.awaitReady(p.t, p.serves)
 }
 
+func (p *postgres) pid() int { return p.main.cmd.Process.Pid }
+
 func (p *postgres) stop() {
 	p.t.Helper()
 	p.main.end(p.t, syscall.SIGINT) // fast
@@ -171,7 +173,7 @@ func TestPostgreSQL(t *testing.T) {
 		attack{"subscription to another host", p.sql("CREATE SUBSCRIPTION evil CONNECTION 'host=" + elsewhere + " user=postgres connect_timeout=5' PUBLICATION evil"), "read|connect", "*", nil},
 		attack{"archive_command", p.archive("/tmp/stolen-wal"), "exec", shell, written("/tmp/stolen-wal")},
 	)
-	g.inside(p.main.cmd.Process.Pid, pgData+"/log")
+	g.inside(pgData + "/log")
 	g.report(20)
 }
 

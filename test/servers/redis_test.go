@@ -37,6 +37,8 @@ func (r *redis) start() {
 	r.main.awaitReady(r.t, r.serves)
 }
 
+func (r *redis) pid() int { return r.main.cmd.Process.Pid }
+
 func (r *redis) stop() {
 	r.t.Helper()
 	r.main.end(r.t, syscall.SIGTERM)
@@ -172,7 +174,7 @@ func TestRedis(t *testing.T) {
 		attack{"listen on another port", r.sequence([][]string{{"CONFIG", "SET", "port", "6380"}}), "bind", "*", nil},
 		attack{"listen on another address", r.sequence([][]string{{"CONFIG", "SET", "bind", elsewhere}}), "bind", elsewhere + ":6379", nil},
 	)
-	g.inside(r.main.cmd.Process.Pid, redisLog)
+	g.inside(redisLog)
 	g.report(20)
 }
 

@@ -2,7 +2,8 @@
 
 // Command implant is what an attacker runs inside of a server: a program that no policy knows, without libraries. In: a
 // deed and what to do it to, as arguments; with -join first a cgroup.procs as descriptor 3, by which it moves into the
-// workload without an exec. Out: "ok" when the deed was done, else the errno, or "killed" for a child that was.
+// workload without an exec; with -stay it does not end at once when the deed was done. Out: "ok" when it was done, else the
+// errno, or "killed" for a child that was.
 //
 // It opens nothing that its deed does not ask for, so that what is denied to it is its deed.
 package main
@@ -30,6 +31,10 @@ func run(args []string) int {
 		}
 		args = args[1:]
 	}
+	stay := len(args) > 0 && args[0] == "-stay"
+	if stay {
+		args = args[1:]
+	}
 	if len(args) == 0 {
 		fmt.Println("say what to do")
 		return 1
@@ -42,6 +47,10 @@ func run(args []string) int {
 		fmt.Println(unix.ErrnoName(errno))
 	default:
 		fmt.Println(err)
+	}
+	if stay && err == nil {
+		const long = 5000 // milliseconds, in which somebody may come and end it
+		_, _ = unix.Poll(nil, long)
 	}
 	return 0
 }
