@@ -218,9 +218,19 @@ func (a *agent) inForce(ctx context.Context, name string) (*pb.Policy, error) {
 			}
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("policy %s is not in force within %v: %s", name, readyTimeout, a.lastLog())
+			return nil, fmt.Errorf("policy %s is not in force within %v: %s", name, readyTimeout, a.lastError())
 		}
 	}
+}
+
+// lastError is the last line of the agent's log that tells an error, or else the last line.
+func (a *agent) lastError() string {
+	for _, line := range slices.Backward(strings.Split(a.log.String(), "\n")) {
+		if strings.Contains(line, "level=ERROR") {
+			return line[:min(len(line), 500)]
+		}
+	}
+	return a.lastLog()
 }
 
 // noteRungs keeps what carries a policy's rules in an arm: "files.deny, ARM" → "fanotify OPEN_PERM (denied before it happens)".
