@@ -26,7 +26,7 @@ import (
 
 // Deadlines for an agent that hangs.
 const (
-	readyTimeout = 60 * time.Second
+	readyTimeout = 3 * time.Minute // also with ten thousand policies to load
 	stopTimeout  = 60 * time.Second
 )
 

@@ -133,7 +133,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		}
 		b.say("%s", x.name)
 		if err := x.run(b, ctx); err != nil {
-			return fmt.Errorf("%s: %w", x.name, err)
+			b.out = "-" // what was measured so far is shown, and is not the page
+			return errors.Join(fmt.Errorf("%s: %w", x.name, err), b.write(out))
 		}
 	}
 	allAfter, stealAfter := cpuTicks()

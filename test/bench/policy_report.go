@@ -239,7 +239,8 @@ func (r *results) workloadRows() []row {
 	}
 	total := x.After.RSS + x.After.Maps
 	return []row{{what: fmt.Sprintf("memory with %d workloads under %d policies each: resident and BPF maps", x.Workloads, shared+1), bar: "≤ " + mib(barWorkloads),
-		measured: fmt.Sprintf("%s + %s = %s; peak resident %s", mib(x.After.RSS), mib(x.After.Maps), mib(total), mib(x.After.Peak)), verdict: under(float64(total), barWorkloads),
+		measured: fmt.Sprintf("%s + %s = %s, of which the policies take %s; peak resident %s", mib(x.After.RSS), mib(x.After.Maps), mib(total),
+			mib(total-min(total, x.Before.RSS+x.Before.Maps)), mib(x.After.Peak)), verdict: under(float64(total), barWorkloads),
 		bound: fmt.Sprintf("Beside as many workloads without policies it is %s + %s. The %d policies have %d rules; %s of live heap, %s without. They are in force %s after the agent's start, "+
 			"which takes %s without; until then it uses %s of CPU, %s without. Then it uses %.1f %% of one core, %.1f %% without.", mib(x.Before.RSS), mib(x.Before.Maps), x.Policies, x.Rules,
 			mib(x.After.Heap), mib(x.Before.Heap), short(x.ReadyAfter), short(x.ReadyBefore), short(x.CPUAfter), short(x.CPUBefore), 100*x.After.CPU, 100*x.Before.CPU)}}

@@ -100,6 +100,9 @@ func (r *results) compareAll(rng *rand.Rand) []compared {
 			continue
 		}
 		base, with, empty := r.arm(s.Load, without, wall), r.arm(s.Load, withAgent, wall), r.arm(s.Load, withEmpty, wall)
+		if len(base) == 0 || len(with) == 0 {
+			continue // the run was interrupted in its first round
+		}
 		c := compared{load: s.Load, base: time.Duration(median(base)), fastest: time.Duration(slices.Min(base)), with: compare(base, with, rng),
 			empty: compare(base, empty, rng), cpu: compare(r.arm(s.Load, without, cpu), r.arm(s.Load, withAgent, cpu), rng),
 			agentCPU: time.Duration(median(r.arm(s.Load, withAgent, func(s sample) float64 { return float64(s.AgentCPU) })))}

@@ -79,6 +79,18 @@ func TestReport(t *testing.T) {
 	}
 }
 
+func TestReportOfAnInterruptedRun(t *testing.T) {
+	whole := someResults()
+	for n := range whole.Samples {
+		r := &results{Samples: whole.Samples[:n], Policies: somePolicyResults().Policies[:n]}
+		var page bytes.Buffer
+		r.report(&page, seeded())
+		if !strings.Contains(page.String(), "## How to repeat") {
+			t.Errorf("the page of %d samples is not whole:\n%s", n, page.String())
+		}
+	}
+}
+
 func TestCgroupRoot(t *testing.T) {
 	const mounts = "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"
 	if got := cgroupRoot(mounts); got != "/sys/fs/cgroup/unified" {
