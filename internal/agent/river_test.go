@@ -170,8 +170,9 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 		t.Errorf("the defaults are refused: %v", err)
 	}
 	c.StateDir, c.TLSCert, c.ArgsLimit, c.Sensors = "relative", "cert.pem", 9000, []string{"exec", "nose"}
+	c.Rules, c.RulesDir = "maybe", "relative"
 	err := c.Validate()
-	for _, field := range []string{"state-dir", "tls-cert", "args-limit", "sensors"} {
+	for _, field := range []string{"state-dir", "tls-cert", "args-limit", "sensors", "rules", "rules-dir"} {
 		if err == nil || !strings.Contains(err.Error(), field+": ") {
 			t.Errorf("%q is not named in: %v", field, err)
 		}

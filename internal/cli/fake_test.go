@@ -33,6 +33,7 @@ type fakeAgent struct {
 	processes []*model.Process
 	status    *vigiev1.Status
 	problems  []string
+	rules     []*vigiev1.Detection
 	fail      error // every call
 	pageSize  int
 
@@ -146,6 +147,10 @@ func (a *fakeAgent) Health(context.Context, *connect.Request[vigiev1.HealthReque
 	return connect.NewResponse(&vigiev1.HealthResponse{Ready: len(a.problems) == 0, Problems: a.problems}), nil
 }
 
+func (a *fakeAgent) ListDetections(context.Context, *connect.Request[vigiev1.ListDetectionsRequest]) (*connect.Response[vigiev1.ListDetectionsResponse], error) {
+	return connect.NewResponse(&vigiev1.ListDetectionsResponse{Detections: a.rules}), nil
+}
+
 func (a *fakeAgent) note(h http.Header) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -176,7 +181,7 @@ func vigieWith(ctx context.Context, t *testing.T, run Agent, args ...string) (co
 	var out, errs bytes.Buffer
 	env := Env{In: &bytes.Buffer{}, Out: &out, Err: &errs, Getenv: func(string) string { return "" },
 		Now: func() time.Time { return testNow }, Version: "1.2.3", Commit: "abc"}
-	code = Execute(ctx, env, New(env, NewRun(env, agent.Default(), run), NewStatus(env), NewPS(env), NewEvents(env), NewTop(env), NewPolicy(env), NewVersion(env), NewMan(env)), args)
+	code = Execute(ctx, env, New(env, NewRun(env, agent.Default(), run), NewStatus(env), NewPS(env), NewEvents(env), NewTop(env), NewPolicy(env), NewRules(env), NewVersion(env), NewMan(env)), args)
 	return code, out.String(), errs.String()
 }
 

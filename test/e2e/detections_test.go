@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -133,9 +132,8 @@ func (w *world) alerts(b behaviour, command string, wanted bool) map[string]stri
 	}
 	defer os.Remove(dir)
 	cmd.Env = append(os.Environ(), "W="+dir, "DNS_SERVER="+w.dns)
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if b.In == "container" {
-		cmd.SysProcAttr.CgroupFD, cmd.SysProcAttr.UseCgroupFD = container(w.t), true
+		cmd.Env = append(cmd.Env, "CGROUP="+container(w.t))
 	}
 	out, err := cmd.CombinedOutput()
 	if cmd.Process == nil {
@@ -180,7 +178,7 @@ func (w *world) alerts(b behaviour, command string, wanted bool) map[string]stri
 }
 
 // container is a cgroup whose path is that of a container.
-func container(t *testing.T) int {
+func container(t *testing.T) string {
 	t.Helper()
 	root := "/sys/fs/cgroup/unified"
 	if _, err := os.Stat(root); err != nil {
@@ -192,17 +190,12 @@ func container(t *testing.T) int {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		f.Close()
 		await(t, "the container to be empty", func() bool { return os.Remove(dir) == nil })
 		_ = os.Remove(filepath.Dir(dir))
 		_ = os.Remove(filepath.Dir(filepath.Dir(dir)))
 	})
-	return int(f.Fd())
+	return dir
 }
 
 // dnsServer answers every question with "no such name" and returns its address.

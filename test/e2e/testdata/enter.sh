@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Runs the command that is its argument where it can do no harm: in a mount namespace of its own, in which the
-# directories of the host are covered by layers in memory. W names an empty directory; it is in memory too.
+# directories of the host are covered by layers in memory. W names an empty directory; it is in memory too. CGROUP, where it is
+# set, names the cgroup to join.
 set -e
 mount -t tmpfs tmpfs "$W"
 chmod 755 "$W"
@@ -47,4 +48,6 @@ devices() {
 	mkdir /dev/shm /dev/input
 	mknod /dev/null c 1 3
 }
+# From here on it is what happens in the container.
+[ -z "$CGROUP" ] || echo $$ >"$CGROUP/cgroup.procs"
 eval "$1"
