@@ -126,7 +126,7 @@ func tryRules(env Env, set *detect.Set, files []detect.File, verbose bool) error
 
 // told prints problems of files as compilers do, so that editors find the places.
 func told(env Env, err error) error {
-	var problems detect.Problems
+	var problems detect.FileErrors
 	if !errors.As(err, &problems) {
 		return err
 	}

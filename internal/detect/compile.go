@@ -32,13 +32,13 @@ type compiler struct {
 	language  *expression.Language
 	rules     map[string]*Rule
 	places    map[string]ruleSource
-	problems  Problems
+	problems  FileErrors
 	lists     map[string][]string
 	macros    map[string]scalar
 }
 
 // Compile checks files and makes one set of them: a file can use the lists and macros of the others, and add exceptions to their
-// rules. The error is Problems: then there is no set.
+// rules. The error is FileErrors: then there is no set.
 func Compile(files []File) (*Set, error) {
 	c := &compiler{rules: make(map[string]*Rule), places: make(map[string]ruleSource), lists: make(map[string][]string),
 		macros: make(map[string]scalar)}
@@ -66,7 +66,7 @@ func Compile(files []File) (*Set, error) {
 		set.Rules = append(set.Rules, c.rules[id])
 	}
 	if len(set.Rules) > maxRules {
-		return nil, Problems{{Path: files[len(files)-1].Path, Message: fmt.Sprintf("there are %d rules, at most %d are taken", len(set.Rules), maxRules)}}
+		return nil, FileErrors{{Path: files[len(files)-1].Path, Message: fmt.Sprintf("there are %d rules, at most %d are taken", len(set.Rules), maxRules)}}
 	}
 	set.index()
 	return set, nil
@@ -94,7 +94,7 @@ func (c *compiler) define() bool {
 	defined := make(map[string]scalar)
 	plain, err := expression.New(expression.Definitions{})
 	if err != nil {
-		c.problems = append(c.problems, &Problem{Path: DefaultSource, Message: err.Error()})
+		c.problems = append(c.problems, &FileError{Path: DefaultSource, Message: err.Error()})
 		return false
 	}
 	for _, d := range c.documents {
@@ -150,7 +150,7 @@ func (c *compiler) macroProblems(err error) {
 		c.macros[m.Name].badAt(0, "macro "+m.Name+": ", m.Err)
 		return
 	}
-	c.problems = append(c.problems, &Problem{Path: DefaultSource, Message: err.Error()})
+	c.problems = append(c.problems, &FileError{Path: DefaultSource, Message: err.Error()})
 }
 
 // rule checks one rule.

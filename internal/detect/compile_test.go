@@ -65,7 +65,7 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 		{rule("  when: type == \"exec\"\n- id: a\n"), `f.yaml:7:7: rule a is in f.yaml:2 already`},
 	} {
 		_, err := Compile([]File{{"f.yaml", []byte(c.text)}})
-		var problems Problems
+		var problems FileErrors
 		if !errors.As(err, &problems) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s\n got: %v\nwant: %s", c.text, err, c.want)
 		}

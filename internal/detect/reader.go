@@ -18,7 +18,7 @@ import (
 type reader struct {
 	path     string
 	lines    []string
-	problems Problems
+	problems FileErrors
 }
 
 func newReader(f File) *reader {
@@ -34,7 +34,7 @@ func (r *reader) line(i int) string {
 }
 
 func (r *reader) bad(n *yaml.Node, format string, args ...any) {
-	r.problems = append(r.problems, &Problem{r.path, n.Line, n.Column, fmt.Sprintf(format, args...)})
+	r.problems = append(r.problems, &FileError{r.path, n.Line, n.Column, fmt.Sprintf(format, args...)})
 }
 
 // root is the one mapping of the file; nil when there is none.
@@ -68,7 +68,7 @@ func (r *reader) syntax(err error) {
 	if n, _ := fmt.Sscanf(text, "line %d:", &line); n == 1 {
 		_, text, _ = strings.Cut(text, ": ")
 	}
-	r.problems = append(r.problems, &Problem{r.path, line, 1, "is no YAML: " + text})
+	r.problems = append(r.problems, &FileError{r.path, line, 1, "is no YAML: " + text})
 }
 
 // mapping reads a mapping whose fields are known.

@@ -93,7 +93,7 @@ func (o *object) ConvertToNative(reflect.Type) (any, error) {
 // ConvertToType implements ref.Val.
 func (o *object) ConvertToType(t ref.Type) ref.Val {
 	if t == types.TypeType {
-		return types.NewObjectTypeValue(messagePrefix + o.message)
+		return types.NewObjectType(messagePrefix + o.message)
 	}
 	return types.NewErr("a %s is no %s: use one of its fields", o.message, t.TypeName())
 }

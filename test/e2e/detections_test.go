@@ -99,20 +99,19 @@ func TestDefaultRulesFindRealBehaviour(t *testing.T) {
 // world runs behaviours and reads what the agent says of them.
 type world struct {
 	*agent
-	dns    string
-	file   *bufio.Reader
-	n      int // of behaviours so far
-	marked string
+	dns  string
+	file *bufio.Reader
+	n    int // of behaviours so far
 }
 
 // tree begins to read the agent's export.
 func (w *world) tree() {
-	w.agent.t.Helper()
+	w.t.Helper()
 	f, err := os.Open(w.json)
 	if err != nil {
-		w.agent.t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	w.agent.t.Cleanup(func() { f.Close() })
+	w.t.Cleanup(func() { f.Close() })
 	w.file = bufio.NewReaderSize(f, 1<<20)
 }
 

@@ -15,26 +15,26 @@ import (
 	"github.com/vigie-io/vigie/internal/expression"
 )
 
-// Problem is something wrong with a file of rules, with its place.
-type Problem struct {
+// FileError is something wrong with a file of rules, with its place.
+type FileError struct {
 	Path         string
 	Line, Column int // from 1; 0 when it is about the whole file
 	Message      string
 }
 
 // Error is "PATH:LINE:COLUMN: what".
-func (p *Problem) Error() string {
+func (p *FileError) Error() string {
 	if p.Line == 0 {
 		return p.Path + ": " + p.Message
 	}
 	return fmt.Sprintf("%s:%d:%d: %s", p.Path, p.Line, p.Column, p.Message)
 }
 
-// Problems are all that is wrong, by file and place.
-type Problems []*Problem
+// FileErrors are all that is wrong, by file and place.
+type FileErrors []*FileError
 
 // Error has a problem on each line.
-func (ps Problems) Error() string {
+func (ps FileErrors) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
 		lines[i] = p.Error()
@@ -42,8 +42,8 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-func (ps Problems) sorted() Problems {
-	slices.SortStableFunc(ps, func(a, b *Problem) int {
+func (ps FileErrors) sorted() FileErrors {
+	slices.SortStableFunc(ps, func(a, b *FileError) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
 			strings.Compare(a.Message, b.Message))
 	})
@@ -68,7 +68,7 @@ func (s scalar) badAt(offset int, prefix string, err error) {
 		return
 	}
 	line, column := s.place(max(e.Line, 1), max(e.Column, 1)+offset)
-	s.from.problems = append(s.from.problems, &Problem{s.from.path, line, column, prefix + e.Message})
+	s.from.problems = append(s.from.problems, &FileError{s.from.path, line, column, prefix + e.Message})
 }
 
 // place is where in the file a line and column of the text stand.
