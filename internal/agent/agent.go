@@ -146,14 +146,15 @@ func (a *Agent) observe(ctx context.Context) error {
 			defer stats.Close()
 		}
 	}
+	// Before the sensors: while rules are compiled nobody reads the rings.
+	if err := a.startDetections(); err != nil {
+		return err
+	}
 	a.newEnforcer()
 	if err := a.newTracer(); err != nil {
 		return err
 	}
 	if err := a.startSensors(ctx); err != nil {
-		return err
-	}
-	if err := a.startDetections(); err != nil {
 		return err
 	}
 	a.policies = a.newPolicies(a.enforcer, tracingKind{a.tracer})
