@@ -49,7 +49,7 @@ struct vg_rate {
  */
 VG_LIB u64 vg_limited(struct vg_probe_scratch *s, void *map, u64 window, u64 scope)
 {
-	struct vg_rate key = {.hash = 0xcbf29ce484222325, .scope = scope};
+	struct vg_rate key = {.hash = 0xcbf29ce484222325 ^ s->r.selector, .scope = scope};
 	u64 now = s->r.h.time, *last;
 
 	for (u32 i = 0; i < VG_SLOTS && i < s->r.slots; i++) {

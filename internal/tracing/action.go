@@ -198,7 +198,7 @@ func (c *compiler) limit(path string, a *Action, done string) {
 		return
 	}
 	// 64 bytes each. Full: the least recently used goes, and what it stands for is reported once more.
-	m := &ebpf.MapSpec{Name: c.mapName("rate"), Type: ebpf.LRUHash, KeySize: 16, ValueSize: 8, MaxEntries: 8192}
+	m := &ebpf.MapSpec{Name: c.prefix + "_rate", Type: ebpf.LRUHash, KeySize: 16, ValueSize: 8, MaxEntries: 8192}
 	switch a.RateLimitScope {
 	case "global":
 		c.emit(asm.Mov.Imm(asm.R4, 0))

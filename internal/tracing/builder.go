@@ -56,11 +56,13 @@ type builder struct {
 	next   string            // label of the next instruction
 	same   map[string]string // labels at the place of another
 	maps   map[string]*ebpf.MapSpec
-	prefix string // of the names of maps, so that entry and exit of a hook can share
+	lists  map[string]*ebpf.MapSpec // of texts, by what is in them
+	prefix string                   // of the names of maps, so that entry and exit of a hook can share
+	number int                      // of the program among the hook's
 }
 
 func newBuilder(prefix string) *builder {
-	return &builder{maps: make(map[string]*ebpf.MapSpec), same: make(map[string]string), prefix: prefix}
+	return &builder{maps: make(map[string]*ebpf.MapSpec), lists: make(map[string]*ebpf.MapSpec), same: make(map[string]string), prefix: prefix}
 }
 
 func (b *builder) emit(ins ...asm.Instruction) {
@@ -159,9 +161,9 @@ func (b *builder) loadMap(dst asm.Register, m *ebpf.MapSpec) {
 	b.emit(asm.LoadMapPtr(dst, 0).WithReference(m.Name))
 }
 
-// mapName makes a name for a map of this hook. The kernel keeps fifteen bytes; programs find maps by the whole name.
+// mapName makes a name for a map of this program alone. Programs find maps by the whole name; the kernel keeps its beginning.
 func (b *builder) mapName(what string) string {
-	return fmt.Sprintf("%s_%s%d", b.prefix, what, len(b.maps))
+	return fmt.Sprintf("%s_%s%d_%d", b.prefix, what, len(b.maps), b.number)
 }
 
 // compare jumps to differ unless the bytes at r+off are those of want: immediate operands, eight bytes at a time.

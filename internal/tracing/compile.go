@@ -55,19 +55,21 @@ type selectorPlan struct {
 // compiler writes the programs of one hook.
 type compiler struct {
 	*builder
-	p      *Policy
-	hook   *hookPlan
-	src    source
-	site   func(b *builder, dst asm.Register) // puts the place's number into dst
-	deny   denial
-	errs   []error
-	defers *ebpf.MapSpec            // where this entry puts off what it cannot read
-	late   *ebpf.MapSpec            // what was put off there is what this return is for
-	native bool                     // a system call of the own ABI of this architecture is wanted
-	void   bool                     // something is wrong with the hook already: no code is written
-	shared map[string]*ebpf.MapSpec // of the policy: mode and tallies
-	env    *environment
-	follow *followers
+	p        *Policy
+	hook     *hookPlan
+	src      source
+	site     func(b *builder, dst asm.Register) // puts the place's number into dst
+	deny     denial
+	errs     []error
+	defers   *ebpf.MapSpec            // where this entry puts off what it cannot read
+	late     *ebpf.MapSpec            // what was put off there is what this return is for
+	forks    int                      // programs that were begun
+	exeTests int                      // how many tests of a program's path there are
+	native   bool                     // a system call of the own ABI of this architecture is wanted
+	void     bool                     // something is wrong with the hook already: no code is written
+	shared   map[string]*ebpf.MapSpec // of the policy: mode and tallies
+	env      *environment
+	follow   *followers
 }
 
 // denial is how a program makes what it is attached to fail; none if it cannot.

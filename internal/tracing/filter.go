@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -188,6 +189,16 @@ func trimNUL(s string) string {
 
 // textSet tests a long list with one look-up.
 func (c *compiler) textSet(op string, values []string, hit string) {
+	key := strings.Join(append([]string{op}, values...), "\x00")
+	m, f := c.textMap(op, key, values)
+	c.emit(asm.Mov.Reg(asm.R1, regScratch), asm.Mov.Reg(asm.R2, regText), asm.Mov.Reg(asm.R3, regValue))
+	c.loadMap(asm.R4, m)
+	c.call(f)
+	c.emit(asm.JNE.Imm(asm.R0, 0, hit))
+}
+
+// textMap is the map of a list and the function that looks it up. Equal lists of a program share one.
+func (c *compiler) textMap(op, same string, values []string) (*ebpf.MapSpec, string) {
 	m := &ebpf.MapSpec{Name: c.mapName("text"), Type: ebpf.Hash, KeySize: 4 + keyMax, ValueSize: 1, MaxEntries: uint32(len(values)), Flags: 1 /* BPF_F_NO_PREALLOC */}
 	f := "vg_in_texts"
 	switch op {
@@ -196,6 +207,10 @@ func (c *compiler) textSet(op string, values []string, hit string) {
 	case "Postfix":
 		m.Type, f = ebpf.LPMTrie, "vg_in_suffixes"
 	}
+	if known := c.lists[same]; known != nil {
+		return known, f
+	}
+	c.lists[same] = m
 	seen := make(map[string]bool)
 	for _, v := range values {
 		key := make([]byte, 4+keyMax)
@@ -213,10 +228,7 @@ func (c *compiler) textSet(op string, values []string, hit string) {
 			m.Contents = append(m.Contents, ebpf.MapKV{Key: key, Value: []byte{1}})
 		}
 	}
-	c.emit(asm.Mov.Reg(asm.R1, regScratch), asm.Mov.Reg(asm.R2, regText), asm.Mov.Reg(asm.R3, regValue))
-	c.loadMap(asm.R4, m)
-	c.call(f)
-	c.emit(asm.JNE.Imm(asm.R0, 0, hit))
+	return m, f
 }
 
 // substring tests whether regText contains v.
@@ -246,13 +258,31 @@ func (c *compiler) substring(path, v string, fold bool, hit string) {
 			p.Mask[i] = 1<<(8*left) - 1
 		}
 	}
-	size := uint32(binary.Size(&p))
-	m := &ebpf.MapSpec{Name: c.mapName("find"), Type: ebpf.Array, KeySize: 4, ValueSize: size, MaxEntries: 1,
-		Contents: []ebpf.MapKV{{Key: uint32(0), Value: &p}}}
-	c.maps[m.Name] = m
-	c.emit(asm.Mov.Reg(asm.R1, regText), asm.Mov.Reg(asm.R2, regValue), asm.LoadMapValue(asm.R3, 0, 0).WithReference(m.Name))
+	place := c.pattern(p)
+	c.emit(asm.Mov.Reg(asm.R1, regText), asm.Mov.Reg(asm.R2, regValue), asm.LoadMapValue(asm.R3, 0, place).WithReference(c.patterns()))
 	c.call("vg_substring")
 	c.emit(asm.JNE.Imm(asm.R0, 0, hit))
+}
+
+func (c *compiler) patterns() string { return fmt.Sprintf("%s_find_%d", c.prefix, c.number) }
+
+// pattern puts a pattern into the map of all that the program looks for, and returns its place there.
+func (c *compiler) pattern(p bpfVgPattern) uint32 {
+	name := c.patterns()
+	m := c.maps[name]
+	if m == nil {
+		m = &ebpf.MapSpec{Name: name, Type: ebpf.Array, KeySize: 4, MaxEntries: 1, Contents: []ebpf.MapKV{{Key: uint32(0), Value: []byte(nil)}}}
+		c.maps[name] = m
+	}
+	all := m.Contents[0].Value.([]byte)
+	place := uint32(len(all))
+	all = binary.NativeEndian.AppendUint64(all, p.Len)
+	all = binary.NativeEndian.AppendUint64(all, p.Fold)
+	for _, w := range slices.Concat(p.Word[:], p.Mask[:]) {
+		all = binary.NativeEndian.AppendUint64(all, w)
+	}
+	m.Contents[0].Value, m.ValueSize = all, uint32(len(all))
+	return place
 }
 
 // numberTest jumps to hit when the slot's number is, exceeds, … one of the values.

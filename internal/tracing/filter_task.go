@@ -169,13 +169,16 @@ func (c *compiler) matchBinary(path string, m *BinaryMatch, parent bool, fail st
 		c.call("vg_followed")
 		c.ifBit(asm.R0, bit, hit)
 	}
-	// Full: the least recently used goes, and its path is walked again.
-	cache := &ebpf.MapSpec{Name: c.mapName("exes"), Type: ebpf.LRUHash, KeySize: 16, ValueSize: 8, MaxEntries: 4096}
+	// One for all tests of the hook, 24 bytes of key. Full: the least recently used goes, and its path is walked again.
+	cache := &ebpf.MapSpec{Name: c.prefix + "_exes", Type: ebpf.LRUHash, KeySize: 24, ValueSize: 8, MaxEntries: 8192}
+	test := int32(c.exeTests)
+	c.exeTests++
 	yes, no, end := c.label("yes"), c.label("no"), c.label("end")
 	c.emit(asm.Mov.Reg(asm.R1, regScratch), asm.Mov.Imm(asm.R2, whose))
 	c.call("vg_image_of")
 	c.emit(asm.Mov.Reg(asm.R1, regScratch))
 	c.loadMap(asm.R2, cache)
+	c.emit(asm.Mov.Imm(asm.R3, test))
 	c.call("vg_cached")
 	c.emit(asm.JEq.Imm(asm.R0, 2, hit), asm.JEq.Imm(asm.R0, 1, end))
 	if parent {
@@ -188,19 +191,19 @@ func (c *compiler) matchBinary(path string, m *BinaryMatch, parent bool, fail st
 	c.pathText(no)
 	c.textTest(path, op, m.Values, yes)
 	c.place(no)
-	c.cacheExe(cache, 0)
+	c.cacheExe(cache, test, 0)
 	c.jump(end)
 	c.place(yes)
-	c.cacheExe(cache, 1)
+	c.cacheExe(cache, test, 1)
 	c.jump(hit)
 	c.place(end)
 	c.decide(!negated, hit, fail)
 }
 
-func (c *compiler) cacheExe(cache *ebpf.MapSpec, found int32) {
+func (c *compiler) cacheExe(cache *ebpf.MapSpec, test, found int32) {
 	c.emit(asm.Mov.Reg(asm.R1, regScratch))
 	c.loadMap(asm.R2, cache)
-	c.emit(asm.Mov.Imm(asm.R3, found))
+	c.emit(asm.Mov.Imm(asm.R3, test), asm.Mov.Imm(asm.R4, found))
 	c.call("vg_cache")
 }
 

@@ -57,6 +57,8 @@ func (c *compiler) candidates(r *request) []candidate {
 func (c *compiler) fork() *compiler {
 	f := *c
 	f.builder = newBuilder(c.prefix)
+	c.forks++
+	f.number = c.forks
 	f.void, f.errs = c.void || len(c.errs) > 0, nil
 	return &f
 }
@@ -80,9 +82,21 @@ func (h *hookPlan) overrides() bool {
 	})
 }
 
+// maxMaps is how many maps a program can have (MAX_USED_MAPS is 64 in the kernel) but for those of the library.
+const maxMaps = 56
+
+// maxInstructions is how far a jump goes.
+const maxInstructions = 1<<15 - 1
+
 // program finishes what a compiler has written.
 func (c *compiler) program(spec ebpf.ProgramSpec, code asm.Instructions) *program {
 	spec.Name = c.prefix
+	if n := len(code); n > maxInstructions {
+		c.fail(c.hook.path+".selectors", "they make a program of %d instructions, more than the %d that its jumps reach: put values that are tested alike into one list, which is one look-up beyond %d", n, maxInstructions, maxTexts)
+	}
+	if n := len(c.maps); n > maxMaps {
+		c.fail(c.hook.path+".selectors", "they have %d different lists that are look-ups, more than the %d that a program can have: make them fewer, or none longer than %d", n, maxMaps, maxTexts)
+	}
 	return &program{spec: spec, code: code, maps: c.maps}
 }
 

@@ -202,3 +202,38 @@ func readlink(t *testing.T, name string) string {
 	}
 	return s
 }
+
+// TestManySelectors: a large policy loads, and what is too large is refused by its size.
+func TestManySelectors(t *testing.T) {
+	policy := func(n, values int, dir string) string {
+		var b strings.Builder
+		b.WriteString("  kprobes:\n  - call: sys_openat\n    return: true\n    returnArg: {index: 0, type: int}\n    args: [{index: 1, type: string}]\n    selectors:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "    - matchArgs: [{index: 1, operator: Prefix, values: [%s]}, {index: 1, operator: SubString, values: [needle-%d]}]\n"+
+				"      matchBinaries: [{operator: NotIn, values: [%s]}]\n      matchActions: [{action: Post, rateLimit: 1m}]\n",
+				strings.Join(many(values, fmt.Sprintf("/vt/%d/%s/%%d/", i, dir)), ", "), i, strings.Join(many(values, "/usr/bin/a-program-%d"), ", "))
+		}
+		return b.String()
+	}
+	r := newRig(t, nil)
+	r.apply(policy(30, 5, "a"))
+	for i := range 30 {
+		if got := r.hits(fmt.Sprintf("open /vt/%d/a/3/needle-%d", i, i)); len(got) != 1 {
+			t.Errorf("selector %d reported %d calls, want one", i, len(got))
+		}
+	}
+	if got := r.hits("open /vt/7/a/3/needle-8"); len(got) > 0 {
+		t.Errorf("what no selector matches was reported: %+v", got[0])
+	}
+	long := strings.Repeat("long/", 40)
+	for _, test := range []struct{ spec, problem string }{
+		{policy(maxSelectors, maxTexts, long), "instructions"},
+		{policy(maxSelectors, maxTexts+1, long), "different lists"},
+	} {
+		list := fieldErrors(r.Apply(t.Context(), r.parse(test.spec)...))
+		if len(list) == 0 || list[0].Field != "spec.kprobes[0].selectors" || !strings.Contains(list[0].Problem, test.problem) {
+			t.Errorf("errors are %v, want one with %q", list, test.problem)
+		}
+	}
+	r.apply(policy(40, maxTexts+1, long))
+}

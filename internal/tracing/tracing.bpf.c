@@ -182,7 +182,7 @@ int vg_library(u64 *ctx)
 		return 0;
 	slot = vg_slots(s);
 	x += vg_begin(s, any, any, any) + vg_exe(s, bpf_get_current_task_btf()) + vg_parent_exe(s);
-	x += vg_image_of(s, any) + vg_cached(s, &vg_tracked) + vg_cache(s, &vg_tracked, any);
+	x += vg_image_of(s, any) + vg_cached(s, &vg_tracked, any) + vg_cache(s, &vg_tracked, any, any);
 	x += vg_arg_text(s, slot, any) + vg_arg_bytes(s, slot, any, any, any) + vg_arg_iovec(s, slot, any, any);
 	x += vg_arg_path(s, slot, any) + vg_arg_file(s, slot, any) + vg_arg_fd(s, slot, any);
 	x += vg_arg_dentry(s, slot, any) + vg_arg_kiocb(s, slot, any) + vg_arg_binprm(s, slot, any);

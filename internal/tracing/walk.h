@@ -118,19 +118,27 @@ VG_LIB u64 vg_parent_exe(struct vg_probe_scratch *s)
 	return vg_exe(s, BPF_CORE_READ(t, real_parent));
 }
 
+/* What is kept of a test of a program's path: for which image, and which of the hook's tests. */
+struct vg_exe_key {
+	struct vg_image image;
+	u64 test;
+};
+
 /* What was found for s->image before: 1 no, 2 yes; 0 nothing. */
-VG_LIB u64 vg_cached(struct vg_probe_scratch *s, void *map)
+VG_LIB u64 vg_cached(struct vg_probe_scratch *s, void *map, u64 test)
 {
-	u64 *v = bpf_map_lookup_elem(map, &s->image);
+	struct vg_exe_key key = {.image = s->image, .test = test};
+	u64 *v = bpf_map_lookup_elem(map, &key);
 
 	return v ? *v : 0;
 }
 
-VG_LIB u64 vg_cache(struct vg_probe_scratch *s, void *map, u64 found)
+VG_LIB u64 vg_cache(struct vg_probe_scratch *s, void *map, u64 test, u64 found)
 {
+	struct vg_exe_key key = {.image = s->image, .test = test};
 	u64 v = found ? 2 : 1;
 
-	bpf_map_update_elem(map, &s->image, &v, BPF_ANY);
+	bpf_map_update_elem(map, &key, &v, BPF_ANY);
 	return found;
 }
 
