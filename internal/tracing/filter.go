@@ -68,6 +68,10 @@ func (c *compiler) matchArg(path string, m *ArgMatch, values []*value, fail stri
 		c.capabilitiesGained(m, values, fail)
 		return
 	}
+	if m.Operator == "CelExpr" {
+		c.celExpr(path, m, values, fail)
+		return
+	}
 	c.compareValue(path, m, chosen(m, values), fail)
 }
 

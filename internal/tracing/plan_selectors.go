@@ -113,7 +113,12 @@ func (l *planner) argMatches(h *hookPlan, path string, list []ArgMatch, values [
 			continue
 		}
 		if m.Operator == "CelExpr" {
-			l.fail(at+".operator", "expressions are not compiled for the kernel: write them as matchArgs, which are ANDed, and selectors, which are ORed")
+			for k, expression := range m.Values {
+				if _, err := parseCel(expression, values); err != nil {
+					l.fail(fmt.Sprintf("%s.values[%d]", at, k), "%s", oneLine(err))
+				}
+				celValues(expression, values)
+			}
 			continue
 		}
 		v := chosen(m, values)

@@ -26,6 +26,11 @@ func onSeek(typ, op string, values ...string) string {
 		fmt.Sprintf("matchArgs: [{index: 0, operator: Equal, values: [\"777\"]}, {index: 1, operator: %s, values: [%s]}]", op, strings.Join(values, ", ")))
 }
 
+// onCel is a policy for the arguments of lseek.
+func onCel(expression string) string {
+	return onCall("sys_lseek", "[{index: 0, type: int}, {index: 1, type: int64}]", fmt.Sprintf("matchArgs: [{operator: CelExpr, values: [%q]}]", expression))
+}
+
 // onConnect is a policy for the address that connect is given.
 func onConnect(op string, values ...string) string {
 	return onCall("sys_connect", "[{index: 1, type: sockaddr}]", fmt.Sprintf("matchArgs: [{index: 1, operator: %s, values: [%s]}, {index: 1, operator: Family, values: [AF_INET, inet6]}]",
@@ -80,6 +85,12 @@ func TestOperators(t *testing.T) {
 		{"NotInMap", onSeek("int64", "NotInMap", `"3"`, `"10:12"`), "seek 777 13", "seek 777 12"},
 		{"InRange", onSeek("int64", "InRange", `"10:20"`), "seek 777 20", "seek 777 21"},
 		{"NotInRange", onSeek("int64", "NotInRange", `"10:20"`), "seek 777 9", "seek 777 10"},
+
+		{"CelExpr", onCel("arg0 == 777 && arg1 - 3 >= 7"), "seek 777 10", "seek 777 9"},
+		{"CelExpr or not", onCel("arg0 == 777 && (!(arg1 < 5) || arg1 == -1)"), "seek 777 -1", "seek 777 4"},
+		{"CelExpr bits", onCel("arg0 == 777 && and(arg1, 6) == 4 && xor(or(arg1, 1), 5) == 0"), "seek 777 4", "seek 777 6"},
+		{"CelExpr casts", onCel("arg0 == 777 && int32(arg1) == -(2) && uint32(arg1) > 4000000000u"), "seek 777 4294967294", "seek 777 2"},
+		{"CelExpr not()", onCel("arg0 == 777 && not(arg1) == -8"), "seek 777 7", "seek 777 8"},
 
 		{"FileType", onCall("sys_fchdir", "[{index: 0, type: fd}]", "matchArgs: [{index: 0, operator: FileType, values: [dir]}]"), "fchdir /tmp", "fchdir /proc/self/maps"},
 		{"NotFileType", onCall("sys_fchdir", "[{index: 0, type: fd}]", "matchArgs: [{index: 0, operator: NotFileType, values: [dir]}]"), "fchdir /proc/self/maps", "fchdir /tmp"},
