@@ -113,9 +113,11 @@ func (c *compiler) actions(path string, list []Action) {
 	}
 }
 
-// enforced goes on where the policy enforces; where it monitors, it says so in the record and jumps to skip.
+// enforced goes on where the policy enforces; where it monitors, it says so in the record and jumps to skip. The agent itself is
+// left alone: a policy that is too wide must not end who can take it back.
 func (c *compiler) enforced(bit int, skip string) {
 	act := c.label("enforce")
+	c.emit(asm.FnGetCurrentPidTgid.Call(), asm.RSh.Imm(asm.R0, 32), asm.JEq.Imm(asm.R0, int32(c.env.self), skip))
 	mode := c.shared["mode"]
 	c.maps[mode.Name] = mode
 	c.emit(asm.LoadMapValue(asm.R1, 0, 0).WithReference(mode.Name), asm.LoadMem(asm.R1, asm.R1, 0, asm.Word), asm.JNE.Imm(asm.R1, 0, act))

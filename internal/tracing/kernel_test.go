@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -283,5 +284,53 @@ func TestSigkill(t *testing.T) {
 	}
 	if got := r.probes(pid); len(got) > 0 {
 		t.Errorf("another directory was reported: %+v", got[0])
+	}
+}
+
+// TestSigkillAtExec: the new program is dead before its first instruction.
+func TestSigkillAtExec(t *testing.T) {
+	r := newRig(t, nil)
+	dir := t.TempDir()
+	doomed, made := filepath.Join(dir, "vigie-doomed"), filepath.Join(dir, "made")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(doomed, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.apply(`
+  tracepoints:
+  - subsystem: sched
+    event: sched_process_exec
+    raw: true
+    args: [{index: 2, type: linux_binprm}]
+    selectors:
+    - matchArgs: [{index: 2, operator: Postfix, values: [/vigie-doomed]}]
+      matchActions: [{action: Sigkill}]
+`)
+	run := func() error {
+		cmd := exec.Command(doomed)
+		cmd.Env = append(os.Environ(), helperEnv+"=mkdir "+made)
+		return cmd.Run()
+	}
+	if err := run(); !killedBy(err, syscall.SIGKILL) {
+		t.Errorf("the program ended with %v, want SIGKILL", err)
+	}
+	if _, err := os.Stat(made); err == nil {
+		t.Error("the program has run")
+	}
+	if err := r.SetMode(testKey, ModeMonitor); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err != nil {
+		t.Errorf("while the policy only monitors: %v", err)
+	}
+	if _, err := os.Stat(made); err != nil {
+		t.Errorf("while the policy only monitors: %v", err)
 	}
 }

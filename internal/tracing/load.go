@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -52,6 +53,7 @@ type environment struct {
 	types   *btf.Spec
 	sets    map[string]*workloadSet // made while compiling
 	knows   bool                    // there is somebody who knows workloads
+	self    int                     // process id of the agent
 	changes bool                    // what processes began with is asked for
 }
 
@@ -149,7 +151,7 @@ func (m *Manager) build(ctx context.Context, p *Policy, mode Mode) (_ *loaded, e
 		"mode":  {Name: "mode", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1},
 		"tally": {Name: "tally", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: tallies()},
 	}
-	env := &environment{types: types, sets: l.sets, knows: m.workloads != nil}
+	env := &environment{types: types, sets: l.sets, knows: m.workloads != nil, self: os.Getpid()}
 	for i, r := range requests {
 		if err := ctx.Err(); err != nil {
 			return nil, err

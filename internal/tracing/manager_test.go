@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 )
@@ -59,6 +61,17 @@ func TestModeOfARunningPolicy(t *testing.T) {
 	s := r.List()[0]
 	if s.Posts != 3 || s.Enforced["sigkill"] != 1 || s.Monitored["sigkill"] != 2 || s.KernelBytes == 0 || len(s.Hooks) != 1 || s.Hooks[0].Carrier != "tp_btf/sys_enter" {
 		t.Errorf("status is %+v", s)
+	}
+}
+
+// TestAgentIsLeftAlone: a policy that kills everybody does not kill who can take it back.
+func TestAgentIsLeftAlone(t *testing.T) {
+	r := newRig(t, nil)
+	r.apply(onCall("sys_setpriority", "[{index: 0, type: int}]", "matchArgs: [{index: 0, operator: Equal, values: [\"78\"]}]\n      matchActions: [{action: Sigkill}]"))
+	_ = unix.Setpriority(78, 0, 0)
+	r.mark()
+	if got := r.probes(os.Getpid()); len(got) == 0 || r.last("test").Action != "post" {
+		t.Errorf("probes are %+v", got)
 	}
 }
 
