@@ -13,30 +13,53 @@ import (
 )
 
 // tracefs is a tracefs that is mounted nowhere: a detached mount that only this process sees, through its descriptor. So
-// formats can be read on hosts where tracefs is not mounted, and nothing about the host changes.
-type tracefs struct{ fd int }
+// formats can be read on hosts where tracefs is not mounted, and nothing about the host changes. Where that is not possible it
+// is the one at its usual place.
+type tracefs struct {
+	dir string
+	fd  int // of the detached mount; -1 for none
+}
 
-// openTracefs mounts it (fsopen(2), fsmount(2): Linux 5.2).
+const tracefsDir = "/sys/kernel/tracing"
+
+// openTracefs opens it (fsopen(2), fsmount(2): Linux 5.2).
 func openTracefs() (*tracefs, error) {
+	fd, err := mountTracefs()
+	if err == nil {
+		return &tracefs{filepath.Join("/proc/self/fd", strconv.Itoa(fd)), fd}, nil
+	}
+	if _, statErr := os.Stat(filepath.Join(tracefsDir, "events")); statErr == nil {
+		return &tracefs{tracefsDir, -1}, nil
+	}
+	return nil, err
+}
+
+func mountTracefs() (int, error) {
 	ctx, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("open tracefs: %w", err)
+		return -1, fmt.Errorf("open tracefs: %w", err)
 	}
 	defer unix.Close(ctx)
 	if err := unix.FsconfigCreate(ctx); err != nil {
-		return nil, fmt.Errorf("make an instance of tracefs: %w", err)
+		return -1, fmt.Errorf("make an instance of tracefs: %w", err)
 	}
 	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 	if err != nil {
-		return nil, fmt.Errorf("mount tracefs for this process alone: %w", err)
+		return -1, fmt.Errorf("mount tracefs for this process alone: %w", err)
 	}
-	return &tracefs{fd}, nil
+	return fd, nil
 }
 
-func (t *tracefs) Close() error { return unix.Close(t.fd) }
+// Close takes the detached mount away.
+func (t *tracefs) Close() error {
+	if t.fd < 0 {
+		return nil
+	}
+	return unix.Close(t.fd)
+}
 
 func (t *tracefs) read(name string) (string, error) {
-	b, err := os.ReadFile(filepath.Join("/proc/self/fd", strconv.Itoa(t.fd), name))
+	b, err := os.ReadFile(filepath.Join(t.dir, name))
 	return string(b), err
 }
 

@@ -29,6 +29,7 @@ type workloadSet struct {
 	pods      *LabelSelector
 	container *LabelSelector
 	namespace string // of the policy: pods in it only
+	inMap     map[bpfVgCgroupRef]bool
 }
 
 // newWorkloadSet makes one; nil where nothing is selected, which means everything.
@@ -36,7 +37,7 @@ func newWorkloadSet(name string, p *Policy, pods, container, host *LabelSelector
 	if pods == nil && container == nil && host == nil && p.Namespace == "" {
 		return nil
 	}
-	return &workloadSet{host: host != nil, pods: pods, container: container, namespace: p.Namespace,
+	return &workloadSet{host: host != nil, pods: pods, container: container, namespace: p.Namespace, inMap: make(map[bpfVgCgroupRef]bool),
 		spec: &ebpf.MapSpec{Name: name, Type: ebpf.Hash, KeySize: 16, ValueSize: 1, MaxEntries: maxCgroups, Flags: 1 /* BPF_F_NO_PREALLOC */}}
 }
 
@@ -112,28 +113,21 @@ func (s *workloadSet) fill(m *ebpf.Map, cgroups Workloads) error {
 			want[bpfVgCgroupRef{Id: id, Hierarchy: hierarchy}] = true
 		}
 	})
-	var key bpfVgCgroupRef
-	var value uint8
-	var gone []bpfVgCgroupRef
-	it := m.Iterate()
-	for it.Next(&key, &value) {
-		if !want[key] {
-			gone = append(gone, key)
+	for k := range s.inMap {
+		if want[k] {
+			delete(want, k)
+			continue
 		}
-		delete(want, key)
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read the cgroups of a policy: %w", err)
-	}
-	for _, k := range gone {
 		if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("take a cgroup out of a policy: %w", err)
 		}
+		delete(s.inMap, k)
 	}
 	for k := range want {
 		if err := m.Put(k, uint8(1)); err != nil {
 			return fmt.Errorf("put a cgroup into a policy: %w", err)
 		}
+		s.inMap[k] = true
 	}
 	return nil
 }
