@@ -19,8 +19,7 @@ import (
 )
 
 // The programs and policy.Table.Net say the same of conversations of every kind, under policies of every kind.
-func TestKernelAgreesWithTable(t *testing.T) {
-	w := newWorld(t)
+func testKernelAgreesWithTable(t *testing.T, w *world) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			g := &generator{Rand: rand.New(rand.NewPCG(seed, 3))}

@@ -92,8 +92,7 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 // A policy's thousands of rules are there, and gone, whole.
-func TestLoadManyPrefixes(t *testing.T) {
-	w := newWorld(t)
+func testLoadManyPrefixes(t *testing.T, w *world) {
 	w.apply(onlyAllowed)
 	in := slices.Clone(w.backend.wanted)
 	before := w.entries()

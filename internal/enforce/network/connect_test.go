@@ -17,8 +17,7 @@ const onlyAllowed = `
 `
 
 // Every way to begin a conversation, to an address that is allowed and to one that is not.
-func TestConnect(t *testing.T) {
-	w := newWorld(t)
+func testConnect(t *testing.T, w *world) {
 	for _, addr := range []string{"127.0.0.1:1001", "127.0.0.1:2001", "[::1]:1001", "[::1]:2001"} {
 		w.server("tcp"+family(addr), addr)
 		w.server("udp"+family(addr), addr)
@@ -75,8 +74,7 @@ func family(addr string) string {
 }
 
 // A socket that is connected anew is judged anew.
-func TestReconnect(t *testing.T) {
-	w := newWorld(t)
+func testReconnect(t *testing.T, w *world) {
 	for _, addr := range []string{"127.0.0.1:1001", "127.0.0.1:2001"} {
 		w.server("udp4", addr)
 		w.server("tcp4", addr)
@@ -96,8 +94,7 @@ func TestReconnect(t *testing.T) {
 	a.expect("EPERM", "sendto 127.0.0.1:2001")    // past the end that it is connected to
 }
 
-func TestAudit(t *testing.T) {
-	w := newWorld(t)
+func testAudit(t *testing.T, w *world) {
 	w.server("tcp4", "127.0.0.1:2001")
 	w.apply("\tmode: audit\n" + onlyAllowed)
 	a := w.actor()
@@ -108,8 +105,7 @@ func TestAudit(t *testing.T) {
 }
 
 // A policy that kills refuses the call too: nothing leaves.
-func TestKill(t *testing.T) {
-	w := newWorld(t)
+func testKill(t *testing.T, w *world) {
 	w.server("tcp4", "127.0.0.1:1001")
 	w.apply("\tonDenied: kill\n\tweaker: accept\n" + onlyAllowed)
 	for _, deed := range []string{"connect tcp4 127.0.0.1:2001", "send udp4 127.0.0.1:2001", "fastopen tcp4 127.0.0.1:2001", "ring tcp4 127.0.0.1:2001", "socket 2 3 1"} {
@@ -153,8 +149,7 @@ func TestCarries(t *testing.T) {
 }
 
 // A denial goes before a permission, of whichever policy.
-func TestSeveralPolicies(t *testing.T) {
-	w := newWorld(t)
+func testSeveralPolicies(t *testing.T, w *world) {
 	for _, addr := range []string{"127.0.0.1:1001", "127.0.0.1:1002"} {
 		w.server("tcp4", addr)
 	}
@@ -168,8 +163,7 @@ func TestSeveralPolicies(t *testing.T) {
 }
 
 // Sockets that the rules do not reach are not to be had where there are rules.
-func TestSockets(t *testing.T) {
-	w := newWorld(t)
+func testSockets(t *testing.T, w *world) {
 	w.apply("\tweaker: accept\n" + onlyAllowed)
 	for _, c := range []struct{ name, want, socket string }{
 		{"tcp", "ok", "2 1 0"}, {"udp", "ok", "10 2 17"}, {"unix", "ok", "1 1 0"}, {"netlink", "ok", "16 3 0"},
@@ -177,8 +171,7 @@ func TestSockets(t *testing.T) {
 		{"packet", "killed", "17 3 768"}, {"packet datagram", "killed", "17 2 0"}, {"vsock", "killed", "40 1 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := &world{t: t, ns: w.ns, dir: w.dir}
-			a := w.actor()
+			a := w.in(t).actor()
 			got := a.do("socket %s", c.socket)
 			if got == "EAFNOSUPPORT" || got == "EPROTONOSUPPORT" {
 				t.Skipf("needs sockets of kind %s", c.socket)
@@ -197,8 +190,7 @@ func TestSockets(t *testing.T) {
 }
 
 // Echo requests from a socket that needs no privilege have no hook before the packet.
-func TestPing(t *testing.T) {
-	w := newWorld(t)
+func testPing(t *testing.T, w *world) {
 	w.ns.Do(t, func() error { return writeSysctl("net/ipv4/ping_group_range", "0 2147483647") })
 	w.apply("\tnetwork: {egress: {allow: [{to: {cidr: 127.0.0.1}, ports: [icmp]}]}}")
 	a := w.actor()
@@ -210,8 +202,7 @@ func TestPing(t *testing.T) {
 }
 
 // A flood of denials is counted, and does not fill the ring.
-func TestFlood(t *testing.T) {
-	w := newWorld(t)
+func testFlood(t *testing.T, w *world) {
 	w.apply(onlyAllowed)
 	a := w.actor()
 	const n = 3000

@@ -18,10 +18,10 @@ import (
 )
 
 // A connection that became forbidden ends, and another beside it lives.
-func TestCut(t *testing.T) {
+func testCut(t *testing.T, w *world) {
 	for _, mode := range []string{"bpf_sock_destroy", "sock_diag", "drop"} {
 		t.Run(mode, func(t *testing.T) {
-			w := newWorld(t)
+			w := w.world(t)
 			for _, addr := range []string{"127.0.0.1:1001", "127.0.0.1:2001", "[::1]:1001", "[::1]:2001"} {
 				w.server("tcp"+family(addr), addr)
 				w.server("udp"+family(addr), addr)
@@ -82,8 +82,7 @@ func (w *world) cutBy(mode string) {
 }
 
 // What came in is judged as that; who listens where it may not any more is deaf.
-func TestCutInbound(t *testing.T) {
-	w := newWorld(t)
+func testCutInbound(t *testing.T, w *world) {
 	w.apply("\tnetwork: {egress: {deny: [{ports: [9]}]}}")
 	a, b := w.actor(), w.actor()
 	a.expect("ok", "bind tcp4 0.0.0.0:1001")
@@ -109,8 +108,7 @@ func TestCutInbound(t *testing.T) {
 }
 
 // A connection that nobody has accepted yet is cut in its listener's queue.
-func TestCutQueued(t *testing.T) {
-	w := newWorld(t)
+func testCutQueued(t *testing.T, w *world) {
 	w.apply("\tnetwork: {egress: {deny: [{ports: [9]}]}}")
 	a := w.actor()
 	a.expect("ok", "bind tcp4 0.0.0.0:1001")
@@ -148,10 +146,10 @@ func echo(c net.Conn) {
 }
 
 // A listener from before the policy is under it.
-func TestListenerFromBefore(t *testing.T) {
+func testListenerFromBefore(t *testing.T, w *world) {
 	for _, network := range []string{"tcp4", "mptcp4"} {
 		t.Run(network, func(t *testing.T) {
-			w := newWorld(t)
+			w := w.world(t)
 			a, b := w.actor(), w.actor()
 			a.expect("ok", "bind %s 0.0.0.0:1001", network)
 			a.do("listen")
@@ -169,8 +167,7 @@ func TestListenerFromBefore(t *testing.T) {
 }
 
 // Under a policy that goes, everything works again.
-func TestPolicyGoes(t *testing.T) {
-	w := newWorld(t)
+func testPolicyGoes(t *testing.T, w *world) {
 	w.server("tcp4", "127.0.0.1:2001")
 	w.apply(onlyAllowed)
 	a := w.actor()
@@ -182,8 +179,7 @@ func TestPolicyGoes(t *testing.T) {
 }
 
 // A raw socket from before the policy sends nothing any more.
-func TestRawSocketFromBefore(t *testing.T) {
-	w := newWorld(t)
+func testRawSocketFromBefore(t *testing.T, w *world) {
 	a := w.actor()
 	a.expect("ok", "socket 2 3 1")
 	a.expect("ok", "raw 127.0.0.1:0")
@@ -195,8 +191,7 @@ func TestRawSocketFromBefore(t *testing.T) {
 }
 
 // A connection that another process passes on is judged as if it had been made.
-func TestPassedOn(t *testing.T) {
-	w := newWorld(t)
+func testPassedOn(t *testing.T, w *world) {
 	w.server("tcp4", "127.0.0.1:1001")
 	w.server("tcp4", "127.0.0.1:2001")
 	w.apply(onlyAllowed)
@@ -237,8 +232,7 @@ func (w *world) passOn(fd int) *actor {
 }
 
 // What a listener's process passes on to a worker came in, and is judged as that.
-func TestAcceptedAndPassedOn(t *testing.T) {
-	w := newWorld(t)
+func testAcceptedAndPassedOn(t *testing.T, w *world) {
 	w.apply(fromOne)
 	l, at := w.bound("tcp4", "127.0.0.1:1001")
 	defer unix.Close(l)
@@ -255,8 +249,7 @@ func TestAcceptedAndPassedOn(t *testing.T) {
 }
 
 // Many processes try while the policy is replaced: never a denial of what all tables allow, never a permission of what none does.
-func TestReplaceUnderLoad(t *testing.T) {
-	w := newWorld(t)
+func testReplaceUnderLoad(t *testing.T, w *world) {
 	w.server("udp4", "127.0.0.1:1001")
 	specs := []string{onlyAllowed, strings.Replace(onlyAllowed, "1000-1999", "1000-1500", 1)}
 	w.apply(specs[0])

@@ -15,8 +15,7 @@ import (
 )
 
 // Ports that a process asks for.
-func TestBind(t *testing.T) {
-	w := newWorld(t)
+func testBind(t *testing.T, w *world) {
 	w.apply("\tnetwork: {listen: {allow: [{on: {cidr: [127.0.0.1, \"::1\"]}, ports: [1000-1999]}, {on: {cidr: [0.0.0.0]}, ports: [3000]}, {on: {cidr: [\"::\"]}, ports: [3001]}]}}")
 	a := w.actor()
 	for _, c := range []struct{ network, allowed, denied string }{
@@ -41,10 +40,10 @@ func TestBind(t *testing.T) {
 }
 
 // A port that the kernel chose: listen cannot be refused, and nothing arrives.
-func TestListenOnChosenPort(t *testing.T) {
+func testListenOnChosenPort(t *testing.T, w *world) {
 	for _, network := range []string{"tcp4", "mptcp4"} {
 		t.Run(network, func(t *testing.T) {
-			w := newWorld(t)
+			w := w.world(t)
 			w.apply("\tnetwork: {listen: {allow: [{ports: [1000-1999]}]}}")
 			a := w.actor()
 			a.expect("ok", "bind %s 127.0.0.1:1001", network)
@@ -67,8 +66,7 @@ func TestListenOnChosenPort(t *testing.T) {
 	}
 }
 
-func TestKillListen(t *testing.T) {
-	w := newWorld(t)
+func testKillListen(t *testing.T, w *world) {
 	w.apply("\tonDenied: kill\n\tnetwork: {listen: {allow: [{ports: [1000-1999]}]}}")
 	a := w.actor()
 	a.expect("ok", "open tcp4")
@@ -99,10 +97,10 @@ const fromOne = `
 `
 
 // Connections that come in, by who makes them and to which port.
-func TestAccept(t *testing.T) {
+func testAccept(t *testing.T, w *world) {
 	for _, network := range []string{"tcp4", "tcp6", "mptcp4"} {
 		t.Run(network, func(t *testing.T) {
-			w := newWorld(t)
+			w := w.world(t)
 			w.apply(fromOne)
 			a := w.actor()
 			host, other := "127.0.0.1", "127.0.0.2"
@@ -166,8 +164,7 @@ func (w *world) dial(network, from, to string, want bool) net.Conn {
 }
 
 // Datagrams: who wrote first is asked about, and then both may.
-func TestDatagrams(t *testing.T) {
-	w := newWorld(t)
+func testDatagrams(t *testing.T, w *world) {
 	one, _ := w.bound("udp4", "127.0.0.1:5001")
 	two, _ := w.bound("udp4", "127.0.0.2:5002")
 	called, _ := w.bound("udp4", "127.0.0.99:5003")

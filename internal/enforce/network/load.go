@@ -103,8 +103,10 @@ func (b *Backend) remove(n uint16) error {
 	delete(b.tables, n)
 	prefixes, _ := prefixKeys(n, t.Table)
 	ports, _ := portKeys(n, t.Table)
-	err := errors.Join(b.speak(n, 0), deleteAll(b.objs.VgNetPrefixes, prefixes), deleteAll(b.objs.VgNetPorts, ports),
-		b.forgetNames(n), b.forgetPeers(n))
+	err := errors.Join(b.speak(n, 0), deleteAll(b.objs.VgNetPrefixes, prefixes), deleteAll(b.objs.VgNetPorts, ports), b.forgetPeers(n))
+	if len(t.Names.Cells) > 0 {
+		err = errors.Join(err, b.forgetNames(n))
+	}
 	if err != nil {
 		return fmt.Errorf("take a retired table out of the network's maps: %w", err)
 	}

@@ -40,10 +40,53 @@ func TestMain(m *testing.M) {
 
 const actorEnv = "VIGIE_NETWORK_TEST_ACTOR"
 
-// world is a host with an enforcer that has this back-end only, a network namespace, and binaries that policies select.
-type world struct {
+// TestNetwork is all tests that need the programs, which take their time to load: once.
+func TestNetwork(t *testing.T) {
+	testkit.RequireBPF(t)
+	e := newEngine(t)
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *world)
+	}{
+		{"KernelAgreesWithTable", testKernelAgreesWithTable},
+		{"Connect", testConnect},
+		{"Reconnect", testReconnect},
+		{"Audit", testAudit},
+		{"Kill", testKill},
+		{"SeveralPolicies", testSeveralPolicies},
+		{"Sockets", testSockets},
+		{"Ping", testPing},
+		{"Flood", testFlood},
+		{"CutInbound", testCutInbound},
+		{"CutQueued", testCutQueued},
+		{"PolicyGoes", testPolicyGoes},
+		{"RawSocketFromBefore", testRawSocketFromBefore},
+		{"PassedOn", testPassedOn},
+		{"AcceptedAndPassedOn", testAcceptedAndPassedOn},
+		{"ReplaceUnderLoad", testReplaceUnderLoad},
+		{"Cut", testCut},
+		{"ListenerFromBefore", testListenerFromBefore},
+		{"Bind", testBind},
+		{"KillListen", testKillListen},
+		{"Datagrams", testDatagrams},
+		{"ListenOnChosenPort", testListenOnChosenPort},
+		{"Accept", testAccept},
+		{"AnswerThenConnect", testAnswerThenConnect},
+		{"Names", testNames},
+		{"ExpiredName", testExpiredName},
+		{"UnaskedAnswer", testUnaskedAnswer},
+		{"BrokenAnswers", testBrokenAnswers},
+		{"Learn", testLearn},
+		{"NamesOutliveTheirTable", testNamesOutliveTheirTable},
+		{"LoadManyPrefixes", testLoadManyPrefixes},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, e.world(t)) })
+	}
+}
+
+// engine is a host with an enforcer that has this back-end only, and binaries that policies select.
+type engine struct {
 	t        testing.TB
-	ns       *testkit.NetNS
 	dir      string
 	backend  *Backend
 	enforcer *enforce.Enforcer
@@ -54,10 +97,17 @@ type world struct {
 	events []*model.Event
 }
 
-func newWorld(t testing.TB) *world {
+// world is an engine without policies, and a network namespace.
+type world struct {
+	*engine
+	t    testing.TB
+	ns   *testkit.NetNS
+	pids *sync.Map // of its actors
+}
+
+func newEngine(t testing.TB) *engine {
 	t.Helper()
-	testkit.RequireBPF(t)
-	w := &world{t: t, ns: testkit.NewNetNS(t), dir: t.TempDir(), losses: new(pipeline.Losses)}
+	w := &engine{t: t, dir: t.TempDir(), losses: new(pipeline.Losses)}
 	for _, name := range []string{"actor", "other"} {
 		copyTo(t, w.dir+"/"+name)
 	}
@@ -94,6 +144,35 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+func newWorld(t testing.TB) *world {
+	testkit.RequireBPF(t)
+	return newEngine(t).world(t)
+}
+
+// world begins a test.
+func (e *engine) world(t testing.TB) *world {
+	t.Helper()
+	w := &world{engine: e, t: t, ns: testkit.NewNetNS(t), pids: new(sync.Map)}
+	w.forget()
+	w.backend.mu.Lock()
+	clear(w.backend.asked)
+	w.backend.mu.Unlock()
+	t.Cleanup(func() {
+		w.apply()
+		if w.backend.destroy != nil {
+			w.backend.end = w.backend.endByProgram // what cutBy took away
+		}
+	})
+	return w
+}
+
+// in is a part of a test that goes on.
+func (w *world) in(t testing.TB) *world {
+	c := *w
+	c.t = t
+	return &c
+}
+
 // everything works: what does not shows when it is attached. Real answers take a second (TestCarries).
 type everything struct{}
 
@@ -114,7 +193,7 @@ func copyTo(t testing.TB, to string) {
 	}
 }
 
-func (w *world) record(r kernel.Record) {
+func (w *engine) record(r kernel.Record) {
 	h := r.Header()
 	if h == nil || kernel.RecordType(h.Type) != kernel.RecordVerdict {
 		return
@@ -134,7 +213,7 @@ func (w *world) verdicts(match func(*model.Verdict) bool) (out []*model.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, ev := range w.events {
-		if match(ev.Verdict) {
+		if _, own := w.pids.Load(ev.Key.PID); own && match(ev.Verdict) {
 			out = append(out, ev)
 		}
 	}
@@ -159,7 +238,7 @@ func (w *world) verdict(action model.VerdictAction, op model.Operation, remote s
 	return nil
 }
 
-func (w *world) forget() {
+func (w *engine) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events = nil
@@ -221,6 +300,7 @@ func (w *world) start(binary string, ns *testkit.NetNS, files ...*os.File) *acto
 	}
 	a.out = bufio.NewReader(out)
 	ns.Do(w.t, a.cmd.Start)
+	w.pids.Store(uint32(a.cmd.Process.Pid), true)
 	w.t.Cleanup(func() {
 		a.in.Close()
 		_ = a.cmd.Process.Kill()
