@@ -57,6 +57,18 @@ static __always_inline bool datagrams(u32 protocol)
 	return protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
 }
 
+/* A socket that was cut begins anew. */
+static __always_inline void uncut(struct bpf_sock *sk)
+{
+	struct vg_net_sock *n;
+
+	if (!vg_net_cuts || !sk)
+		return;
+	n = bpf_sk_storage_get(&vg_net_socks, sk, 0, 0);
+	if (n)
+		n->flags &= ~VG_NET_CUT;
+}
+
 static __always_inline int connects(struct bpf_sock_addr *ctx, const struct vg_subject *s, struct vg_net_query *q)
 {
 	u32 protocol = ctx->protocol;
@@ -69,7 +81,8 @@ static __always_inline int connects(struct bpf_sock_addr *ctx, const struct vg_s
 	q->protocol = vg_net_protocol(protocol);
 	if (datagrams(protocol))
 		own_current(sk, s, 0);
-	vg_judge_net(s, q);
+	if (vg_judge_net(s, q) <= VG_ACT_AUDIT)
+		uncut(sk);
 	return answer(q, sk, SAYS(VG_OP_CONNECT, VG_HOOK_CONNECT));
 }
 

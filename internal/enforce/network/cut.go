@@ -4,10 +4,11 @@ package network
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"math"
 	"net/netip"
 	"os"
 	"runtime"
@@ -15,7 +16,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -102,19 +103,38 @@ func (b *Backend) endByDiag(cuts []bpfVgNetCut) error {
 			continue
 		}
 		// Best effort: nothing passes through it anyway, and it may have ended by itself.
-		if err := netlink.SocketDestroy(addrOf(c.Protocol, c.Local, c.LocalPort), addrOf(c.Protocol, c.Remote, c.RemotePort)); err != nil {
+		r := nl.NewNetlinkRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK)
+		r.AddData((*destroyRequest)(c))
+		if _, err := r.Execute(unix.NETLINK_INET_DIAG, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 			b.options.Log.Debug("a connection that became forbidden is dead but was not told so", "error", err)
 		}
 	}
 	return nil
 }
 
-func addrOf(protocol uint32, addr [16]byte, port uint16) net.Addr {
-	a := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom16(addr).Unmap(), portOf(port)))
-	if protocol == unix.IPPROTO_UDP {
-		return &net.UDPAddr{IP: a.IP, Port: a.Port}
+// destroyRequest is struct inet_diag_req_v2 (include/uapi/linux/inet_diag.h).
+type destroyRequest bpfVgNetCut
+
+// Len implements nl.NetlinkRequestData.
+func (r *destroyRequest) Len() int { return 56 }
+
+// Serialize implements nl.NetlinkRequestData.
+func (r *destroyRequest) Serialize() []byte {
+	b := make([]byte, 0, r.Len())
+	local, remote := netip.AddrFrom16(r.Local).Unmap(), netip.AddrFrom16(r.Remote).Unmap()
+	family, pad := byte(unix.AF_INET6), 0
+	if local.Is4() {
+		family, pad = unix.AF_INET, 12
+		remote = netip.AddrFrom4([4]byte(r.Remote[12:])) // of a listener: 0.0.0.0
 	}
-	return a
+	b = append(b, family, byte(r.Protocol), 0, 0)
+	b = binary.NativeEndian.AppendUint32(b, math.MaxUint32) // any state
+	b = binary.NativeEndian.AppendUint16(b, r.LocalPort)    // in network byte order already
+	b = binary.NativeEndian.AppendUint16(b, r.RemotePort)
+	b = append(append(b, local.AsSlice()...), make([]byte, pad)...)
+	b = append(append(b, remote.AsSlice()...), make([]byte, pad)...)
+	b = binary.NativeEndian.AppendUint32(b, 0)                 // any interface
+	return binary.NativeEndian.AppendUint64(b, math.MaxUint64) // whatever its cookie
 }
 
 // run runs an iterator to its end.

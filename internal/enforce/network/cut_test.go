@@ -52,8 +52,14 @@ func (w *world) cut(mode, network string) {
 	w.apply(onlyAllowed)
 	if got := loses.do("echo"); got == "ok" {
 		w.t.Errorf("the connection goes on")
-	} else if mode == "bpf_sock_destroy" && network == "tcp4" && got != "ECONNABORTED" {
-		w.t.Errorf("it ends with %s", got)
+	} else if want := ended(network); mode != "drop" && want != "" && got != want {
+		w.t.Errorf("it ends with %s, want %s", got, want)
+	}
+	if mode != "drop" && ended(network) != "" { // the socket itself is as good as new
+		loses.do("receive") // takes what is left of the error
+		loses.expect("ok", "reconnect")
+		loses.expect("ok", "reconnect %s", good)
+		loses.expect("ok", "echo")
 	}
 	keeps.expect("ok", "echo")
 	v := w.verdict(model.VerdictDenied, model.OpConnect, bad).Verdict
@@ -63,6 +69,11 @@ func (w *world) cut(mode, network string) {
 	if n := len(w.verdicts(func(v *model.Verdict) bool { return v.Hook == "cut" && v.Remote.Port() == 1001 })); n > 0 {
 		w.t.Errorf("%d verdicts about the connection that is allowed", n)
 	}
+}
+
+// ended is how a socket fails that was ended; empty where it is not the one that the process holds.
+func ended(network string) string {
+	return map[string]string{"tcp4": "ECONNABORTED", "tcp6": "ECONNABORTED", "udp4": "EDESTADDRREQ"}[network]
 }
 
 // cutBy takes away the better ways to end a connection.

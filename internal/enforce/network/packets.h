@@ -159,6 +159,17 @@ static __always_inline bool is_cut(struct bpf_sock *sk)
 	return n && n->flags & VG_NET_CUT;
 }
 
+/* A reset without data: how the kernel tells the other end that a connection is over. */
+static __noinline int is_reset(struct __sk_buff *skb)
+{
+	u32 off = transport_of(skb), len = skb->len;
+	u8 b[2];
+
+	if (off > 0xffff || bpf_skb_load_bytes(skb, off + 12, b, sizeof(b)))
+		return 0;
+	return b[1] & 0x04 && len == off + (b[0] >> 4) * 4;
+}
+
 /* Packets of protocols whose conversations have no hook: of SCTP the one that begins an association, of ICMP each. */
 static __noinline int by_packet(struct __sk_buff *skb, u32 in)
 {
@@ -237,7 +248,7 @@ int vg_net_egress(struct __sk_buff *skb)
 	if (!sk)
 		return 1;
 	if (is_cut(sk))
-		return 0;
+		return sk->protocol == IPPROTO_TCP && is_reset(skb);
 	switch (sk->protocol) {
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
