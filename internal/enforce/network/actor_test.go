@@ -82,6 +82,19 @@ func (d *deeds) do(what string, args []string) (string, error) {
 			return "", err
 		}
 		return "", unix.Sendto(d.last, []byte("x"), unix.MSG_FASTOPEN, sockaddr(d.network, arg(1)))
+	case "fastconnect": // NETWORK ADDR: a connect that waits for the first byte
+		if err := d.open(arg(0)); err != nil {
+			return "", err
+		}
+		if err := unix.SetsockoptInt(d.last, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1); err != nil {
+			return "", err
+		}
+		return "", d.connect(arg(1))
+	case "sendmmsg": // ADDR: one message, of IPv4
+		if err := d.open("udp4"); err != nil {
+			return "", err
+		}
+		return "", sendmmsg(d.last, arg(0))
 	case "ring": // NETWORK ADDR: connect by io_uring
 		if err := d.open(arg(0)); err != nil {
 			return "", err

@@ -15,11 +15,14 @@
  *   tp_btf/sys_exit                  kills where the policy says so what a cgroup hook refused
  *   iter/task_file                   what is open when policies change
  *   syscall                          names that the agent has read
- * Works from 5.19 with BTF and cgroup v2; needs no trampoline. Fails closed for what it cannot read of a process under a
+ * Works from 5.17 with BTF and cgroup v2; needs no trampoline. Fails closed for what it cannot read of a process under a
  * policy, open for a socket whose process it does not know, which is counted (VG_LOST_SOCKET_STORAGE).
  *
  * A process under no policy costs one missed look-up at each hook; its packets that of their socket's storage when it is a
  * listener or one for datagrams, and nothing else.
+ *
+ * Read network.h first: what tables say. Then owner.h, whose policies a packet is under; calls.h, listen.h, packets.h,
+ * names.h, exits.h and cut.h are the hooks, in the order above.
  */
 #include "calls.h"
 #include "cut.h"

@@ -101,7 +101,7 @@ struct vg_net_places {
  * and what a rule allows by that name is not allowed at that address. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 18);
+	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct vg_net_name_key);
 	__type(value, struct vg_net_places);
@@ -120,7 +120,7 @@ struct vg_net_classes {
 /* Where workloads listen, by the tables that name them. Full: SetPeers says so. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 18);
+	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct vg_net_peer_key);
 	__type(value, struct vg_net_classes);

@@ -4,6 +4,7 @@ package network
 
 import (
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -53,6 +54,22 @@ func connectByRing(fd int, to unix.Sockaddr) error {
 	}
 	if res := *(*int32)(unsafe.Pointer(&cq[params[25]+8])); res < 0 {
 		return syscall.Errno(-res)
+	}
+	return nil
+}
+
+// sendmmsg sends a datagram by the call that can send many.
+func sendmmsg(fd int, to string) error {
+	a := netip.MustParseAddrPort(to)
+	raw := &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(a.Port()), Addr: a.Addr().As4()}
+	data := []byte("x")
+	iov := &unix.Iovec{Base: &data[0], Len: 1}
+	message := struct {
+		header unix.Msghdr
+		length uint64
+	}{header: unix.Msghdr{Name: (*byte)(unsafe.Pointer(raw)), Namelen: unix.SizeofSockaddrInet4, Iov: iov, Iovlen: 1}}
+	if _, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&message)), 1, 0, 0, 0); errno != 0 {
+		return errno
 	}
 	return nil
 }

@@ -193,19 +193,19 @@ func copyTo(t testing.TB, to string) {
 	}
 }
 
-func (w *engine) record(r kernel.Record) {
+func (e *engine) record(r kernel.Record) {
 	h := r.Header()
 	if h == nil || kernel.RecordType(h.Type) != kernel.RecordVerdict {
 		return
 	}
 	ev := &model.Event{Key: h.Key(), BootTime: h.Time, Count: h.Count}
-	if _, err := w.enforcer.Decode(r, ev); err != nil {
-		w.t.Errorf("decode a verdict: %v", err)
+	if _, err := e.enforcer.Decode(r, ev); err != nil {
+		e.t.Errorf("decode a verdict: %v", err)
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.events = append(w.events, ev)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.events = append(e.events, ev)
 }
 
 // verdicts are those that match.
@@ -238,10 +238,10 @@ func (w *world) verdict(action model.VerdictAction, op model.Operation, remote s
 	return nil
 }
 
-func (w *engine) forget() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.events = nil
+func (e *engine) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.events = nil
 }
 
 // apply puts policies in force that select the actors. The text is the spec below mode.
