@@ -164,12 +164,12 @@ func (l *policyLearner) stream(ctx context.Context, client vigiev1connect.VigieC
 	defer cancel()
 	where := `type == "listen" || process.workload.name == ` + strconv.Quote(l.workload)
 	req := &vigiev1.StreamEventsRequest{Filter: &vigiev1.Filter{Where: where, Since: timestamppb.New(since)}}
-	batches, ended := make(chan []*model.Event), make(chan error, 1)
-	go func() { ended <- receive(ctx, client, req, batches) }()
+	batches, ended := make(chan []*model.Event), make(chan streamEnd, 1)
+	go func() { ended <- streamEnd{receive(ctx, client, req, batches)} }()
 	receiving := true
 	defer func() {
 		if cancel(); receiving {
-			_ = <-ended // ended because it was told to
+			<-ended
 		}
 	}()
 	started := l.env.Now()
@@ -182,12 +182,12 @@ func (l *policyLearner) stream(ctx context.Context, client vigiev1connect.VigieC
 			if !l.take(batch, yield) {
 				return nil
 			}
-		case err := <-ended:
+		case end := <-ended:
 			receiving = false
 			if ctx.Err() != nil {
 				return nil
 			}
-			return cmp.Or(err, errors.New("the agent ended the stream"))
+			return cmp.Or(end.err, errors.New("the agent ended the stream"))
 		case <-ticker.C:
 			if l.progress != nil {
 				fmt.Fprintf(l.progress, "\r\x1b[Klearning from %s: %s, %s left; ctrl-c ends it early", term.Escape(l.workload), plural(l.events, "event"),
@@ -200,6 +200,9 @@ func (l *policyLearner) stream(ctx context.Context, client vigiev1connect.VigieC
 		}
 	}
 }
+
+// streamEnd is why a stream ended.
+type streamEnd struct{ err error }
 
 // receive hands on what a stream has until it or ctx ends. The call itself may wait for the first event.
 func receive(ctx context.Context, client vigiev1connect.VigieClient, req *vigiev1.StreamEventsRequest, batches chan<- []*model.Event) error {
