@@ -53,9 +53,10 @@ type policyKind interface {
 	Check(parsedPolicy) error
 	// Apply puts exactly these policies in force, in one step: on an error what was in force before still is, whole.
 	Apply(context.Context, []parsedPolicy) error
-	// Describe fills in what only the kind knows: State, Message, Selector, Processes, Workloads, Rules. It may be called
-	// at any time, also for a policy that is not in force.
-	Describe(parsedPolicy, *server.Policy)
+	// Describer looks once at how all policies of the kind are doing, and returns what fills in what only the kind knows of
+	// one: State, Message, Selector, Processes, Workloads, Rules. It may be called at any time, also for a policy that is
+	// not in force.
+	Describer() func(parsedPolicy, *server.Policy)
 }
 
 // parsedPolicy is one policy of a kind. It is immutable, and one pointer or comparable.
@@ -336,10 +337,16 @@ func (s *policyStore) kinds() []string {
 // describe says how policies are doing.
 func (s *policyStore) describe(list []*heldPolicy) []server.Policy {
 	out := make([]server.Policy, 0, len(list))
+	describers := make(map[policyKind]func(parsedPolicy, *server.Policy), len(s.Kinds))
 	for _, p := range list {
+		describe := describers[p.carrier]
+		if describe == nil {
+			describe = p.carrier.Describer()
+			describers[p.carrier] = describe
+		}
 		d := server.Policy{Name: p.Name, Kind: p.Kind, Mode: p.current.Mode(), Source: p.origin, YAML: p.Text, State: server.PolicyInForce,
 			Applied: p.applied}
-		p.carrier.Describe(p.current, &d)
+		describe(p.current, &d)
 		if p.current.Mode() != p.written.Mode() {
 			d.Message = andThen(d.Message, fmt.Sprintf("switched to %s by the API, its YAML says %s", p.current.Mode(), p.written.Mode()))
 		}

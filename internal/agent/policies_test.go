@@ -88,7 +88,9 @@ func (k *fakeKind) Apply(_ context.Context, list []parsedPolicy) error {
 	return nil
 }
 
-func (k *fakeKind) Describe(p parsedPolicy, d *server.Policy) { d.Selector = "every process" }
+func (k *fakeKind) Describer() func(parsedPolicy, *server.Policy) {
+	return func(_ parsedPolicy, d *server.Policy) { d.Selector = "every process" }
+}
 
 func (k *fakeKind) has() string {
 	k.mu.Lock()

@@ -84,8 +84,10 @@ func (k tracingKind) Apply(ctx context.Context, list []parsedPolicy) error {
 	return err
 }
 
-// Describe implements policyKind.
-func (k tracingKind) Describe(one parsedPolicy, d *server.Policy) {
+// Describer implements policyKind.
+func (k tracingKind) Describer() func(parsedPolicy, *server.Policy) { return k.describe }
+
+func (k tracingKind) describe(one parsedPolicy, d *server.Policy) {
 	p := one.(tracingPolicy)
 	d.Selector = "every process"
 	s, ok := k.tracer.Status(p.Key())

@@ -128,15 +128,27 @@ func (k *workloadPolicies) Apply(ctx context.Context, list []parsedPolicy) error
 // maxWorkloadNames is how many workloads the status of a policy names.
 const maxWorkloadNames = 100
 
-// Describe implements policyKind.
-func (k *workloadPolicies) Describe(one parsedPolicy, d *server.Policy) {
-	p := one.(workloadPolicy)
-	d.Selector = p.Selector.String()
-	if p.compiled.table == nil {
-		return
+// Describer implements policyKind.
+func (k *workloadPolicies) Describer() func(parsedPolicy, *server.Policy) {
+	var status map[string]enforce.Status
+	if k.enforcer != nil {
+		status = k.enforcer.Status()
 	}
-	status := k.enforcer.Status()[p.Name()]
-	d.Processes, d.Workloads = status.Processes, k.workloads(p.compiled.table.Selection)
+	running := k.running.List(false)
+	return func(one parsedPolicy, d *server.Policy) {
+		p := one.(workloadPolicy)
+		d.Selector = p.Selector.String()
+		if p.compiled.table != nil {
+			k.describe(p, status[p.Name()], running, d)
+		}
+	}
+}
+
+func (k *workloadPolicies) describe(p workloadPolicy, status enforce.Status, running []*model.Process, d *server.Policy) {
+	d.Processes = status.Processes
+	if status.Processes > 0 {
+		d.Workloads = k.workloads(p.compiled.table.Selection, running)
+	}
 	if status.Message != "" {
 		d.State, d.Message = server.PolicyDegraded, status.Message
 	}
@@ -172,10 +184,10 @@ func asks(p *policy.Policy) int {
 }
 
 // workloads are the names of those that a selector selects now, in order.
-func (k *workloadPolicies) workloads(s *policy.Selection) []string {
+func (k *workloadPolicies) workloads(s *policy.Selection, running []*model.Process) []string {
 	names := make(map[string]bool)
 	parent := func(p *model.Process) *model.Process { return k.running.ByExecID(p.ParentExecID) }
-	for _, p := range k.running.List(false) {
+	for _, p := range running {
 		if p.Workload != nil && !names[p.Workload.Name] && s.Selects(p, parent) {
 			names[p.Workload.Name] = true
 		}

@@ -63,7 +63,9 @@ type Enforcer struct {
 	freed    []uint32          // numbers below the highest that no policy has
 	inForce  map[string]*loaded
 	attached map[string][]model.Operation // by back-end
-	carried  map[string]uint64            // hits of earlier tables, by policy and rule
+	carriers map[model.Operation]carrier  // by the answers of back-ends at the time asked
+	asked    uint64
+	carried  map[string]uint64 // hits of earlier tables, by policy and rule
 	lists    map[subject.CgroupRef][subject.Slots]uint16
 
 	// known are the tables that verdicts may name, also retired ones whose number nobody has yet.
@@ -81,7 +83,7 @@ func New(o Options) *Enforcer {
 	e := &Enforcer{options: o, workloads: make(chan struct{}, 1), applied: make(chan struct{}, 1),
 		peers: make(chan struct{}, 1), reports: make(chan Report, 4096), overflow: o.Losses.Counter("enforce", "queue of verdicts full"),
 		numbers: make(map[string]uint32), inForce: make(map[string]*loaded), attached: make(map[string][]model.Operation),
-		carried: make(map[string]uint64), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
+		carriers: make(map[model.Operation]carrier), carried: make(map[string]uint64), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
 	e.started, _ = o.Clock()
 	e.known.Store(&map[uint16]*loaded{})
 	return e
@@ -272,13 +274,21 @@ func (e *Enforcer) switchTo(ctx context.Context, next map[string]*loaded, lists 
 
 // retire frees tables that judge no process any more.
 func (e *Enforcer) retire(tables []*loaded) {
+	if len(tables) == 0 {
+		return
+	}
+	hits := e.allHits()
+	byNumber := make(map[uint16]*loaded, len(tables))
 	for _, in := range tables {
-		for i, n := range hits(e.subjects.Hits, in) {
-			if n > 0 {
-				e.carried[hitName(in.Table, i)] += n
-				_ = e.subjects.Hits.Delete(&subject.HitKey{Table: in.Number, Rule: uint16(i)})
-			}
+		byNumber[in.Number] = in
+	}
+	for key, n := range hits {
+		if in := byNumber[key.Table]; in != nil && int(key.Rule) < len(in.Table.Rules) {
+			e.carried[hitName(in.Table, int(key.Rule))] += n
+			_ = e.subjects.Hits.Delete(&key) // the number is another table's next
 		}
+	}
+	for _, in := range tables {
 		if e.inForce[in.Table.Policy.Name] == nil {
 			e.forgetNumber(in.Table.Policy.Name)
 			maps.DeleteFunc(e.carried, func(k string, _ uint64) bool { return isHitOf(k, in.Table.Policy.Name) })

@@ -8,8 +8,6 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/vigie-io/vigie/internal/enforce/subject"
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/policy"
@@ -184,15 +182,6 @@ func execDefault(t *policy.Table) int {
 		}
 	}
 	return 0
-}
-
-// hits reads how often the rules of a table denied.
-func hits(m *ebpf.Map, in *loaded) []uint64 {
-	out := make([]uint64, len(in.Table.Rules))
-	for i := range out {
-		_ = m.Lookup(&subject.HitKey{Table: in.Number, Rule: uint16(i)}, &out[i]) // no entry: none yet
-	}
-	return out
 }
 
 // hit counts a hit of a rule for a back-end in user space. Two at the same moment can count as one: the programs of the

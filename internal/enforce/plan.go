@@ -115,22 +115,44 @@ func asks(t *policy.Table) model.Guarantee {
 	return model.DeniedBefore
 }
 
+// carrier is what carries an operation, and why others do not.
+type carrier struct {
+	backend Backend
+	carried Carried
+	causes  string
+}
+
+// carriersAge is for how long answers of back-ends are good, in nanoseconds: asking costs system calls, a set of policies has
+// thousands of rules, and what a kernel can do changes hardly ever (a cgroup2 file system is mounted, say).
+const carriersAge = 2e9
+
 // best is the back-end that carries an operation with the strongest guarantee, the first of equals; and why others do not.
 func (e *Enforcer) best(op model.Operation) (Backend, Carried, string) {
-	var found Backend
-	var best Carried
-	var causes causes
+	if now, err := e.options.Clock(); err != nil || now-e.asked > carriersAge {
+		e.carriers, e.asked = make(map[model.Operation]carrier), now
+	}
+	c, ok := e.carriers[op]
+	if !ok {
+		c = e.ask(op)
+		e.carriers[op] = c
+	}
+	return c.backend, c.carried, c.causes
+}
+
+func (e *Enforcer) ask(op model.Operation) (found carrier) {
+	var why causes
 	for _, b := range e.options.Backends {
 		c, err := b.Carries(op)
 		switch {
 		case errors.Is(err, ErrOtherOperations):
 		case err != nil:
-			causes.add(b.Name(), err.Error())
-		case found == nil || c.Guarantee.Strength() > best.Guarantee.Strength():
-			found, best = b, c
+			why.add(b.Name(), err.Error())
+		case found.backend == nil || c.Guarantee.Strength() > found.carried.Guarantee.Strength():
+			found.backend, found.carried = b, c
 		}
 	}
-	return found, best, causes.String()
+	found.causes = why.String()
+	return found
 }
 
 // causes are why back-ends do not carry something: each reason once, with those that it holds for.

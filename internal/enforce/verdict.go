@@ -25,13 +25,27 @@ func (e *Enforcer) Status() map[string]Status {
 	if e.subjects == nil {
 		return out
 	}
-	processes := e.processes()
+	processes, hits := e.processes(), e.allHits()
 	for name, in := range e.inForce {
-		s := Status{Hits: hits(e.subjects.Hits, in), Processes: processes[in.Number]}
+		s := Status{Hits: make([]uint64, len(in.Table.Rules)), Processes: processes[in.Number]}
 		for i := range s.Hits {
-			s.Hits[i] += e.carried[hitName(in.Table, i)]
+			s.Hits[i] = hits[subject.HitKey{Table: in.Number, Rule: uint16(i)}]
+			if len(e.carried) > 0 {
+				s.Hits[i] += e.carried[hitName(in.Table, i)]
+			}
 		}
 		out[name] = s
+	}
+	return out
+}
+
+// allHits reads how often the rules of all tables denied: there is an entry for those that ever did.
+func (e *Enforcer) allHits() map[subject.HitKey]uint64 {
+	out := make(map[subject.HitKey]uint64)
+	var key subject.HitKey
+	var n uint64
+	for it := e.subjects.Hits.Iterate(); it.Next(&key, &n); {
+		out[key] = n
 	}
 	return out
 }

@@ -246,5 +246,5 @@ func (p *packer) fill() []MatchCell {
 			cell.Final = 1
 		}
 	}
-	return p.cells
+	return append(make([]MatchCell, 0, len(p.cells)), p.cells...) // tables stay: without the room that growing left
 }

@@ -67,6 +67,7 @@ func Start(host *kernel.Host, tables uint32) (*Subjects, error) {
 	}
 	spec.Maps["vg_tables"].MaxEntries = tables
 	spec.Maps["vg_live"].MaxEntries = tables
+	spec.Maps["vg_units"].MaxEntries = tables
 	s := &Subjects{host: host}
 	calls := map[string]any{"vg_setuid_calls": [3]uint32{unix.SYS_SETUID, unix.SYS_SETREUID, unix.SYS_SETRESUID}}
 	if err := host.LoadBeside(Name, spec, calls, &s.objs); err != nil {
