@@ -78,6 +78,15 @@ func (l *lineage) before(p *model.Process) *model.Process {
 // for a process that calls exec most often has just been forked.
 func (l *lineage) subject(ev *model.Event) Subject {
 	s := Subject{Binary: binaryPath(ev.Process), Parent: binaryPath(ev.Parent)}
+	if v := ev.Verdict; v != nil && v.Operation == model.OpExec && v.Path == s.Binary {
+		// Judged when the program was in place already: who executed it is the image before.
+		if old := l.find(l.previous[ev.Process.ExecID]); old != nil {
+			s.Binary = binaryPath(old)
+		} else if s.Parent != "" {
+			s.Binary = s.Parent
+		}
+		return s
+	}
 	if ev.Exec == nil {
 		return s
 	}
