@@ -27,7 +27,7 @@ func New() *Backend { return &Backend{} }
 // Name is "after".
 func (*Backend) Name() string { return "after" }
 
-// Carries: changes of names and attributes, capabilities and privileged operations, when they have happened.
+// Carries says yes to changes of names and attributes, capabilities and privileged operations, when they have happened.
 func (*Backend) Carries(op model.Operation) (enforce.Carried, error) {
 	c := enforce.Carried{Rung: enforce.AfterwardsHook, Guarantee: model.KilledAfter, Limits: []string{
 		"it has happened: the agent learns of it up to 100 ms later, and what the process did meanwhile has happened too",

@@ -78,7 +78,7 @@ func (k *keeper) keep(pipe *os.File, started chan<- error) {
 		k.release()
 		k.restarts(err)
 		if pause := time.Second - time.Since(begun); pause > 0 {
-			unix.Poll(nil, int(pause/time.Millisecond)) // a watchdog that cannot run is not tried all the time
+			rest(pause) // a watchdog that cannot run is not tried all the time
 		}
 	}
 }
@@ -145,3 +145,6 @@ func (k *keeper) stop() error {
 	<-k.done
 	return err
 }
+
+// rest has the calling thread do nothing for a while.
+func rest(d time.Duration) { _, _ = unix.Poll(nil, int(d/time.Millisecond)) }

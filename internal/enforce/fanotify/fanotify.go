@@ -107,7 +107,7 @@ func try() error {
 // Name is "fanotify".
 func (b *Backend) Name() string { return "fanotify" }
 
-// Carries: exec and opens for reading and writing, before they happen.
+// Carries says yes to exec and to opens for reading and writing, before they happen.
 func (b *Backend) Carries(op model.Operation) (enforce.Carried, error) {
 	switch op {
 	case model.OpExec, model.OpRead, model.OpWrite:
@@ -263,7 +263,7 @@ func (b *Backend) start(k enforce.Kernel) (_ *running, err error) {
 	if err != nil {
 		return nil, err
 	}
-	undo = append(undo, func() { file.Close(); p.unmap() })
+	undo = append(undo, func() { _ = errors.Join(file.Close(), p.unmap()) })
 	wakeRead, wakeWrite, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe: %w", err)
@@ -271,7 +271,7 @@ func (b *Backend) start(k enforce.Kernel) (_ *running, err error) {
 	undo = append(undo, func() { wakeRead.Close(); wakeWrite.Close() })
 
 	cache := newCache(g, b.opts.Watchdog[0])
-	undo = append(undo, func() { cache.stop() })
+	undo = append(undo, func() { _ = cache.stop() })
 	loss := func(reason string) *pipeline.Counter { return b.opts.Losses.Counter("fanotify", reason) }
 	f := newFold(k.Report, time.Now)
 	decided := func(v verdict) {

@@ -97,7 +97,7 @@ func (r *reader) take() {
 		s := r.free(&next)
 		if s == nil {
 			// All slots wait for workers. The heartbeat stands still: if that lasts, the watchdog answers.
-			unix.Poll(nil, 1)
+			rest(time.Millisecond)
 			continue
 		}
 		r.page.heartbeat.Store(r.clock.now())
@@ -283,7 +283,7 @@ func (r *reader) finish(s *slot, deny bool) bool {
 		if s.state.Load() == slotRescued {
 			break
 		}
-		unix.Poll(nil, 1) // the watchdog writes its answer: not before it has may the number be another event's
+		rest(time.Millisecond) // the watchdog writes its answer: not before it has may the number be another event's
 		if s.state.Load() == slotTaken {
 			answered = r.groups[s.group].answer(fd, deny) || answered // the watchdog died over it
 		}

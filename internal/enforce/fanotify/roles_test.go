@@ -208,8 +208,8 @@ func openerRole() error {
 		go func() {
 			fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			how := "ok"
-			if err != nil {
-				how = unix.ErrnoName(err.(unix.Errno))
+			if errno := unix.Errno(0); errors.As(err, &errno) {
+				how = unix.ErrnoName(errno)
 			} else {
 				unix.Close(fd)
 			}

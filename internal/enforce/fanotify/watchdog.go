@@ -103,7 +103,7 @@ func (w *watchdog) run() error {
 			w.drain(w.groups[wide])
 		}
 		w.rescue(late)
-		gone := false
+		var gone bool
 		if late {
 			gone = w.groups.queued(watchdogPipe, calm)
 		} else {
