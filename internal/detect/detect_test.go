@@ -163,7 +163,13 @@ func TestAThreshold(t *testing.T) {
 	if n := deletes(e, 20, 40, 1) + deletes(e, 31, 40, 1); n != 0 {
 		t.Errorf("%d alerts of what is further apart than the window", n)
 	}
-	if n := deletes(e, 60, 1, 50); n != 1 {
+	if n := deletes(e, 55, 30, 1) + deletes(e, 54, 19, 1); n != 0 {
+		t.Errorf("%d alerts of 49, the later ones older", n)
+	}
+	if n := deletes(e, 54, 1, 1); n != 1 {
+		t.Errorf("%d alerts: an older event began the count anew", n)
+	}
+	if n := deletes(e, 80, 1, 50); n != 1 {
 		t.Errorf("%d alerts of one folded event", n)
 	}
 	e = rules(t, Options{}, strings.Replace(manyDeletes, "  rate", "  different: file.path\n  rate", 1))

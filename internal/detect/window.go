@@ -121,7 +121,7 @@ type rate struct {
 // allow reports whether one more alert may be raised now, and how many were held back before it.
 func (r *rate) allow(key string, now time.Duration) (allowed bool, heldBack uint64) {
 	k := r.keys.of(key)
-	if k.raised == 0 || now-k.since >= r.window || now < k.since {
+	if k.raised == 0 || now-k.since >= r.window {
 		k.since, k.raised = now, 0
 	}
 	if k.raised >= r.n {
@@ -176,8 +176,9 @@ func (t *threshold) reached(key, value string, count uint64, now time.Duration) 
 }
 
 func (t *threshold) reachedCount(k *tally, count uint64, now time.Duration) bool {
-	slot := int64(now / max(t.window/slots, 1))
-	if gone := slot - k.latest; gone >= slots || gone < 0 {
+	// What was folded is reported late: an event can be older than the one before it.
+	slot := max(int64(now/max(t.window/slots, 1)), k.latest)
+	if gone := slot - k.latest; gone >= slots {
 		k.counts = [slots]uint64{}
 	} else {
 		for i := range gone {
