@@ -148,10 +148,7 @@ func (g *guarder) name(name string) (value, bool) {
 	case commandVariable:
 		return value{kind: isText, getText: (*Subject).command, cost: moderate}, true
 	case writtenVariable:
-		if g.kind.Type != "" && g.kind.Type != model.TypeFile || g.kind.Op != "" && !leavesFile(g.kind.Op) {
-			return value{kind: isText, constant: true}, true
-		}
-		return value{kind: isText, getText: (*Subject).written}, true
+		return g.written(), true
 	case calledVariable:
 		return value{kind: isText, getText: (*Subject).called}, true
 	}
@@ -162,6 +159,27 @@ func (g *guarder) name(name string) (value, bool) {
 		return g.field(whole, name)
 	}
 	return value{}, false
+}
+
+// written is written_path: for many rules the most of what they ask, so that it is what is left of it for the kind.
+func (g *guarder) written() value {
+	var path func(*model.File) string
+	switch k := g.kind; {
+	case k.Type == "" || k.Type == model.TypeFile && k.Op == "":
+		return value{kind: isText, getText: (*Subject).written}
+	case k.Type != model.TypeFile || !leavesFile(k.Op):
+		return value{kind: isText, constant: true}
+	case k.Op == model.FileRename || k.Op == model.FileLink:
+		path = func(f *model.File) string { return f.NewPath }
+	default:
+		path = func(f *model.File) string { return f.Path }
+	}
+	return value{kind: isText, getText: func(s *Subject) string {
+		if f := s.Event.File; f != nil && f.Error == 0 {
+			return path(f)
+		}
+		return ""
+	}}
 }
 
 // possible reports whether events of the kind can have a part.
