@@ -116,10 +116,9 @@ VG_LIB u64 vg_in_cgroups(void *map)
 	return bpf_map_lookup_elem(map, &c) != 0;
 }
 
-/* The current process's id in its own pid namespace. */
-VG_LIB u64 vg_ns_pid(void)
+/* A process's id in its own pid namespace. */
+VG_LIB u64 vg_ns_pid_of(struct task_struct *t)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
 	struct pid *p = BPF_CORE_READ(t, group_leader, thread_pid);
 	u32 level = BPF_CORE_READ(p, level);
 	struct upid *numbers = (void *)p + bpf_core_field_offset(struct pid, numbers);
@@ -127,6 +126,11 @@ VG_LIB u64 vg_ns_pid(void)
 
 	bpf_core_read(&nr, sizeof(nr), &numbers[level & 31].nr);
 	return (u32)nr;
+}
+
+VG_LIB u64 vg_ns_pid(void)
+{
+	return vg_ns_pid_of(bpf_get_current_task_btf());
 }
 
 #define VG_NAMESPACES 10

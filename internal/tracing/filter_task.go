@@ -24,8 +24,8 @@ func (c *compiler) matchPID(path string, m *PIDMatch, fail string) {
 	for i, v := range m.Values {
 		values[i] = uint64(v)
 	}
-	if m.FollowForks && !m.IsNamespacePID {
-		bit, err := c.follow.pids(m.Values)
+	if m.FollowForks {
+		bit, err := c.follow.pids(m.Values, m.IsNamespacePID)
 		if err != nil {
 			c.fail(path+".followForks", "%v", err)
 			return

@@ -23,11 +23,12 @@ type followSet struct {
 	op     string // Equal, Prefix, Postfix; empty for ids
 	values []string
 	pids   []uint32
+	inside bool // the ids are those in the processes' own pid namespaces
 	users  int
 }
 
 func (f *followSet) same(o *followSet) bool {
-	return f.op == o.op && slices.Equal(f.values, o.values) && slices.Equal(f.pids, o.pids)
+	return f.op == o.op && f.inside == o.inside && slices.Equal(f.values, o.values) && slices.Equal(f.pids, o.pids)
 }
 
 // followers keeps the sets of all policies and the programs that maintain them: one at fork, where a child inherits; one at
@@ -37,6 +38,7 @@ type followers struct {
 	dirty uint64 // sets that were given up: their bits may still be set
 	fork  *followProgram
 	exec  *followProgram
+	born  *followProgram // at fork too, when there are sets by ids inside of namespaces
 }
 
 type followProgram struct {
@@ -60,8 +62,10 @@ func (f *followers) binaries(op string, values []string) (int, error) {
 	return f.take(&followSet{op: op, values: values})
 }
 
-// pids returns the bit of processes by id, and their descendants.
-func (f *followers) pids(pids []uint32) (int, error) { return f.take(&followSet{pids: pids}) }
+// pids returns the bit of processes by id, the host's or that inside of their pid namespace, and of their descendants.
+func (f *followers) pids(pids []uint32, inside bool) (int, error) {
+	return f.take(&followSet{pids: pids, inside: inside})
+}
 
 func (f *followers) take(want *followSet) (int, error) {
 	free := -1
@@ -124,8 +128,8 @@ func (f *followers) empty() bool {
 func (m *Manager) updateFollowers(types *btf.Cache) error {
 	f := &m.follow
 	if f.empty() {
-		err := errors.Join(f.fork.Close(), f.exec.Close())
-		f.fork, f.exec = nil, nil
+		err := errors.Join(f.fork.Close(), f.exec.Close(), f.born.Close())
+		f.fork, f.exec, f.born = nil, nil, nil
 		return err
 	}
 	if f.fork == nil {
@@ -135,20 +139,30 @@ func (m *Manager) updateFollowers(types *btf.Cache) error {
 		}
 		f.fork = p
 	}
-	exec, err := m.generatedFollower(ebpf.ProgramSpec{Name: "vg_follow_exec", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "sched_process_exec"}, f.atExec())
-	if err != nil {
+	if err := m.renew(&f.exec, "vg_follow_exec", "sched_process_exec", f.atExec(), types); err != nil {
 		return err
 	}
-	p, err := m.followProgram(exec, "vg_follow_exec", types)
-	if err != nil {
-		return err
-	}
-	old := f.exec
-	f.exec = p
-	if err := old.Close(); err != nil {
-		return err
+	if slices.ContainsFunc(f.sets[:], func(s *followSet) bool { return s != nil && s.inside }) {
+		if err := m.renew(&f.born, "vg_follow_born", "sched_process_fork", f.atFork(), types); err != nil {
+			return err
+		}
 	}
 	return m.followRunning(types)
+}
+
+// renew puts a newly written program in the place of the one before; for a moment both run.
+func (m *Manager) renew(into **followProgram, name, event string, c *compiler, types *btf.Cache) error {
+	spec, err := m.generatedFollower(ebpf.ProgramSpec{Name: name, Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: event}, c)
+	if err != nil {
+		return err
+	}
+	p, err := m.followProgram(spec, name, types)
+	if err != nil {
+		return err
+	}
+	old := *into
+	*into = p
+	return old.Close()
 }
 
 // followRunning goes over all processes: what each runs, then what each inherits, until nothing changes.
@@ -232,8 +246,28 @@ func (f *followers) atIteration() *compiler {
 	c.call("vg_exe")
 	f.bits(c)
 	c.emit(asm.LoadMem(regValue, regScratch, offImagePid, asm.Word))
+	f.ids(c, false)
+	task(asm.R1)
+	c.emit(asm.JEq.Imm(asm.R1, 0, "done"))
+	c.call("vg_ns_pid_of")
+	c.emit(asm.Mov.Reg(regValue, asm.R0))
+	f.ids(c, true)
+	task(asm.R1)
+	c.emit(asm.JEq.Imm(asm.R1, 0, "done"))
+	c.imm(asm.R2, ^f.dirty)
+	c.emit(asm.LoadMem(asm.R3, asm.RFP, offBits, asm.DWord))
+	c.call("vg_follow_renew")
+	c.place("done")
+	c.give()
+	c.place("out")
+	c.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
+	return c
+}
+
+// ids adds the bits of the sets that have the id in regValue.
+func (f *followers) ids(c *compiler, inside bool) {
 	for i, s := range f.sets {
-		if s == nil || s.op != "" {
+		if s == nil || s.op != "" || s.inside != inside {
 			continue
 		}
 		hit, next := c.label("hit"), c.label("next")
@@ -245,14 +279,21 @@ func (f *followers) atIteration() *compiler {
 		c.setBit(i)
 		c.place(next)
 	}
-	task(asm.R1)
-	c.emit(asm.JEq.Imm(asm.R1, 0, "done"))
-	c.imm(asm.R2, ^f.dirty)
+}
+
+// atFork: the first process of a new pid namespace, say, which no list could hold before.
+func (f *followers) atFork() *compiler {
+	c := f.compiler("vg_fborn")
+	child := func(r asm.Register) { c.emit(asm.LoadMem(r, regCtx, 8, asm.DWord)) }
+	c.emit(asm.Mov.Reg(regCtx, asm.R1), asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, offBits, asm.R1, asm.DWord))
+	child(asm.R1)
+	c.call("vg_ns_pid_of")
+	c.emit(asm.Mov.Reg(regValue, asm.R0))
+	f.ids(c, true)
+	child(asm.R1)
+	c.imm(asm.R2, ^uint64(0))
 	c.emit(asm.LoadMem(asm.R3, asm.RFP, offBits, asm.DWord))
 	c.call("vg_follow_renew")
-	c.place("done")
-	c.give()
-	c.place("out")
 	c.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
 	return c
 }

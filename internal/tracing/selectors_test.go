@@ -148,6 +148,8 @@ func TestSelectors(t *testing.T) {
 		{"matchPIDs followForks", match(fmt.Sprintf("matchPIDs: [{operator: In, followForks: true, values: [%d]}]", os.Getpid())), "open /vt/x", "open /vt/y"},
 		{"matchPIDs NotIn followForks", match(fmt.Sprintf("matchPIDs: [{operator: NotIn, followForks: true, values: [%d]}]", os.Getpid())), "", "open /vt/x"},
 		{"matchPIDs isNamespacePID", match("matchPIDs: [{operator: In, isNamespacePID: true, values: [1]}]"), "newpid open /vt/x", "open /vt/x"},
+		{"matchPIDs isNamespacePID followForks", match("matchPIDs: [{operator: In, isNamespacePID: true, followForks: true, values: [1]}]\n      matchNamespaces: [{namespace: Pid, operator: NotIn, values: [host_ns]}]"), "newpid shell /vt/x", "newpid shell /vt/y"},
+		{"matchPIDs NotIn isNamespacePID followForks", match("matchPIDs: [{operator: NotIn, isNamespacePID: true, followForks: true, values: [1]}]\n      matchNamespaces: [{namespace: Pid, operator: NotIn, values: [host_ns]}]"), "", "newpid shell /vt/x"},
 		{"matchBinaries In", match("matchBinaries: [{operator: In, values: [/nowhere, " + self + "]}]"), "open /vt/x", "shell /vt/x"},
 		{"matchBinaries NotIn", match("matchBinaries: [{operator: NotIn, values: [" + self + "]}]"), "shell /vt/x", "open /vt/x"},
 		{"matchBinaries Prefix", match("matchBinaries: [{operator: Prefix, values: [" + self[:len(self)-2] + "]}]"), "open /vt/x", "shell /vt/x"},

@@ -194,7 +194,7 @@ int vg_library(u64 *ctx)
 	x += vg_arg_sockaddr_un(s, slot, any) + vg_track(s, any) + vg_untrack(any);
 	x += vg_in_texts(s, s->tail, any, &vg_tracked) + vg_in_prefixes(s, s->tail, any, &vg_tracked);
 	x += vg_in_suffixes(s, s->tail, any, &vg_tracked) + vg_substring(s->tail, any, (struct vg_pattern *)s->tail);
-	x += vg_in_cgroups(&vg_tracked) + vg_ns_pid() + vg_namespace(any) + vg_own_caps(any);
+	x += vg_in_cgroups(&vg_tracked) + vg_ns_pid() + vg_ns_pid_of(bpf_get_current_task_btf()) + vg_namespace(any) + vg_own_caps(any);
 	x += vg_followed(any) + vg_follow_add(bpf_get_current_task_btf(), any);
 	x += vg_follow_renew(bpf_get_current_task_btf(), any, any) + vg_compat();
 	x += vg_changed_namespaces() + vg_changed_caps(any);
