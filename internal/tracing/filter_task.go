@@ -154,13 +154,17 @@ func (c *compiler) capabilitiesGained(m *ArgMatch, values []*value, fail string)
 func (c *compiler) matchBinary(path string, m *BinaryMatch, parent bool, fail string) {
 	op, negated := map[string]string{"In": "Equal", "NotIn": "Equal", "Prefix": "Prefix", "NotPrefix": "Prefix", "Postfix": "Postfix",
 		"NotPostfix": "Postfix"}[m.Operator], strings.HasPrefix(m.Operator, "Not")
+	values := m.Values
+	if op == "Equal" {
+		values = withTargets(values)
+	}
 	hit := c.label("hit")
 	var whose int32
 	if parent {
 		whose = 1
 	}
 	if m.FollowChildren {
-		bit, err := c.follow.binaries(op, m.Values)
+		bit, err := c.follow.binaries(op, values)
 		if err != nil {
 			c.fail(path+".followChildren", "%v", err)
 			return
@@ -189,7 +193,7 @@ func (c *compiler) matchBinary(path string, m *BinaryMatch, parent bool, fail st
 		c.call("vg_exe")
 	}
 	c.pathText(no)
-	c.textTest(path, op, m.Values, yes)
+	c.textTest(path, op, values, yes)
 	c.place(no)
 	c.cacheExe(cache, test, 0)
 	c.jump(end)
@@ -198,6 +202,17 @@ func (c *compiler) matchBinary(path string, m *BinaryMatch, parent bool, fail st
 	c.jump(hit)
 	c.place(end)
 	c.decide(!negated, hit, fail)
+}
+
+// withTargets adds what symbolic links of this host lead to: what a process runs is a file, whatever name it was started by.
+func withTargets(paths []string) []string {
+	out := slices.Clone(paths)
+	for _, p := range paths {
+		if target, err := filepath.EvalSymlinks(p); err == nil && !slices.Contains(out, target) {
+			out = append(out, target)
+		}
+	}
+	return out
 }
 
 func (c *compiler) cacheExe(cache *ebpf.MapSpec, test, found int32) {

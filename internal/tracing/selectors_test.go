@@ -151,6 +151,7 @@ func TestSelectors(t *testing.T) {
 		{"matchPIDs isNamespacePID followForks", match("matchPIDs: [{operator: In, isNamespacePID: true, followForks: true, values: [1]}]\n      matchNamespaces: [{namespace: Pid, operator: NotIn, values: [host_ns]}]"), "newpid shell /vt/x", "newpid shell /vt/y"},
 		{"matchPIDs NotIn isNamespacePID followForks", match("matchPIDs: [{operator: NotIn, isNamespacePID: true, followForks: true, values: [1]}]\n      matchNamespaces: [{namespace: Pid, operator: NotIn, values: [host_ns]}]"), "", "newpid shell /vt/x"},
 		{"matchBinaries In", match("matchBinaries: [{operator: In, values: [/nowhere, " + self + "]}]"), "open /vt/x", "shell /vt/x"},
+		{"matchBinaries by a link", match("matchBinaries: [{operator: In, values: [/bin/sh]}]"), "shell /vt/x", "open /vt/x"},
 		{"matchBinaries NotIn", match("matchBinaries: [{operator: NotIn, values: [" + self + "]}]"), "shell /vt/x", "open /vt/x"},
 		{"matchBinaries Prefix", match("matchBinaries: [{operator: Prefix, values: [" + self[:len(self)-2] + "]}]"), "open /vt/x", "shell /vt/x"},
 		{"matchBinaries NotPrefix", match("matchBinaries: [{operator: NotPrefix, values: [" + self[:len(self)-2] + "]}]"), "shell /vt/x", "open /vt/x"},
