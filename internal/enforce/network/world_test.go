@@ -287,7 +287,8 @@ func (w *world) actor() *actor { return w.start("actor", w.ns) }
 func (w *world) start(binary string, ns *testkit.NetNS, files ...*os.File) *actor {
 	w.t.Helper()
 	a := &actor{t: w.t, cmd: exec.Command(w.dir + "/" + binary)}
-	a.cmd.Env = append(os.Environ(), actorEnv+"=1")
+	// Without the runtime's own signals, which end a call that waits on a socket with a timeout.
+	a.cmd.Env = append(os.Environ(), actorEnv+"=1", "GODEBUG=asyncpreemptoff=1")
 	a.cmd.Stderr = os.Stderr
 	a.cmd.ExtraFiles = files
 	var err error
