@@ -278,7 +278,8 @@ func (b *Backend) start(k enforce.Kernel) (_ *running, err error) {
 		k.Hit(v.table, v.decision.Rule())
 		f.add(v)
 	}
-	r := &reader{groups: g, cache: cache, page: p, clock: clock, subjects: k.Subjects, self: int32(os.Getpid()), decided: decided, wake: wakeRead,
+	r := &reader{groups: g, cache: cache, page: p, clock: clock, subjects: k.Subjects, self: int32(os.Getpid()), decided: decided,
+		wake: wakeRead, work: make(chan job, slotCount),
 		lost: losses{unreadable: loss("events that could not be opened, denied"), tableGone: loss("policy's table gone, allowed"),
 			overflow: loss("queue overflow")}}
 	r.tables.Store(&tableSet{})

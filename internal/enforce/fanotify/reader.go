@@ -36,7 +36,7 @@ type reader struct {
 	taken    atomic.Uint64 // events so far
 
 	wake *os.File // readable: stop
-	work chan job
+	work chan job // has room for every slot
 }
 
 // losses are what the reader could not do.
@@ -71,7 +71,6 @@ const workers = 4
 
 // run takes events until stop is called and nothing waits any more.
 func (r *reader) run() {
-	r.work = make(chan job, slotCount)
 	var pool sync.WaitGroup
 	for range workers {
 		pool.Go(r.worker)

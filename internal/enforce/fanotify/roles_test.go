@@ -73,6 +73,7 @@ func agentRole() error {
 		var o order
 		if err := in.Decode(&o); err != nil {
 			if errors.Is(err, io.EOF) && a.backend != nil {
+				a.unjam()
 				return a.backend.Close()
 			}
 			return err
@@ -113,9 +114,7 @@ func (a *testAgent) do(o order, s *said) error {
 	case o.Jam:
 		a.jam()
 	case o.Unjam:
-		for _, s := range a.jammed {
-			s.state.Store(slotRescued)
-		}
+		a.unjam()
 	case o.Losses:
 		s.Losses = make(map[string]uint64)
 		for _, l := range a.losses.Snapshot() {
@@ -192,6 +191,13 @@ func (a *testAgent) jam() {
 		a.jammed = append(a.jammed, s)
 		r.work <- job{slot: s, rescued: true}
 	}
+}
+
+func (a *testAgent) unjam() {
+	for _, s := range a.jammed {
+		s.state.Store(slotRescued)
+	}
+	a.jammed = nil
 }
 
 // openerRole opens what it is told, each line in a thread of its own.
@@ -292,7 +298,9 @@ func (s *scene) startAgent() {
 	s.t.Cleanup(func() {
 		_ = s.agent.Process.Signal(unix.SIGCONT)
 		in.Close()
+		late := time.AfterFunc(testkit.Deadline, func() { _ = s.agent.Process.Kill() })
 		_ = s.agent.Wait()
+		late.Stop()
 	})
 }
 
