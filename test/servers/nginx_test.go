@@ -5,6 +5,7 @@ package servers
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -223,7 +224,7 @@ func evil(text string) string {
 func (n *nginx) visit(url string) (text string, err error) {
 	client := n.unit.site.client()
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequest("GET", "http://127.0.0.1:8080"+url, nil)
+	req, err := http.NewRequest(http.MethodGet, "http://127.0.0.1:8080"+url, nil)
 	if err != nil {
 		return "", err
 	}
@@ -302,7 +303,7 @@ func (s *site) serve(t *testing.T, address string, h http.Handler) {
 
 // client is an HTTP client whose connections come from within the site.
 func (s *site) client() *http.Client {
-	return &http.Client{Timeout: deadline, Transport: &http.Transport{Dial: func(network, address string) (c net.Conn, err error) {
+	return &http.Client{Timeout: deadline, Transport: &http.Transport{DialContext: func(_ context.Context, network, address string) (c net.Conn, err error) {
 		err = s.do(func() error {
 			c, err = net.Dial(network, address)
 			return err

@@ -73,12 +73,21 @@ func besiege(t *testing.T, g *siege) {
 	g.server.start()
 	g.server.load("second")
 	loaded = true
-	// What is denied comes after everything before it.
-	last := g.attackOnly(attack{"execute a program that the policy does not know", g.exec(implanted+"/implant", "nothing"), "exec", implanted + "/implant", nil})
-	if before := slices.DeleteFunc(g.agent.verdicts(0), func(v *verdict) bool { return v.seq >= last }); len(before) > 0 {
-		t.Fatalf("under load:\n%s", lines(before))
+	// When these are told, by the kernel and by the agent, so is everything before them.
+	ends := []attack{
+		{"execute a program that the policy does not know", g.exec(implanted+"/implant", "nothing"), "exec", implanted + "/implant", nil},
+		{"connect to where nothing is", g.implant(g.unit.as, nil, "connect", elsewhere+":1"), "connect", elsewhere + ":1", nil},
 	}
-	if out, _, err := g.agent.cli("policy", "explain", strconv.FormatUint(last, 10)); err != nil || !strings.Contains(out, "policy "+g.policy+": ") || !strings.Contains(out, "processes.allow") {
+	var last uint64
+	for _, end := range ends {
+		last = max(last, g.attackOnly(end))
+	}
+	if others := slices.DeleteFunc(g.agent.verdicts(0), func(v *verdict) bool {
+		return slices.ContainsFunc(ends, func(end attack) bool { return end.op == v.operation && end.object == v.object() })
+	}); len(others) > 0 {
+		t.Fatalf("under load:\n%s", lines(others))
+	}
+	if out, _, err := g.agent.cli("policy", "explain", strconv.FormatUint(last, 10)); err != nil || !strings.Contains(out, "policy "+g.policy+": ") || !strings.Contains(out, ".allow") {
 		t.Errorf("the verdict is explained with %v:\n%s", err, out)
 	}
 }
