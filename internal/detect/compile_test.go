@@ -135,3 +135,32 @@ func TestRulesAreFiledUnderTheEventsTheyConcern(t *testing.T) {
 		t.Error("a plain rule needs CEL")
 	}
 }
+
+// Whatever a file holds, there is a set or there are problems with places in that file.
+func FuzzCompile(f *testing.F) {
+	files, err := Default()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(oneRule)
+	f.Add(manyDeletes)
+	f.Add(string(files[len(files)-1].Data))
+	f.Add("rules: [&a {id: a, when: *a}]")
+	f.Add("rules:\n- {id: a, title: t, severity: low, output: \"{x\", when: >\n  a\n\n  b, tests: [{times: 9, event: {type: exec}}]}")
+	f.Fuzz(func(t *testing.T, text string) {
+		set, err := Compile([]File{{"f.yaml", []byte(text)}})
+		if err == nil {
+			set.Try()
+			return
+		}
+		var problems FileErrors
+		if !errors.As(err, &problems) || len(problems) == 0 {
+			t.Fatalf("%v", err)
+		}
+		for _, p := range problems {
+			if p.Line < 0 || p.Line > 0 && p.Column < 1 {
+				t.Errorf("%v has no place", p)
+			}
+		}
+	})
+}
