@@ -65,7 +65,10 @@ func testConnect(t *testing.T, w *world) {
 		t.Errorf("verdict %+v", v)
 	}
 	// Nobody else is concerned: this process is under no policy.
-	w.ns.Do(t, func() error { _, err := new(deeds).do("connect", []string{"tcp4", "127.0.0.1:2001"}); return err })
+	w.ns.Do(t, func() error {
+		_, err := (&deeds{last: -1}).do("connect", []string{"tcp4", "127.0.0.1:2001"})
+		return err
+	})
 }
 
 func family(addr string) string {

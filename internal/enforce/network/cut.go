@@ -103,13 +103,18 @@ func (b *Backend) endByDiag(cuts []bpfVgNetCut) error {
 			continue
 		}
 		// Best effort: nothing passes through it anyway, and it may have ended by itself.
-		r := nl.NewNetlinkRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK)
-		r.AddData((*destroyRequest)(c))
-		if _, err := r.Execute(unix.NETLINK_INET_DIAG, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := destroyByDiag(c); err != nil && !errors.Is(err, unix.ENOENT) {
 			b.options.Log.Debug("a connection that became forbidden is dead but was not told so", "error", err)
 		}
 	}
 	return nil
+}
+
+func destroyByDiag(c *bpfVgNetCut) error {
+	r := nl.NewNetlinkRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK)
+	r.AddData((*destroyRequest)(c))
+	_, err := r.Execute(unix.NETLINK_INET_DIAG, 0)
+	return err
 }
 
 // destroyRequest is struct inet_diag_req_v2 (include/uapi/linux/inet_diag.h).

@@ -248,6 +248,7 @@ func (w *world) learn(a *actor, name string, addrs ...string) {
 // key is a process as events name it.
 func (a *actor) key(w *world) model.ProcessKey {
 	w.t.Helper()
+	a.expect("ok", "nothing") // it has begun
 	var entry subject.Entry
 	if err := w.backend.kernel.Subjects.Lookup(a.pid(), &entry); err != nil {
 		w.t.Fatal(err)
