@@ -29,7 +29,10 @@ func Explain(tables []*Table, ev *model.Event, image func(execID string) *model.
 	observations := l.observe(ev)
 	var out []Explanation
 	for _, t := range tables {
-		if len(observations) == 0 || !l.selects(t.Selection, ev, observations[0].Subject) {
+		// A policy that has decided did select the process, whatever is known of it: it can have come into the workload
+		// after its program began.
+		decided := ev.Verdict != nil && ev.Verdict.Policy == t.Policy.Name
+		if len(observations) == 0 || !decided && !l.selects(t.Selection, ev, observations[0].Subject) {
 			continue
 		}
 		hardest, at := Decision(0), observations[0]

@@ -173,6 +173,8 @@ func TestExplain(t *testing.T) {
 		{s.file(nginx, systemd, model.FileRead, "/x", 0), []string{"files.allow killed", "files.deny[0] audited"}},
 		{s.socket(model.TypeConnect, nginx, systemd, "", "192.0.2.1:1", ""), []string{" allowed", "network.egress.deny[0] audited"}},
 		{s.add(&model.Event{Type: model.TypeVerdict, Process: nginx, Verdict: &model.Verdict{Operation: model.OpSocket, Subject: "raw"}}), []string{" allowed", "network.egress.deny audited"}},
+		{s.add(&model.Event{Type: model.TypeVerdict, Process: systemd, Verdict: &model.Verdict{Policy: "web", Operation: model.OpRead, Path: "/x"}}),
+			[]string{"files.allow killed", "files.allow audited", "files.deny[0] audited"}}, // all are named web
 		{s.add(&model.Event{Type: model.TypeExit, Process: nginx, Exit: &model.Exit{}}), nil},
 	} {
 		var got []string
