@@ -3,6 +3,7 @@
 package servers
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,7 +30,9 @@ func (g *siege) inside(log string) {
 	g.site.put(dropped, readFile(g.t, program(g.t, "implant")), 0o755)
 	g.site.put(script, []byte("#!/bin/sh\n: >/tmp/by-script\n"), 0o755)
 	beside := filepath.Dir(g.binary) + "/beside"
-	g.site.must(func() error { return os.Chmod(filepath.Dir(g.binary), 0o777) })
+	g.site.must(func() error {
+		return errors.Join(os.Symlink(shadow, "/tmp/symlink"), os.Link(shadow, "/tmp/hardlink"), os.Chmod(filepath.Dir(g.binary), 0o777))
+	})
 
 	g.attack(
 		attack{"run a shell", by("exec", "/bin/sh", "-c", ": >/tmp/by-shell"), "exec", shell, written("/tmp/by-shell")},
@@ -38,8 +41,8 @@ func (g *siege) inside(log string) {
 		attack{"run a program by its loader", by("exec", loader, "/bin/true"), "exec", "*", nil},
 		attack{"run a program from memory", g.implant(as, readFile(g.t, "/bin/true"), "memfd", "true"), "exec", "/memfd:payload*", nil},
 		attack{"read /etc/shadow", by("read", shadow), "read", shadow, nil},
-		attack{"read it through a symbolic link", by("symlink", shadow, "/tmp/symlink"), "read", shadow, nil},
-		attack{"read it through a hard link", by("link", shadow, "/tmp/hardlink"), "read", "*", nil},
+		attack{"read it through a symbolic link", by("read", "/tmp/symlink"), "read", shadow, nil},
+		attack{"read it through a hard link", by("read", "/tmp/hardlink"), "read", "*", nil},
 		attack{"read it through /proc/self/root", by("read", "/proc/self/root"+shadow), "read", shadow, nil},
 		attack{"read it by openat2", by("openat2", shadow), "read", shadow, nil},
 		attack{"read a private key", by("read", secret), "read", secret, nil},

@@ -173,14 +173,14 @@ func (n *nginx) load(label string) {
 	await(n.t, "the access log to be written", func() bool { return strings.Contains(s.text("/var/log/nginx/site.log"), label) })
 }
 
-// misconfigure has nginx take a configuration in which an attacker has put text before what is in a file of it, or in the
+// misconfigure has nginx take a configuration in which an attacker has put text behind what is in a file of it, or in the
 // place of instead, and asks for something then.
 func (n *nginx) misconfigure(file, text, instead string, then func() error) func() error {
 	return func() error {
 		s := n.unit.site
 		real := s.text(file)
 		before := len(s.text(nginxErrors))
-		changed := text + real
+		changed := real + text
 		if instead != "" {
 			changed = strings.Replace(real, instead, text, 1)
 		}
@@ -280,7 +280,7 @@ func TestNginx(t *testing.T) {
 		attack{"log into cron.d", n.misconfigure(nginxSite, evil("access_log /etc/cron.d/nginx;"), "", nil), "write", "/etc/cron.d/nginx", written("/etc/cron.d/nginx")},
 		attack{"log errors into authorized_keys", n.misconfigure(nginxSite, evil("error_log /root/.ssh/authorized_keys;"), "", nil), "write", "/root/.ssh/authorized_keys", written("/root/.ssh/authorized_keys")},
 		attack{"read /etc/shadow as a configuration", n.misconfigure(nginxSite, evil("include "+shadow+";"), "", nil), "read", shadow, nil},
-		attack{"load a module", n.misconfigure("/etc/nginx/nginx.conf", "load_module /tmp/evil.so;\n", "", nil), "read", "/tmp/evil.so", nil},
+		attack{"load a module", n.misconfigure("/etc/nginx/nginx.conf", "load_module /tmp/evil.so; user", "user", nil), "read", "/tmp/evil.so", nil},
 		attack{"write the pid to another file", n.misconfigure("/etc/nginx/nginx.conf", "pid /tmp/evil.pid;", "pid /run/nginx.pid;", nil), "read|write", "/tmp/evil.pid", written("/tmp/evil.pid")},
 	)
 	g.inside("/var/log/nginx/site.log")

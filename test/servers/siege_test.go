@@ -150,8 +150,9 @@ func (g *siege) attack(list ...attack) {
 	g.t.Helper()
 	for _, a := range list {
 		g.attackOnly(a)
+		before := g.agent.lastSeq()
 		if err := g.server.serves(); err != nil {
-			g.t.Fatalf("%s: the server serves no more: %v", a.name, err)
+			g.t.Fatalf("%s: the server serves no more: %v\n%s", a.name, err, lines(g.agent.verdicts(before)))
 		}
 	}
 }

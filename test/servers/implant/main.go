@@ -146,22 +146,8 @@ func files(what string, args []string) error {
 	case "mount":
 		return unix.Mount("none", args[0], "tmpfs", 0, "")
 	}
-	if len(args) < 2 {
-		return fmt.Errorf("no deed %q with %d arguments", what, len(args))
-	}
-	switch what {
-	case "rename":
+	if what == "rename" && len(args) == 2 {
 		return unix.Rename(args[0], args[1])
-	case "link": // read by another name of the same file
-		if err := unix.Link(args[0], args[1]); err != nil {
-			return err
-		}
-		return open(args[1], unix.O_RDONLY)
-	case "symlink": // read by a name that leads there
-		if err := unix.Symlink(args[0], args[1]); err != nil {
-			return err
-		}
-		return open(args[1], unix.O_RDONLY)
 	}
 	return fmt.Errorf("no deed %q", what)
 }
