@@ -17,19 +17,18 @@ import (
 	"github.com/vigie-io/vigie/internal/kernel"
 )
 
-// What the maps hold; bpf/policy.h documents it.
+// Table and the others are what the maps hold: bpf/policy.h and subject.bpf.c document each.
 type (
-	// Table is struct vg_table, and so on.
-	Table          = bpfVgTable
-	Entry          = bpfVgSubject
-	MatchCell      = bpfVgMatchCell
-	Policies       = bpfVgPolicies
-	HitKey         = bpfVgHitKey
-	InodeKey       = bpfVgInodeKey
-	Verdict        = bpfVgVerdict
-	CgroupRef      = bpfVgCgroupRef
-	CgroupPolicies = bpfVgCgroupPolicies
-	Unit           = bpfVgUnit
+	Table          = bpfVgTable          // struct vg_table
+	Entry          = bpfVgSubject        // struct vg_subject
+	MatchCell      = bpfVgMatchCell      // struct vg_match_cell
+	Policies       = bpfVgPolicies       // struct vg_policies
+	HitKey         = bpfVgHitKey         // struct vg_hit_key
+	InodeKey       = bpfVgInodeKey       // struct vg_inode_key
+	Verdict        = bpfVgVerdict        // struct vg_verdict
+	CgroupRef      = bpfVgCgroupRef      // struct vg_cgroup_ref
+	CgroupPolicies = bpfVgCgroupPolicies // struct vg_cgroup_policies
+	Unit           = bpfVgUnit           // struct vg_unit
 )
 
 // Bounds of bpf/policy.h and subject.bpf.c.
