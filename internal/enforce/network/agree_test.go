@@ -89,7 +89,9 @@ func (w *world) teachAll(g *generator, table *policy.Table, actors map[string]*a
 		if class == 0 || (!slices.Contains(k.names[addr], class) && len(k.names[addr]) == 4) {
 			continue
 		}
-		k.names[addr] = append(k.names[addr], class)
+		if !slices.Contains(k.names[addr], class) {
+			k.names[addr] = append(k.names[addr], class)
+		}
 		if err := w.backend.Learn(ev); err != nil {
 			w.t.Fatal(err)
 		}

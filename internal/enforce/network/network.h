@@ -98,11 +98,11 @@ struct vg_net_places {
 };
 
 /* Addresses that workloads asked for and rules name. The agent takes out what has expired. Full: VG_LOST_DNS_NAMES_FULL,
- * and what a rule allows by that name is not allowed at that address. */
+ * and what a rule allows by that name is not allowed at that address. Allocated beforehand, 3 MB: where an answer is read, the
+ * kernel may have no memory at hand. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 32768);
 	__type(key, struct vg_net_name_key);
 	__type(value, struct vg_net_places);
 } vg_net_names SEC(".maps");
