@@ -17,18 +17,27 @@ import (
 	"github.com/vigie-io/vigie/internal/kernel"
 )
 
-// Table and the others are what the maps hold: bpf/policy.h and subject.bpf.c document each.
 type (
-	Table          = bpfVgTable          // struct vg_table
-	Entry          = bpfVgSubject        // struct vg_subject
-	MatchCell      = bpfVgMatchCell      // struct vg_match_cell
-	Policies       = bpfVgPolicies       // struct vg_policies
-	HitKey         = bpfVgHitKey         // struct vg_hit_key
-	InodeKey       = bpfVgInodeKey       // struct vg_inode_key
-	Verdict        = bpfVgVerdict        // struct vg_verdict
-	CgroupRef      = bpfVgCgroupRef      // struct vg_cgroup_ref
-	CgroupPolicies = bpfVgCgroupPolicies // struct vg_cgroup_policies
-	Unit           = bpfVgUnit           // struct vg_unit
+	// Table is struct vg_table.
+	Table = bpfVgTable
+	// Entry is struct vg_subject.
+	Entry = bpfVgSubject
+	// MatchCell is struct vg_match_cell.
+	MatchCell = bpfVgMatchCell
+	// Policies is struct vg_policies.
+	Policies = bpfVgPolicies
+	// HitKey is struct vg_hit_key.
+	HitKey = bpfVgHitKey
+	// InodeKey is struct vg_inode_key.
+	InodeKey = bpfVgInodeKey
+	// Verdict is struct vg_verdict.
+	Verdict = bpfVgVerdict
+	// CgroupRef is struct vg_cgroup_ref.
+	CgroupRef = bpfVgCgroupRef
+	// CgroupPolicies is struct vg_cgroup_policies.
+	CgroupPolicies = bpfVgCgroupPolicies
+	// Unit is struct vg_unit.
+	Unit = bpfVgUnit
 )
 
 // Bounds of bpf/policy.h and subject.bpf.c.
