@@ -224,12 +224,44 @@ static __always_inline void enter(struct vg_scratch *s, struct task_struct *t, c
 		bpf_loop(p->selectors, consider_selector, &e, 0);
 }
 
+/*
+ * Whether next is what now says with other tables of the same policies, and perhaps more policies behind them. Then the entry is
+ * written in place, slot by slot: a slot is one word, so each policy changes in one step. An entry that is replaced may
+ * be given to another process while somebody still reads it, as the kernel's hash maps reuse what they free at once.
+ */
+static __noinline int only_tables_differ(struct vg_subject *now, struct vg_subject *next)
+{
+	if (!now || !next || now->start != next->start || now->count > next->count)
+		return 0;
+	for (u32 i = 0; i < VG_SLOTS; i++) {
+		struct vg_table *a, *b;
+
+		if (i >= now->count)
+			break;
+		if (now->slots[i].table == next->slots[i].table)
+			continue;
+		a = vg_table_of(now->slots[i].table);
+		b = vg_table_of(next->slots[i].table);
+		if (!a || !b || a->policy != b->policy)
+			return 0;
+	}
+	return 1;
+}
+
 static __always_inline void put(u32 pid, struct vg_subject *next)
 {
-	if (!next->count)
+	struct vg_subject *now = vg_subject_of(pid);
+
+	if (!next->count) {
 		bpf_map_delete_elem(&vg_subjects, &pid);
-	else if (bpf_map_update_elem(&vg_subjects, &pid, next, BPF_ANY))
+	} else if (now && only_tables_differ(now, next)) {
+		for (int i = 0; i < VG_SLOTS; i++)
+			*(volatile u64 *)&now->slots[i] = *(u64 *)&next->slots[i];
+		now->exec = next->exec;
+		*(volatile u32 *)&now->count = next->count;
+	} else if (bpf_map_update_elem(&vg_subjects, &pid, next, BPF_ANY)) {
 		vg_lose(VG_LOST_SUBJECT_TABLE_FULL);
+	}
 }
 
 static __always_inline struct vg_cgroup_policies *cgroup_of(struct task_struct *t)
