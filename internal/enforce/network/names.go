@@ -146,7 +146,7 @@ func (b *Backend) sweep() error {
 	if err != nil {
 		return err
 	}
-	if now-b.swept < uint64(sweepEvery) {
+	if now-b.swept < uint64(sweepEvery) || now < uint64(leastTTL) { // in the first minute after boot nothing can have expired
 		return nil
 	}
 	b.swept = now
