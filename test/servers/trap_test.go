@@ -3,28 +3,27 @@
 package servers
 
 import (
-	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // traps are what listens where no server has anything to do. They notice whoever comes.
 type traps struct {
 	site *site
+	at   []net.Addr
 
-	mu    sync.Mutex
-	said  map[string]int // what came, by what it said first
-	count int            // of our own visits
-	at    []net.Addr
+	mu   sync.Mutex
+	came map[visit]bool
 }
+
+// visit is a connection or a datagram, by both its ends.
+type visit struct{ network, to, from string }
 
 // setTraps listens on addresses of the site, over TCP and over UDP.
 func setTraps(t *testing.T, s *site, addresses ...string) *traps {
 	t.Helper()
-	x := &traps{site: s, said: make(map[string]int)}
+	x := &traps{site: s, came: make(map[visit]bool)}
 	var listening sync.WaitGroup
 	t.Cleanup(listening.Wait) // last, when all are closed
 	for _, a := range addresses {
@@ -51,66 +50,59 @@ func (x *traps) accept(l net.Listener) {
 		if err != nil {
 			return
 		}
-		// Whoever says nothing has come all the same.
-		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		x.note(l.Addr(), c)
+		x.note(l.Addr(), c.RemoteAddr())
 		_ = c.Close()
 	}
 }
 
-func (x *traps) note(at net.Addr, c net.Conn) {
-	buf := make([]byte, 64)
-	n, _ := c.Read(buf)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.said[key(at)+string(buf[:n])]++
-}
-
 func (x *traps) receive(c net.PacketConn) {
-	buf := make([]byte, 2048)
 	for {
-		n, _, err := c.ReadFrom(buf)
+		_, from, err := c.ReadFrom(make([]byte, 2048))
 		if err != nil {
 			return
 		}
-		x.mu.Lock()
-		x.said[key(c.LocalAddr())+string(buf[:n])]++
-		x.mu.Unlock()
+		x.note(c.LocalAddr(), from)
 	}
 }
 
-func key(a net.Addr) string { return a.Network() + " " + a.String() + ": " }
+func (x *traps) note(to, from net.Addr) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.came[visit{to.Network(), to.String(), from.String()}] = true
+}
 
 // visitors are who has come, apart from ourselves. We come last, so that nobody is still on the way.
-func (x *traps) visitors(t *testing.T) (who []string) {
+func (x *traps) visitors(t *testing.T) (who []visit) {
 	t.Helper()
-	x.mu.Lock()
-	x.count++
-	word := fmt.Sprintf("visit %d", x.count)
-	x.mu.Unlock()
 	for _, a := range x.at {
+		var ours visit
 		x.site.must(func() error {
 			c, err := net.Dial(a.Network(), a.String())
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			_, err = c.Write([]byte(word))
+			ours = visit{a.Network(), a.String(), c.LocalAddr().String()}
+			_, err = c.Write([]byte("x"))
+			if a.Network() == "tcp" {
+				return nil // it closes as soon as we are there
+			}
 			return err
 		})
-		await(t, "our own visit to "+key(a), func() bool {
+		await(t, "our own visit", func() bool {
 			x.mu.Lock()
 			defer x.mu.Unlock()
-			return x.said[key(a)+word] > 0
+			return x.came[ours]
 		})
+		x.mu.Lock()
+		delete(x.came, ours)
+		x.mu.Unlock()
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for what := range x.said {
-		if !strings.Contains(what, ": visit ") {
-			who = append(who, what)
-		}
+	for v := range x.came {
+		who = append(who, v)
 	}
-	clear(x.said)
+	clear(x.came)
 	return who
 }
