@@ -21,12 +21,12 @@ import (
 // deadline bounds how long a test waits for something that must happen.
 const deadline = testkit.Deadline
 
-// built holds the programs of these tests: the agent and the implant, both static.
+// programsEnv names the directory of the programs of these tests.
+const programsEnv = "VIGIE_SERVERS_TEST_PROGRAMS"
+
+// built makes the programs of these tests, once: the agent and the implant, both static.
 var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "vigie-servers-")
-	if err != nil {
-		return "", err
-	}
+	dir := os.Getenv(programsEnv)
 	for name, pkg := range map[string]string{"vigie": "cmd/vigie", "implant": "test/servers/implant"} {
 		cmd := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, name), "github.com/vigie-io/vigie/"+pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -40,10 +40,16 @@ var built = sync.OnceValues(func() (string, error) {
 func TestMain(m *testing.M) {
 	// The first thread stays where it is: /proc/self is about it, and tests move others into namespaces.
 	runtime.LockOSThread()
-	code := m.Run()
-	if dir, err := built(); err == nil {
-		os.RemoveAll(dir)
+	dir, err := os.MkdirTemp("", "vigie-servers-")
+	if err == nil {
+		err = os.Setenv(programsEnv, dir)
 	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
