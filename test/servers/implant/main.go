@@ -133,7 +133,7 @@ func files(what string, args []string) error {
 	case "write":
 		return open(args[0], unix.O_WRONLY)
 	case "create":
-		return open(args[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
+		return create(args[0])
 	case "openat2":
 		fd, err := unix.Openat2(unix.AT_FDCWD, args[0], &unix.OpenHow{Flags: unix.O_RDONLY})
 		return closed(fd, err)
@@ -150,6 +150,17 @@ func files(what string, args []string) error {
 		return unix.Rename(args[0], args[1])
 	}
 	return fmt.Errorf("no deed %q", what)
+}
+
+// create makes a file with something in it.
+func create(name string) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte("evil\n"))
+	return err
 }
 
 func open(name string, flags int) error {
