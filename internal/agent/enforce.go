@@ -15,7 +15,7 @@ import (
 
 // newEnforcer makes what puts policies in force. Nothing is loaded before the first policy is.
 func (a *Agent) newEnforcer() {
-	backends := enforcers.Backends(enforcers.Options{Log: a.log, Losses: a.losses, Prober: probe.New(probe.Options{Logger: a.log}),
+	backends := enforcers.Backends(enforcers.Options{Log: a.log, Losses: a.losses, Prober: probe.NewCache(probe.Options{Logger: a.log}),
 		Watchdog: WatchdogCommand(), FanotifyMounts: a.config.FanotifyMounts})
 	if len(a.config.EnforceBackends) > 0 {
 		backends = slices.DeleteFunc(backends, func(b enforce.Backend) bool { return !slices.Contains(a.config.EnforceBackends, b.Name()) })
