@@ -38,11 +38,12 @@ func verdictEnds(v *model.Verdict) string {
 }
 
 func alertLine(a *model.Alert) Line {
-	detail := joined(" ", string(a.Severity), a.Rule, strings.Join(a.Tags, ","))
+	// What was found before how: a message can be longer than the line.
+	detail := joined("  ", a.Message, strings.Join(a.Tags, ","))
 	if a.Suppressed > 0 {
 		detail += fmt.Sprintf(" (%s more held back)", Count(a.Suppressed))
 	}
-	return Line{Kind: Decision, Verb: "alert", Object: term.Escape(a.Message), Detail: term.Escape(detail),
+	return Line{Kind: Decision, Verb: "alert", Object: term.Escape(joined(" ", string(a.Severity), a.Rule)), Detail: term.Escape(detail),
 		Alarm: a.Severity == model.SeverityHigh || a.Severity == model.SeverityCritical}
 }
 
