@@ -3,9 +3,16 @@
 package fanotify
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/testkit"
 )
 
 const (
@@ -102,9 +109,32 @@ func TestWatchdogIsKilled(t *testing.T) {
 	if err := s.agent.Process.Signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	awaitStopped(t, s.agent.Process.Pid)
 	s.expect("EPERM", "key")
 	if err := s.agent.Process.Signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	s.await("its answers are counted", func(got said) bool { return got.Losses[lateDenied] >= 1 })
+}
+
+// awaitStopped waits until all threads of a process that was sent SIGSTOP stand still: until then one can answer.
+func awaitStopped(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(testkit.Deadline); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		running := 0
+		for _, name := range threads {
+			b, err := os.ReadFile(name)
+			if _, state, ok := strings.Cut(string(b), ") "); err == nil && ok && state[0] != 'T' {
+				running++
+			}
+		}
+		if running == 0 {
+			return
+		}
+	}
+	t.Fatalf("process %d does not stop", pid)
 }

@@ -338,13 +338,48 @@ func (a *actor) expect(want, format string, args ...any) {
 
 func (a *actor) pid() uint32 { return uint32(a.cmd.Process.Pid) }
 
+// connections are those that a server has, so that they end with it.
+type connections struct {
+	mu    sync.Mutex
+	ended bool
+	fds   map[int]bool
+}
+
+func (o *connections) add(fd int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fds == nil {
+		o.fds = make(map[int]bool)
+	}
+	if o.fds[fd] = true; o.ended {
+		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
+	}
+}
+
+func (o *connections) remove(fd int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.fds, fd)
+}
+
+func (o *connections) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	for fd := range o.fds {
+		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
+	}
+}
+
 // server listens for TCP or waits for datagrams, and is under no policy. It accepts and echoes.
 func (w *world) server(network, addr string) netip.AddrPort {
 	w.t.Helper()
 	fd, local := w.bound(network, addr)
 	var serving sync.WaitGroup
+	var open connections
 	w.t.Cleanup(func() {
 		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
+		open.end()
 		serving.Wait()
 		unix.Close(fd)
 	})
@@ -360,9 +395,10 @@ func (w *world) server(network, addr string) netip.AddrPort {
 			if err != nil {
 				return
 			}
-			w.t.Cleanup(func() { _ = unix.Shutdown(c, unix.SHUT_RDWR) })
+			open.add(c)
 			conns.Go(func() {
 				defer unix.Close(c)
+				defer open.remove(c)
 				buf := make([]byte, 4096)
 				for {
 					n, err := unix.Read(c, buf)
