@@ -25,7 +25,7 @@ VM_KERNELS      ?= 6.1 6.12
 # The race detector needs a C compiler; without root and without one the tests run without it.
 TEST_FLAGS      ?= $(if $(shell command -v gcc),-race) -timeout 15m
 
-NO_RACE         := /internal/cli /internal/enforce/all
+NO_RACE         := /internal/cli /internal/enforce/all /internal/tracing
 
 .PHONY: help
 help: ## list the targets
@@ -47,9 +47,9 @@ test: deps check-generated lint ## all checks and tests of the unit and kernel l
 	@[ "$$(id -u)" = 0 ] || echo "not root: tests that load programs into the kernel skip, and say so" >&2
 	@# Built together first; then one package at a time, because kernel tests see the whole host.
 	go build $(filter -race,$(TEST_FLAGS)) ./...
-	@# Two packages without the race detector. The CLI: muesli/cancelreader, in the terminal library, closes its epoll
-	@# descriptor beside its own read when a program ends at once, and the detector says so about one run in ten. And the
-	@# table of policies: its actors are thousands of copies of the test, and each takes a tenth of a second to start with it.
+	@# Three packages without the race detector. The CLI: muesli/cancelreader, in the terminal library, closes its epoll
+	@# descriptor beside its own read when a program ends at once, and the detector says so about one run in ten. And two whose
+	@# actors are thousands of copies of the test: each takes a tenth of a second to start with it.
 	set -o pipefail; { go test $(TEST_FLAGS) -p 1 $$(go list ./... | grep -v $(patsubst %,-e '%$$',$(NO_RACE))) && \
 		go test $(filter-out -race,$(TEST_FLAGS)) -p 1 $(patsubst %,.%,$(NO_RACE)); } | tools/summary.sh
 
