@@ -52,8 +52,31 @@ func (e *Enforcer) plan(t *policy.Table) ([]Carried, error) {
 	return out, nil
 }
 
-// planRule joins what carries each operation of a rule: the weakest guarantee counts.
+// planned names what the answer to a rule depends on: rules that are alike share one.
+type planned struct {
+	operations string
+	asked      model.Guarantee
+	weaker     bool
+}
+
 func (e *Enforcer) planRule(t *policy.Table, r *policy.Rule) (Carried, error) {
+	key := planned{asked: asks(t), weaker: r.Weaker}
+	for _, op := range r.Operations {
+		key.operations += string(op) + " "
+	}
+	e.freshen()
+	if c, ok := e.plans[key]; ok {
+		return c, nil
+	}
+	c, err := e.carry(t, r)
+	if err == nil {
+		e.plans[key] = c
+	}
+	return c, err
+}
+
+// carry joins what carries each operation of a rule: the weakest guarantee counts.
+func (e *Enforcer) carry(t *policy.Table, r *policy.Rule) (Carried, error) {
 	var out Carried
 	var rungs []string
 	asked := asks(t)
@@ -128,15 +151,20 @@ const carriersAge = 2e9
 
 // best is the back-end that carries an operation with the strongest guarantee, the first of equals; and why others do not.
 func (e *Enforcer) best(op model.Operation) (Backend, Carried, string) {
-	if now, err := e.options.Clock(); err != nil || now-e.asked > carriersAge {
-		e.carriers, e.asked = make(map[model.Operation]carrier), now
-	}
+	e.freshen()
 	c, ok := e.carriers[op]
 	if !ok {
 		c = e.ask(op)
 		e.carriers[op] = c
 	}
 	return c.backend, c.carried, c.causes
+}
+
+// freshen forgets answers that are too old.
+func (e *Enforcer) freshen() {
+	if now, err := e.options.Clock(); err != nil || now-e.asked > carriersAge || e.plans == nil {
+		e.carriers, e.plans, e.asked = make(map[model.Operation]carrier), make(map[planned]Carried), now
+	}
 }
 
 func (e *Enforcer) ask(op model.Operation) (found carrier) {
