@@ -19,6 +19,48 @@
 #define VG_SK_PRE       0x20 /* existed before the agent */
 #define VG_SK_PEERS     0x40 /* UDP: was sent to more than one address */
 
+#define VG_S_IFMT   0170000 /* include/uapi/linux/stat.h */
+#define VG_S_IFSOCK 0140000
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct sock;
+
+struct socket___fd {
+	struct sock *sk;
+};
+
+#pragma clang attribute pop
+
+/* An IPv4 address as records and policies have it: ::ffff:a.b.c.d. */
+static __always_inline void vg_map_ipv4(void *to, u32 addr)
+{
+	u32 *w = to;
+
+	w[0] = 0;
+	w[1] = 0;
+	w[2] = bpf_htonl(0xffff);
+	w[3] = addr;
+}
+
+/* The socket behind a file descriptor of the current process, or NULL. The descriptor may have been closed or
+ * reused by another thread since the call: then this is another socket, never bad memory. */
+static __always_inline struct sock *vg_sock_of_fd(struct task_struct *t, u32 fd)
+{
+	struct fdtable *fdt = t->files->fdt;
+	struct file **files, *file = 0;
+	struct socket___fd *socket;
+
+	if (!fdt || fd >= fdt->max_fds)
+		return 0;
+	files = fdt->fd;
+	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & VG_S_IFMT) != VG_S_IFSOCK)
+		return 0;
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
 #define VG_SOCK_RECENT 16 /* power of two */
 
 struct vg_sock {

@@ -53,7 +53,7 @@ type Enforcer struct {
 	started  uint64 // boot time
 	reports  chan Report
 	overflow *pipeline.Counter
-	// workloads and applied hold a value when Run has something to do.
+	// workloads, applied and peers hold a value when Run has something to do.
 	workloads, applied, peers chan struct{}
 
 	mu       sync.Mutex // held while tables change

@@ -85,7 +85,7 @@ var hookNames = [...]string{"", "sched_process_exec", "lsm", "fmod_ret", "cgroup
 	"cgroup sock_create", "cgroup_skb ingress", "cgroup_skb egress", "sys_exit", "capability tracepoint", "fanotify OPEN_PERM",
 	"fanotify OPEN_EXEC_PERM", "cut"}
 
-// guarantees are what the hooks carry.
+// guarantee is what a hook carries.
 func guarantee(hook int, action model.VerdictAction) model.Guarantee {
 	switch {
 	case action == model.VerdictAudited:

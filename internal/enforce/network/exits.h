@@ -45,23 +45,6 @@ int vg_net_exit_socket(u64 *ctx)
 	return 0;
 }
 
-/* The socket behind a file descriptor of the current process, or NULL. */
-static __always_inline struct sock *sock_of_fd(struct task_struct *t, u32 fd)
-{
-	struct fdtable *fdt = t->files->fdt;
-	struct file **files, *file = 0;
-	struct socket *socket;
-
-	if (!fdt || fd >= fdt->max_fds)
-		return 0;
-	files = fdt->fd;
-	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
-	socket = BPF_CORE_READ(file, private_data);
-	return BPF_CORE_READ(socket, sk);
-}
-
 /* Asks about a connection; false when sk is none. */
 static __always_inline bool ask_about(struct vg_net_query *q, struct vg_net_ends *local, struct sock *sk)
 {
@@ -101,7 +84,7 @@ static __noinline int receive(u32 fd)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
 	const struct vg_subject *s = vg_subject_of(t->tgid);
-	struct sock *sk = sock_of_fd(t, fd);
+	struct sock *sk = vg_sock_of_fd(t, fd);
 	struct vg_net_query q = {};
 	struct vg_net_ends local = {};
 
@@ -179,7 +162,7 @@ static __always_inline bool can_receive(struct task_struct *t, u32 fd)
 
 	if (!vg_subject_of(t->tgid) || !carries(VG_OP_RECEIVE))
 		return false;
-	sk = sock_of_fd(t, fd);
+	sk = vg_sock_of_fd(t, fd);
 	return sk && BPF_CORE_READ(sk, __sk_common.skc_family) == AF_UNIX;
 }
 

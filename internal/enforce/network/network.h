@@ -15,6 +15,7 @@
 #define VIGIE_NETWORK_H
 
 #include "policy.h"
+#include "sock.h"
 
 #define VG_NET_CLASSES 4 /* names and peers of one address: what does not fit is counted (names) or refused (peers) */
 
@@ -146,16 +147,6 @@ struct vg_net_query {
 	struct vg_answer answer; /* of all slots */
 	u32 answer_name;
 };
-
-static __always_inline void vg_map_ipv4(void *to, u32 addr)
-{
-	u32 *w = to;
-
-	w[0] = 0;
-	w[1] = 0;
-	w[2] = bpf_htonl(0xffff);
-	w[3] = addr;
-}
 
 /* The protocol as tables know it. */
 static __always_inline u8 vg_net_protocol(u32 protocol)

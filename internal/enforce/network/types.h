@@ -18,9 +18,6 @@
 
 #define SOCK_BINDPORT_LOCK 8 /* include/net/sock.h */
 
-#define S_IFMT   0170000
-#define S_IFSOCK 0140000
-
 /* include/net/tcp_states.h, part of what user space sees */
 enum {
 	TCP_ESTABLISHED = 1,

@@ -36,7 +36,7 @@ static __always_inline bool remote_from_user(struct vg_conn *c, const void *addr
 		return false;
 	c->remote_port = a.port;
 	if (a.family == AF_INET)
-		map_ipv4(c->remote, a.addr4);
+		vg_map_ipv4(c->remote, a.addr4);
 	else
 		__builtin_memcpy(c->remote, a.addr6, 16);
 	return true;
@@ -82,7 +82,7 @@ int vg_exit_connect(u64 *ctx)
 
 	if (undecided(ret))
 		return 0;
-	sk = sock_of_fd(t, vg_sys_arg0(r));
+	sk = vg_sock_of_fd(t, vg_sys_arg0(r));
 	if (!sk)
 		return 0;
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
@@ -117,7 +117,7 @@ int vg_exit_listen(u64 *ctx)
 
 	if (ctx[1])
 		return 0;
-	sk = sock_of_fd(t, vg_sys_arg0(r));
+	sk = vg_sock_of_fd(t, vg_sys_arg0(r));
 	if (!sk)
 		return 0;
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
@@ -140,7 +140,7 @@ int vg_exit_bind(u64 *ctx)
 
 	if (ctx[1])
 		return 0;
-	sk = sock_of_fd(t, vg_sys_arg0(r));
+	sk = vg_sock_of_fd(t, vg_sys_arg0(r));
 	if (!sk)
 		return 0;
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
@@ -160,7 +160,7 @@ int vg_exit_accept(u64 *ctx)
 
 	if (ret < 0)
 		return 0;
-	sk = sock_of_fd(t, ret);
+	sk = vg_sock_of_fd(t, ret);
 	if (!sk)
 		return 0;
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);

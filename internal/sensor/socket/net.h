@@ -21,9 +21,6 @@
 
 #define PF_EXITING 0x4 /* include/linux/sched.h */
 
-#define S_IFMT   0170000
-#define S_IFSOCK 0140000
-
 #define EINTR        4
 #define EBADF        9
 #define EFAULT       14

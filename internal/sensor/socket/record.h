@@ -65,16 +65,6 @@ VG_EXPORT(struct, vg_unix);
 VG_EXPORT(enum, vg_direction);
 VG_EXPORT(enum, vg_protocol);
 
-static __always_inline void map_ipv4(void *to, u32 addr)
-{
-	u32 *w = to;
-
-	w[0] = 0;
-	w[1] = 0;
-	w[2] = bpf_htonl(0xffff);
-	w[3] = addr;
-}
-
 static __always_inline void header_of(struct vg_header *h, u16 type, const struct vg_image *owner, u32 tid)
 {
 	h->type = type;
@@ -91,8 +81,8 @@ static __always_inline void header_of(struct vg_header *h, u16 type, const struc
 static __always_inline void fill_ends(struct vg_conn *c, struct sock *sk)
 {
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
-		map_ipv4(c->local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
-		map_ipv4(c->remote, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+		vg_map_ipv4(c->local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		vg_map_ipv4(c->remote, BPF_CORE_READ(sk, __sk_common.skc_daddr));
 	} else {
 		bpf_core_read(c->local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		bpf_core_read(c->remote, 16, &sk->__sk_common.skc_v6_daddr);
@@ -137,24 +127,6 @@ static __always_inline void fill_closed(struct vg_closed *r, struct sock *sk)
 	r->packets_in = BPF_CORE_READ(tp, segs_in);
 	r->retransmits = BPF_CORE_READ(tp, total_retrans);
 	r->srtt_us = BPF_CORE_READ(tp, srtt_us) >> 3;
-}
-
-/* The socket behind a file descriptor of the current process, or NULL. The descriptor may have been closed or
- * reused by another thread since the call: then this is another socket, never bad memory. */
-static __always_inline struct sock *sock_of_fd(struct task_struct *t, u32 fd)
-{
-	struct fdtable *fdt = t->files->fdt;
-	struct file **files, *file = 0;
-	struct socket *socket;
-
-	if (!fdt || fd >= fdt->max_fds)
-		return 0;
-	files = fdt->fd;
-	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
-	socket = BPF_CORE_READ(file, private_data);
-	return BPF_CORE_READ(socket, sk);
 }
 
 static __always_inline u64 raw_cookie(struct sock *sk)

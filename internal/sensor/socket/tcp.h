@@ -119,8 +119,8 @@ static __always_inline void tcp_conn(struct vg_conn *c, struct tcp_sock *tp, u8 
 	struct sock_common *sk = &tp->inet_conn.icsk_inet.sk.__sk_common;
 
 	if (sk->skc_family == AF_INET) {
-		map_ipv4(c->local, sk->skc_rcv_saddr);
-		map_ipv4(c->remote, sk->skc_daddr);
+		vg_map_ipv4(c->local, sk->skc_rcv_saddr);
+		vg_map_ipv4(c->remote, sk->skc_daddr);
 	} else {
 		for (int i = 0; i < 4; i++) {
 			((u32 *)c->local)[i] = sk->skc_v6_rcv_saddr.in6_u.u6_addr32[i];

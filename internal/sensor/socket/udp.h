@@ -189,7 +189,7 @@ int vg_sendmsg4(struct bpf_sock_addr *ctx)
 {
 	struct vg_peer p = {};
 
-	map_ipv4(p.addr, ctx->user_ip4);
+	vg_map_ipv4(p.addr, ctx->user_ip4);
 	return on_send(ctx, &p);
 }
 
@@ -214,7 +214,7 @@ static __always_inline void note_sender(struct __sk_buff *skb, struct vg_sock *s
 	u16 port = 0;
 
 	if (v4) {
-		map_ipv4(addr, 0);
+		vg_map_ipv4(addr, 0);
 		if (bpf_skb_load_bytes(skb, 12, &addr[3], 4))
 			return;
 	} else if (bpf_skb_load_bytes(skb, 8, addr, 16)) {
