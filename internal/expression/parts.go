@@ -16,7 +16,9 @@ func messages() map[string]map[string]field {
 		"Namespaces": namespacesFields(), "ExecFile": execFileFields(), "Workload": workloadFields(),
 		"File": fileFields(), "Socket": socketFields(), "DNS": dnsFields(), "Verdict": verdictFields(),
 		"DNSAnswer": answerFields(), "Alert": alertFields(), "Probe": probeFields(), "ProbeArg": probeArgFields(),
-		"Exec": {"previous": text(func(x *model.Exec) string { return x.Previous })},
+		"Flow": flowFields(), "FlowCounters": counterFields(), "Endpoint": endpointFields(), "Service": serviceFields(),
+		"Request": requestFields(),
+		"Exec":    {"previous": text(func(x *model.Exec) string { return x.Previous })},
 		"ExecFailed": {
 			"path":  text(func(x *model.ExecFailed) string { return x.Path }),
 			"args":  texts(func(x *model.ExecFailed) []string { return x.Args }),
@@ -108,6 +110,8 @@ func eventFields() map[string]field {
 		"file":        part("File", func(s *Subject) *model.File { return s.Event.File }),
 		"socket":      part("Socket", func(s *Subject) *model.Socket { return s.Event.Socket }),
 		"dns":         part("DNS", func(s *Subject) *model.DNS { return s.Event.DNS }),
+		"flow":        part("Flow", func(s *Subject) *model.Flow { return s.Event.Flow }),
+		"request":     part("Request", func(s *Subject) *model.Request { return s.Event.Request }),
 		"verdict":     part("Verdict", func(s *Subject) *model.Verdict { return s.Event.Verdict }),
 		"alert":       part("Alert", func(s *Subject) *model.Alert { return s.Event.Alert }),
 		"probe":       part("Probe", func(s *Subject) *model.Probe { return s.Event.Probe }),
@@ -121,7 +125,7 @@ func partOf(name string) []model.Type {
 	case "socket":
 		return []model.Type{model.TypeConnect, model.TypeAccept, model.TypeListen, model.TypeClose}
 	case "exec", "exec_failed", "exit", "credential", "namespace", "ptrace", "module", "bpf", "mount", "capability", "file", "dns",
-		"verdict", "alert", "probe", "loss":
+		"flow", "request", "verdict", "alert", "probe", "loss":
 		return []model.Type{model.Type(name)}
 	}
 	return nil

@@ -83,6 +83,7 @@ const MaxValues = 256
 // Filter is a compiled Spec. Safe for concurrent use; a nil Filter keeps everything.
 type Filter struct {
 	types   map[model.Type]bool
+	noFlows bool                        // nobody asked for them: they say again what connect, accept and close say
 	process []func(*model.Process) bool // each must hold
 	event   []func(*model.Event) bool   // each must hold
 	// eventOnly is the first field that only events can answer; empty when there is none.
@@ -93,7 +94,7 @@ type Filter struct {
 
 // Compile checks and prepares s. Errors are *FieldError.
 func Compile(s Spec, o Options) (*Filter, error) {
-	f := &Filter{since: s.Since, until: s.Until}
+	f := &Filter{since: s.Since, until: s.Until, noFlows: len(s.Types) == 0 && !strings.Contains(s.Where, string(model.TypeFlow))}
 	for _, step := range []struct {
 		field string
 		n     int
@@ -148,7 +149,7 @@ func (f *Filter) KeepCheap(e *model.Event) bool {
 	if f == nil {
 		return true
 	}
-	if f.types != nil && !f.types[e.Type] {
+	if f.types != nil && !f.types[e.Type] || f.noFlows && e.Type == model.TypeFlow {
 		return false
 	}
 	if !f.since.IsZero() && e.Time.Before(f.since) || !f.until.IsZero() && !e.Time.Before(f.until) {
@@ -168,8 +169,12 @@ func (f *Filter) KeepCheap(e *model.Event) bool {
 	return true
 }
 
-// keepProcess asks about the process of e, or about its bare key when nothing else is known.
+// keepProcess asks about the process of e, or about its bare key when nothing else is known; of a flow, about that of
+// either end.
 func (f *Filter) keepProcess(e *model.Event) bool {
+	if e.Flow != nil {
+		return f.keepEnd(&e.Flow.Source) || f.keepEnd(&e.Flow.Destination)
+	}
 	p := e.Process
 	if p == nil {
 		if e.Key.IsZero() {
@@ -177,6 +182,25 @@ func (f *Filter) keepProcess(e *model.Event) bool {
 		}
 		p = &model.Process{Key: e.Key}
 	}
+	return f.keepAll(p)
+}
+
+func (f *Filter) keepEnd(e *model.Endpoint) bool {
+	switch {
+	case e.Process != nil && e.Process.Workload == nil && e.Workload != nil, e.Process == nil && e.Workload != nil:
+		var p model.Process
+		if e.Process != nil {
+			p = *e.Process
+		}
+		p.Workload = e.Workload
+		return f.keepAll(&p)
+	case e.Process != nil:
+		return f.keepAll(e.Process)
+	}
+	return false
+}
+
+func (f *Filter) keepAll(p *model.Process) bool {
 	for _, holds := range f.process {
 		if !holds(p) {
 			return false
@@ -339,7 +363,18 @@ func (f *Filter) addNames(globs []string) error {
 		return err
 	}
 	f.event = append(f.event, func(e *model.Event) bool {
-		return e.DNS != nil && match(e.DNS.Name) || e.Socket != nil && e.Socket.RemoteName != "" && match(e.Socket.RemoteName)
+		named := func(name string) bool { return name != "" && match(name) }
+		switch {
+		case e.DNS != nil:
+			return match(e.DNS.Name)
+		case e.Socket != nil:
+			return named(e.Socket.RemoteName)
+		case e.Flow != nil:
+			return named(e.Flow.Source.Name) || named(e.Flow.Destination.Name)
+		case e.Request != nil:
+			return named(e.Request.RemoteName) || named(e.Request.Host)
+		}
+		return false
 	})
 	return nil
 }

@@ -252,3 +252,37 @@ func BenchmarkKeep(b *testing.B) {
 		})
 	}
 }
+
+// A flow is sent to who asks for it, and is about the processes of both of its ends.
+func TestFlows(t *testing.T) {
+	unit := &model.Workload{Kind: model.WorkloadUnit, Name: "redis.service"}
+	flow := with(func(e *model.Event) {
+		e.Type, e.Exec = model.TypeFlow, nil
+		e.Flow = &model.Flow{Protocol: "tcp",
+			Source: model.Endpoint{Address: netip.MustParseAddrPort("10.0.0.5:40000"), Process: e.Process, Workload: e.Process.Workload},
+			Destination: model.Endpoint{Address: netip.MustParseAddrPort("192.0.2.7:6379"), Name: "cache.example.org",
+				Process: &model.Process{Key: model.ProcessKey{PID: 99, Start: 1, Exec: 1}, Binary: "/usr/bin/redis-server"}, Workload: unit}}
+	})
+	for _, c := range []struct {
+		spec Spec
+		keep bool
+	}{
+		{Spec{}, false},
+		{Spec{Types: []string{"flow"}}, true},
+		{Spec{Types: []string{"connect"}}, false},
+		{Spec{Where: `flow.protocol == "tcp"`}, true},
+		{Spec{Where: `flow.protocol == "udp"`}, false},
+		{Spec{Types: []string{"flow"}, Binaries: []string{"redis-server"}}, true},
+		{Spec{Types: []string{"flow"}, PIDs: []uint32{4242}}, true},
+		{Spec{Types: []string{"flow"}, PIDs: []uint32{4242}, Binaries: []string{"redis-server"}}, false}, // not the same end
+		{Spec{Types: []string{"flow"}, WorkloadNames: []string{"redis*"}}, true},
+		{Spec{Types: []string{"flow"}, WorkloadNames: []string{"nginx*"}}, false},
+		{Spec{Types: []string{"flow"}, Addresses: []string{":6379"}}, true},
+		{Spec{Types: []string{"flow"}, Addresses: []string{"10.0.0.0/8:6379"}}, false},
+		{Spec{Types: []string{"flow"}, Names: []string{"cache.*"}}, true},
+	} {
+		if got := compile(t, c.spec).Keep(flow); got != c.keep {
+			t.Errorf("%+v keeps the flow: %v", c.spec, got)
+		}
+	}
+}

@@ -124,10 +124,16 @@ func parseEndpoint(s string) (endpoint, error) {
 	return e, nil
 }
 
-// in reports whether e has the endpoint: at either end of a socket, as DNS server, in a DNS answer.
+// in reports whether e has the endpoint: at either end of a socket, a flow or a request, as DNS server, in a DNS answer.
 func (w endpoint) in(e *model.Event) bool {
 	if s := e.Socket; s != nil {
 		return w.is(s.Remote) || w.is(s.Local)
+	}
+	if f := e.Flow; f != nil {
+		return w.is(f.Source.Address) || w.is(f.Destination.Address) || f.Service != nil && w.is(f.Service.Address)
+	}
+	if r := e.Request; r != nil {
+		return w.is(r.Remote) || w.is(r.Local)
 	}
 	if e.DNS == nil {
 		return false

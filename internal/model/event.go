@@ -29,6 +29,8 @@ const (
 	TypeListen     Type = "listen"      // Socket
 	TypeClose      Type = "close"       // Socket
 	TypeDNS        Type = "dns"         // DNS
+	TypeFlow       Type = "flow"        // Flow
+	TypeRequest    Type = "request"     // Request
 	TypeVerdict    Type = "verdict"     // Verdict
 	TypeAlert      Type = "alert"       // Alert
 	TypeProbe      Type = "probe"       // Probe
@@ -39,7 +41,7 @@ const (
 func Types() []Type {
 	return []Type{TypeExec, TypeExecFailed, TypeFork, TypeExit, TypeCredential, TypeNamespace,
 		TypePtrace, TypeModule, TypeBPF, TypeMount, TypeCapability, TypeFile, TypeConnect,
-		TypeAccept, TypeListen, TypeClose, TypeDNS, TypeVerdict, TypeAlert, TypeProbe, TypeLoss}
+		TypeAccept, TypeListen, TypeClose, TypeDNS, TypeFlow, TypeRequest, TypeVerdict, TypeAlert, TypeProbe, TypeLoss}
 }
 
 // Event is one thing that a process did or that happened to it. Exactly one of the pointers after
@@ -74,6 +76,8 @@ type Event struct {
 	File       *File
 	Socket     *Socket
 	DNS        *DNS
+	Flow       *Flow
+	Request    *Request
 	Verdict    *Verdict
 	Alert      *Alert
 	Probe      *Probe

@@ -102,6 +102,12 @@ func (e *Event) appendParts(dst []byte) []byte {
 	if e.DNS != nil {
 		dst = e.DNS.appendField(dst)
 	}
+	if e.Flow != nil {
+		dst = e.Flow.appendField(dst)
+	}
+	if e.Request != nil {
+		dst = e.Request.appendField(dst)
+	}
 	if e.Verdict != nil {
 		dst = e.Verdict.appendField(dst)
 	}

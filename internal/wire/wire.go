@@ -28,7 +28,7 @@ func ToProto(e *model.Event, boot string) *pb.Event {
 		Credential: credentialToProto(e.Credential), Namespace: namespaceToProto(e.Namespace),
 		Ptrace: ptraceToProto(e.Ptrace), Module: moduleToProto(e.Module), Bpf: bpfToProto(e.BPF),
 		Mount: mountToProto(e.Mount), Capability: capabilityToProto(e.Capability),
-		File: fileToProto(e.File), Socket: socketToProto(e.Socket), Dns: dnsToProto(e.DNS),
+		File: fileToProto(e.File), Socket: socketToProto(e.Socket), Dns: dnsToProto(e.DNS), Flow: flowToProto(e.Flow), Request: requestToProto(e.Request),
 		Verdict: verdictToProto(e.Verdict), Alert: alertToProto(e.Alert), Probe: probeToProto(e.Probe), Loss: lossToProto(e.Loss),
 	}
 	switch {
@@ -53,7 +53,7 @@ func FromProto(m *pb.Event) *model.Event {
 		Namespace: namespaceFromProto(m.GetNamespace()), Ptrace: ptraceFromProto(m.GetPtrace()),
 		Module: moduleFromProto(m.GetModule()), BPF: bpfFromProto(m.GetBpf()), Mount: mountFromProto(m.GetMount()),
 		Capability: capabilityFromProto(m.GetCapability()), File: fileFromProto(m.GetFile()),
-		Socket: socketFromProto(m.GetSocket()), DNS: dnsFromProto(m.GetDns()),
+		Socket: socketFromProto(m.GetSocket()), DNS: dnsFromProto(m.GetDns()), Flow: flowFromProto(m.GetFlow()), Request: requestFromProto(m.GetRequest()),
 		Verdict: verdictFromProto(m.GetVerdict()), Alert: alertFromProto(m.GetAlert()), Probe: probeFromProto(m.GetProbe()),
 		Loss: lossFromProto(m.GetLoss()),
 	}

@@ -28,6 +28,8 @@ var meanings = map[model.Type]string{
 	model.TypeListen:     "A socket began to listen.",
 	model.TypeClose:      "A socket ended, with what went over it.",
 	model.TypeDNS:        "A process asked for a name.",
+	model.TypeFlow:       "A conversation, reported while it goes on and at its end. It says again, with both ends, what connect, accept and close say one by one: it is sent where it is asked for by its type.",
+	model.TypeRequest:    "A request and its answer on an application protocol. `process` is the client or the server, as `role` says.",
 	model.TypeVerdict:    "A policy denied something, killed for it, or would have (`audited`).",
 	model.TypeAlert:      "A detection found something. `process` is the one whose event raised it.",
 	model.TypeProbe:      "A hook of a TracingPolicy was hit.",
@@ -86,6 +88,13 @@ func exampleOf(t model.Type) *model.Event {
 		e.DNS = &model.DNS{Name: "example.org", QType: "A", RCode: "NOERROR", Latency: 3 * time.Millisecond,
 			Answers: []model.DNSAnswer{{Type: "A", Data: "203.0.113.9", TTL: 5 * time.Minute}},
 			Server:  netip.MustParseAddrPort("192.0.2.53:53"), Protocol: "udp"}
+	case model.TypeFlow:
+		e.Flow = conversation(e.Process)
+	case model.TypeRequest:
+		e.Request = &model.Request{Protocol: "http", Version: "HTTP/1.1", Role: "client", Method: "GET", Path: "/orders/{id}",
+			Host: "example.org", Status: 200, StatusText: "OK", Latency: 11 * time.Millisecond, Duration: 12 * time.Millisecond,
+			ResponseBytes: 15_204, TLS: "openssl", TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", ParentSpanID: "00f067aa0ba902b7",
+			Sampled: true, Local: connection().Local, Remote: connection().Remote, RemoteName: "example.org", Cookie: 8209, NetNS: 4026531840}
 	case model.TypeVerdict:
 		e.Verdict = &model.Verdict{Action: model.VerdictDenied, Policy: "web", Rule: "files.deny[0]", Hook: "fanotify OPEN_PERM",
 			Guarantee: model.DeniedBefore, Operation: model.OpRead, Path: "/etc/shadow"}
@@ -125,4 +134,14 @@ func connection() *model.Socket {
 	return &model.Socket{Protocol: "tcp", Family: "ipv4", Local: netip.MustParseAddrPort("192.0.2.10:40022"),
 		Remote: netip.MustParseAddrPort("203.0.113.9:443"), RemoteName: "example.org", Cookie: 8209, NetNS: 4026531840,
 		Direction: "outbound"}
+}
+
+func conversation(p *model.Process) *model.Flow {
+	c := model.FlowCounters{BytesSent: 812, BytesReceived: 15_204, PacketsSent: 11, PacketsReceived: 16, Retransmits: 1}
+	return &model.Flow{ID: 410, Report: 1, State: model.FlowClosed, Protocol: "tcp", Family: "ipv4", Direction: model.FlowOutbound,
+		Source:      model.Endpoint{Address: connection().Local, Process: p, Workload: p.Workload},
+		Destination: model.Endpoint{Address: connection().Remote, Name: "example.org"}, Verdict: model.FlowAllowed,
+		Start: time.Date(2026, 3, 1, 12, 30, 14, 883456789, time.UTC), End: time.Date(2026, 3, 1, 12, 30, 15, 123456789, time.UTC),
+		Total: c, Interval: c, SRTT: 10_900 * time.Microsecond, Latency: 11 * time.Millisecond, Close: model.CloseFin, Cookie: 8209,
+		NetNS: 4026531840}
 }

@@ -29,7 +29,7 @@ const (
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// exec, exec_failed, fork, exit, credential, namespace, ptrace, module, bpf, mount, capability, file,
-	// connect, accept, listen, close, dns, verdict, alert, probe or loss. Always present.
+	// connect, accept, listen, close, dns, flow, request, verdict, alert, probe or loss. Always present.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// Wall clock, UTC. Always present.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
@@ -78,7 +78,11 @@ type Event struct {
 	// Of alert: what a detection found.
 	Alert *Alert `protobuf:"bytes,35,opt,name=alert,proto3" json:"alert,omitempty"`
 	// Of probe: a hit of a hook that a TracingPolicy asked for.
-	Probe         *Probe `protobuf:"bytes,36,opt,name=probe,proto3" json:"probe,omitempty"`
+	Probe *Probe `protobuf:"bytes,36,opt,name=probe,proto3" json:"probe,omitempty"`
+	// Of flow: a conversation, as far as it has come.
+	Flow *Flow `protobuf:"bytes,37,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Of request: one request with its answer on an application protocol.
+	Request       *Request `protobuf:"bytes,38,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +288,20 @@ func (x *Event) GetAlert() *Alert {
 func (x *Event) GetProbe() *Probe {
 	if x != nil {
 		return x.Probe
+	}
+	return nil
+}
+
+func (x *Event) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *Event) GetRequest() *Request {
+	if x != nil {
+		return x.Request
 	}
 	return nil
 }
@@ -2266,7 +2284,7 @@ var File_vigie_v1_event_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x14vigie/v1/event.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16vigie/v1/process.proto\"\xbf\a\n" +
+	"\x14vigie/v1/event.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13vigie/v1/flow.proto\x1a\x16vigie/v1/process.proto\"\x90\b\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12 \n" +
@@ -2298,7 +2316,9 @@ const file_vigie_v1_event_proto_rawDesc = "" +
 	"\x04loss\x18! \x01(\v2\x0e.vigie.v1.LossR\x04loss\x12+\n" +
 	"\averdict\x18\" \x01(\v2\x11.vigie.v1.VerdictR\averdict\x12%\n" +
 	"\x05alert\x18# \x01(\v2\x0f.vigie.v1.AlertR\x05alert\x12%\n" +
-	"\x05probe\x18$ \x01(\v2\x0f.vigie.v1.ProbeR\x05probe\"\"\n" +
+	"\x05probe\x18$ \x01(\v2\x0f.vigie.v1.ProbeR\x05probe\x12\"\n" +
+	"\x04flow\x18% \x01(\v2\x0e.vigie.v1.FlowR\x04flow\x12+\n" +
+	"\arequest\x18& \x01(\v2\x11.vigie.v1.RequestR\arequest\"\"\n" +
 	"\x04Exec\x12\x1a\n" +
 	"\bprevious\x18\x01 \x01(\tR\bprevious\"J\n" +
 	"\n" +
@@ -2525,9 +2545,11 @@ var file_vigie_v1_event_proto_goTypes = []any{
 	(*ProbeArg)(nil),              // 19: vigie.v1.ProbeArg
 	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 	(*Process)(nil),               // 21: vigie.v1.Process
-	(*Creds)(nil),                 // 22: vigie.v1.Creds
-	(*Namespaces)(nil),            // 23: vigie.v1.Namespaces
-	(*ProcessRef)(nil),            // 24: vigie.v1.ProcessRef
+	(*Flow)(nil),                  // 22: vigie.v1.Flow
+	(*Request)(nil),               // 23: vigie.v1.Request
+	(*Creds)(nil),                 // 24: vigie.v1.Creds
+	(*Namespaces)(nil),            // 25: vigie.v1.Namespaces
+	(*ProcessRef)(nil),            // 26: vigie.v1.ProcessRef
 }
 var file_vigie_v1_event_proto_depIdxs = []int32{
 	20, // 0: vigie.v1.Event.time:type_name -> google.protobuf.Timestamp
@@ -2549,20 +2571,22 @@ var file_vigie_v1_event_proto_depIdxs = []int32{
 	16, // 16: vigie.v1.Event.verdict:type_name -> vigie.v1.Verdict
 	17, // 17: vigie.v1.Event.alert:type_name -> vigie.v1.Alert
 	18, // 18: vigie.v1.Event.probe:type_name -> vigie.v1.Probe
-	22, // 19: vigie.v1.Credential.old:type_name -> vigie.v1.Creds
-	22, // 20: vigie.v1.Credential.new:type_name -> vigie.v1.Creds
-	23, // 21: vigie.v1.Namespace.old:type_name -> vigie.v1.Namespaces
-	23, // 22: vigie.v1.Namespace.new:type_name -> vigie.v1.Namespaces
-	24, // 23: vigie.v1.Ptrace.target:type_name -> vigie.v1.ProcessRef
-	14, // 24: vigie.v1.DNS.answers:type_name -> vigie.v1.DNSAnswer
-	19, // 25: vigie.v1.Probe.args:type_name -> vigie.v1.ProbeArg
-	19, // 26: vigie.v1.Probe.return:type_name -> vigie.v1.ProbeArg
-	22, // 27: vigie.v1.ProbeArg.creds:type_name -> vigie.v1.Creds
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	22, // 19: vigie.v1.Event.flow:type_name -> vigie.v1.Flow
+	23, // 20: vigie.v1.Event.request:type_name -> vigie.v1.Request
+	24, // 21: vigie.v1.Credential.old:type_name -> vigie.v1.Creds
+	24, // 22: vigie.v1.Credential.new:type_name -> vigie.v1.Creds
+	25, // 23: vigie.v1.Namespace.old:type_name -> vigie.v1.Namespaces
+	25, // 24: vigie.v1.Namespace.new:type_name -> vigie.v1.Namespaces
+	26, // 25: vigie.v1.Ptrace.target:type_name -> vigie.v1.ProcessRef
+	14, // 26: vigie.v1.DNS.answers:type_name -> vigie.v1.DNSAnswer
+	19, // 27: vigie.v1.Probe.args:type_name -> vigie.v1.ProbeArg
+	19, // 28: vigie.v1.Probe.return:type_name -> vigie.v1.ProbeArg
+	24, // 29: vigie.v1.ProbeArg.creds:type_name -> vigie.v1.Creds
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_event_proto_init() }
@@ -2570,6 +2594,7 @@ func file_vigie_v1_event_proto_init() {
 	if File_vigie_v1_event_proto != nil {
 		return
 	}
+	file_vigie_v1_flow_proto_init()
 	file_vigie_v1_process_proto_init()
 	file_vigie_v1_event_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}

@@ -25,11 +25,12 @@ const (
 )
 
 // Filter selects events or processes. An empty filter takes everything. Values of one field are
-// alternatives, different fields must all match. Loss events pass every field but types, since and
+// alternatives, different fields must all match. Those about a process match a flow by either of its ends. Loss events pass every field but types, since and
 // until: whoever watches one workload still learns that something was missed.
 type Filter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Event types, as in Event.type.
+	// Event types, as in Event.type. Without any, all but flow, which says again what connect, accept and close say: it is
+	// sent to who names it, here or in where.
 	Types []string `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
 	// Workload names; '*' and '?' are wildcards.
 	WorkloadNames []string `protobuf:"bytes,2,rep,name=workload_names,json=workloadNames,proto3" json:"workload_names,omitempty"`
@@ -48,7 +49,7 @@ type Filter struct {
 	ExecIds []string `protobuf:"bytes,8,rep,name=exec_ids,json=execIds,proto3" json:"exec_ids,omitempty"`
 	// Paths of files, unix sockets, mounts and failed execs, in the form of binaries.
 	Paths []string `protobuf:"bytes,9,rep,name=paths,proto3" json:"paths,omitempty"`
-	// Addresses at either end, of the DNS server or in a DNS answer: "10.0.0.1", "10.0.0.0/8", "10.0.0.1:443",
+	// Addresses at either end of a socket, flow or request, of the DNS server or in a DNS answer: "10.0.0.1", "10.0.0.0/8", "10.0.0.1:443",
 	// "[2001:db8::1]:443", "10.0.0.0/8:443", ":443".
 	Addresses []string `protobuf:"bytes,10,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// DNS names, asked for or connected to; '*' and '?' are wildcards.

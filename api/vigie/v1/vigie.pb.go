@@ -275,6 +275,116 @@ func (x *QueryEventsResponse) GetCompleteSince() *timestamppb.Timestamp {
 	return nil
 }
 
+// ListFlowsRequest says which conversations to list.
+type ListFlowsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As for events; types, since and until do not apply and are refused.
+	Filter *Filter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// At most this many; 1000 when 0, never more than 100000.
+	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFlowsRequest) Reset() {
+	*x = ListFlowsRequest{}
+	mi := &file_vigie_v1_vigie_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFlowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFlowsRequest) ProtoMessage() {}
+
+func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_vigie_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
+func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListFlowsRequest) GetFilter() *Filter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ListFlowsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ListFlowsResponse is the list.
+type ListFlowsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Flow events with the counters of now, those that said most first.
+	Flows []*Event `protobuf:"bytes,1,rep,name=flows,proto3" json:"flows,omitempty"`
+	// Flows that limit left out.
+	LeftOut       uint64 `protobuf:"varint,2,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFlowsResponse) Reset() {
+	*x = ListFlowsResponse{}
+	mi := &file_vigie_v1_vigie_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFlowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFlowsResponse) ProtoMessage() {}
+
+func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_vigie_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFlowsResponse.ProtoReflect.Descriptor instead.
+func (*ListFlowsResponse) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListFlowsResponse) GetFlows() []*Event {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *ListFlowsResponse) GetLeftOut() uint64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
 // ListProcessesRequest says which processes to list.
 type ListProcessesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -293,7 +403,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[4]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +415,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[4]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +428,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{4}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListProcessesRequest) GetFilter() *Filter {
@@ -362,7 +472,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[5]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +484,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[5]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +497,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{5}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -417,7 +527,7 @@ type GetProcessRequest struct {
 
 func (x *GetProcessRequest) Reset() {
 	*x = GetProcessRequest{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[6]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -429,7 +539,7 @@ func (x *GetProcessRequest) String() string {
 func (*GetProcessRequest) ProtoMessage() {}
 
 func (x *GetProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[6]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -442,7 +552,7 @@ func (x *GetProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProcessRequest.ProtoReflect.Descriptor instead.
 func (*GetProcessRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{6}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetProcessRequest) GetExecId() string {
@@ -474,7 +584,7 @@ type GetProcessResponse struct {
 
 func (x *GetProcessResponse) Reset() {
 	*x = GetProcessResponse{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[7]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +596,7 @@ func (x *GetProcessResponse) String() string {
 func (*GetProcessResponse) ProtoMessage() {}
 
 func (x *GetProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[7]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +609,7 @@ func (x *GetProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProcessResponse.ProtoReflect.Descriptor instead.
 func (*GetProcessResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{7}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetProcessResponse) GetProcess() *Process {
@@ -532,7 +642,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[8]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +654,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[8]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +667,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{8}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{10}
 }
 
 // GetStatusResponse is the status.
@@ -571,7 +681,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[9]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +693,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[9]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +706,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{9}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetStatusResponse) GetStatus() *Status {
@@ -615,7 +725,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[10]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +737,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[10]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +750,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{10}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{12}
 }
 
 // HealthResponse says whether the agent is ready.
@@ -656,7 +766,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[11]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +778,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[11]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +791,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{11}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HealthResponse) GetReady() bool {
@@ -702,7 +812,7 @@ var File_vigie_v1_vigie_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\n" +
-	"\x14vigie/v1/vigie.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14vigie/v1/event.proto\x1a\x15vigie/v1/filter.proto\x1a\x15vigie/v1/policy.proto\x1a\x16vigie/v1/process.proto\x1a\x15vigie/v1/status.proto\"p\n" +
+	"\x14vigie/v1/vigie.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14vigie/v1/event.proto\x1a\x15vigie/v1/filter.proto\x1a\x12vigie/v1/map.proto\x1a\x15vigie/v1/policy.proto\x1a\x16vigie/v1/process.proto\x1a\x15vigie/v1/status.proto\"p\n" +
 	"\x13StreamEventsRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\rR\x04last\x12\x1b\n" +
@@ -718,7 +828,13 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\x13QueryEventsResponse\x12'\n" +
 	"\x06events\x18\x01 \x03(\v2\x0f.vigie.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12A\n" +
-	"\x0ecomplete_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\"\xa1\x01\n" +
+	"\x0ecomplete_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\"R\n" +
+	"\x10ListFlowsRequest\x12(\n" +
+	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"U\n" +
+	"\x11ListFlowsResponse\x12%\n" +
+	"\x05flows\x18\x01 \x03(\v2\x0f.vigie.v1.EventR\x05flows\x12\x19\n" +
+	"\bleft_out\x18\x02 \x01(\x04R\aleftOut\"\xa1\x01\n" +
 	"\x14ListProcessesRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12#\n" +
 	"\rinclude_ended\x18\x02 \x01(\bR\fincludeEnded\x12\x1b\n" +
@@ -741,10 +857,14 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\rHealthRequest\"B\n" +
 	"\x0eHealthResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x1a\n" +
-	"\bproblems\x18\x02 \x03(\tR\bproblems2\x89\t\n" +
+	"\bproblems\x18\x02 \x03(\tR\bproblems2\xab\v\n" +
 	"\x05Vigie\x12Q\n" +
 	"\fStreamEvents\x12\x1d.vigie.v1.StreamEventsRequest\x1a\x1e.vigie.v1.StreamEventsResponse\"\x000\x01\x12O\n" +
-	"\vQueryEvents\x12\x1c.vigie.v1.QueryEventsRequest\x1a\x1d.vigie.v1.QueryEventsResponse\"\x03\x90\x02\x01\x12U\n" +
+	"\vQueryEvents\x12\x1c.vigie.v1.QueryEventsRequest\x1a\x1d.vigie.v1.QueryEventsResponse\"\x03\x90\x02\x01\x12I\n" +
+	"\tAggregate\x12\x1a.vigie.v1.AggregateRequest\x1a\x1b.vigie.v1.AggregateResponse\"\x03\x90\x02\x01\x12I\n" +
+	"\tListFlows\x12\x1a.vigie.v1.ListFlowsRequest\x1a\x1b.vigie.v1.ListFlowsResponse\"\x03\x90\x02\x01\x12@\n" +
+	"\x06GetMap\x12\x17.vigie.v1.GetMapRequest\x1a\x18.vigie.v1.GetMapResponse\"\x03\x90\x02\x01\x12H\n" +
+	"\tStreamMap\x12\x1a.vigie.v1.StreamMapRequest\x1a\x1b.vigie.v1.StreamMapResponse\"\x000\x01\x12U\n" +
 	"\rListProcesses\x12\x1e.vigie.v1.ListProcessesRequest\x1a\x1f.vigie.v1.ListProcessesResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\n" +
 	"GetProcess\x12\x1b.vigie.v1.GetProcessRequest\x1a\x1c.vigie.v1.GetProcessResponse\"\x03\x90\x02\x01\x12I\n" +
@@ -771,87 +891,105 @@ func file_vigie_v1_vigie_proto_rawDescGZIP() []byte {
 	return file_vigie_v1_vigie_proto_rawDescData
 }
 
-var file_vigie_v1_vigie_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_vigie_v1_vigie_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_vigie_v1_vigie_proto_goTypes = []any{
 	(*StreamEventsRequest)(nil),      // 0: vigie.v1.StreamEventsRequest
 	(*StreamEventsResponse)(nil),     // 1: vigie.v1.StreamEventsResponse
 	(*QueryEventsRequest)(nil),       // 2: vigie.v1.QueryEventsRequest
 	(*QueryEventsResponse)(nil),      // 3: vigie.v1.QueryEventsResponse
-	(*ListProcessesRequest)(nil),     // 4: vigie.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),    // 5: vigie.v1.ListProcessesResponse
-	(*GetProcessRequest)(nil),        // 6: vigie.v1.GetProcessRequest
-	(*GetProcessResponse)(nil),       // 7: vigie.v1.GetProcessResponse
-	(*GetStatusRequest)(nil),         // 8: vigie.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 9: vigie.v1.GetStatusResponse
-	(*HealthRequest)(nil),            // 10: vigie.v1.HealthRequest
-	(*HealthResponse)(nil),           // 11: vigie.v1.HealthResponse
-	(*Filter)(nil),                   // 12: vigie.v1.Filter
-	(*Event)(nil),                    // 13: vigie.v1.Event
-	(*timestamppb.Timestamp)(nil),    // 14: google.protobuf.Timestamp
-	(*Process)(nil),                  // 15: vigie.v1.Process
-	(*Status)(nil),                   // 16: vigie.v1.Status
-	(*ListPoliciesRequest)(nil),      // 17: vigie.v1.ListPoliciesRequest
-	(*ApplyPoliciesRequest)(nil),     // 18: vigie.v1.ApplyPoliciesRequest
-	(*SetPolicyModeRequest)(nil),     // 19: vigie.v1.SetPolicyModeRequest
-	(*DeletePolicyRequest)(nil),      // 20: vigie.v1.DeletePolicyRequest
-	(*SimulatePoliciesRequest)(nil),  // 21: vigie.v1.SimulatePoliciesRequest
-	(*LearnPolicyRequest)(nil),       // 22: vigie.v1.LearnPolicyRequest
-	(*ExplainEventRequest)(nil),      // 23: vigie.v1.ExplainEventRequest
-	(*ListDetectionsRequest)(nil),    // 24: vigie.v1.ListDetectionsRequest
-	(*ListPoliciesResponse)(nil),     // 25: vigie.v1.ListPoliciesResponse
-	(*ApplyPoliciesResponse)(nil),    // 26: vigie.v1.ApplyPoliciesResponse
-	(*SetPolicyModeResponse)(nil),    // 27: vigie.v1.SetPolicyModeResponse
-	(*DeletePolicyResponse)(nil),     // 28: vigie.v1.DeletePolicyResponse
-	(*SimulatePoliciesResponse)(nil), // 29: vigie.v1.SimulatePoliciesResponse
-	(*LearnPolicyResponse)(nil),      // 30: vigie.v1.LearnPolicyResponse
-	(*ExplainEventResponse)(nil),     // 31: vigie.v1.ExplainEventResponse
-	(*ListDetectionsResponse)(nil),   // 32: vigie.v1.ListDetectionsResponse
+	(*ListFlowsRequest)(nil),         // 4: vigie.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),        // 5: vigie.v1.ListFlowsResponse
+	(*ListProcessesRequest)(nil),     // 6: vigie.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),    // 7: vigie.v1.ListProcessesResponse
+	(*GetProcessRequest)(nil),        // 8: vigie.v1.GetProcessRequest
+	(*GetProcessResponse)(nil),       // 9: vigie.v1.GetProcessResponse
+	(*GetStatusRequest)(nil),         // 10: vigie.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 11: vigie.v1.GetStatusResponse
+	(*HealthRequest)(nil),            // 12: vigie.v1.HealthRequest
+	(*HealthResponse)(nil),           // 13: vigie.v1.HealthResponse
+	(*Filter)(nil),                   // 14: vigie.v1.Filter
+	(*Event)(nil),                    // 15: vigie.v1.Event
+	(*timestamppb.Timestamp)(nil),    // 16: google.protobuf.Timestamp
+	(*Process)(nil),                  // 17: vigie.v1.Process
+	(*Status)(nil),                   // 18: vigie.v1.Status
+	(*AggregateRequest)(nil),         // 19: vigie.v1.AggregateRequest
+	(*GetMapRequest)(nil),            // 20: vigie.v1.GetMapRequest
+	(*StreamMapRequest)(nil),         // 21: vigie.v1.StreamMapRequest
+	(*ListPoliciesRequest)(nil),      // 22: vigie.v1.ListPoliciesRequest
+	(*ApplyPoliciesRequest)(nil),     // 23: vigie.v1.ApplyPoliciesRequest
+	(*SetPolicyModeRequest)(nil),     // 24: vigie.v1.SetPolicyModeRequest
+	(*DeletePolicyRequest)(nil),      // 25: vigie.v1.DeletePolicyRequest
+	(*SimulatePoliciesRequest)(nil),  // 26: vigie.v1.SimulatePoliciesRequest
+	(*LearnPolicyRequest)(nil),       // 27: vigie.v1.LearnPolicyRequest
+	(*ExplainEventRequest)(nil),      // 28: vigie.v1.ExplainEventRequest
+	(*ListDetectionsRequest)(nil),    // 29: vigie.v1.ListDetectionsRequest
+	(*AggregateResponse)(nil),        // 30: vigie.v1.AggregateResponse
+	(*GetMapResponse)(nil),           // 31: vigie.v1.GetMapResponse
+	(*StreamMapResponse)(nil),        // 32: vigie.v1.StreamMapResponse
+	(*ListPoliciesResponse)(nil),     // 33: vigie.v1.ListPoliciesResponse
+	(*ApplyPoliciesResponse)(nil),    // 34: vigie.v1.ApplyPoliciesResponse
+	(*SetPolicyModeResponse)(nil),    // 35: vigie.v1.SetPolicyModeResponse
+	(*DeletePolicyResponse)(nil),     // 36: vigie.v1.DeletePolicyResponse
+	(*SimulatePoliciesResponse)(nil), // 37: vigie.v1.SimulatePoliciesResponse
+	(*LearnPolicyResponse)(nil),      // 38: vigie.v1.LearnPolicyResponse
+	(*ExplainEventResponse)(nil),     // 39: vigie.v1.ExplainEventResponse
+	(*ListDetectionsResponse)(nil),   // 40: vigie.v1.ListDetectionsResponse
 }
 var file_vigie_v1_vigie_proto_depIdxs = []int32{
-	12, // 0: vigie.v1.StreamEventsRequest.filter:type_name -> vigie.v1.Filter
-	13, // 1: vigie.v1.StreamEventsResponse.events:type_name -> vigie.v1.Event
-	12, // 2: vigie.v1.QueryEventsRequest.filter:type_name -> vigie.v1.Filter
-	13, // 3: vigie.v1.QueryEventsResponse.events:type_name -> vigie.v1.Event
-	14, // 4: vigie.v1.QueryEventsResponse.complete_since:type_name -> google.protobuf.Timestamp
-	12, // 5: vigie.v1.ListProcessesRequest.filter:type_name -> vigie.v1.Filter
-	15, // 6: vigie.v1.ListProcessesResponse.processes:type_name -> vigie.v1.Process
-	15, // 7: vigie.v1.GetProcessResponse.process:type_name -> vigie.v1.Process
-	15, // 8: vigie.v1.GetProcessResponse.ancestors:type_name -> vigie.v1.Process
-	15, // 9: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
-	16, // 10: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
-	0,  // 11: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
-	2,  // 12: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
-	4,  // 13: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
-	6,  // 14: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
-	8,  // 15: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
-	17, // 16: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
-	18, // 17: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
-	19, // 18: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
-	20, // 19: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
-	21, // 20: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
-	22, // 21: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
-	23, // 22: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
-	24, // 23: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
-	10, // 24: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
-	1,  // 25: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
-	3,  // 26: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
-	5,  // 27: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
-	7,  // 28: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
-	9,  // 29: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
-	25, // 30: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
-	26, // 31: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
-	27, // 32: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
-	28, // 33: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
-	29, // 34: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
-	30, // 35: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
-	31, // 36: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
-	32, // 37: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
-	11, // 38: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
-	25, // [25:39] is the sub-list for method output_type
-	11, // [11:25] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	14, // 0: vigie.v1.StreamEventsRequest.filter:type_name -> vigie.v1.Filter
+	15, // 1: vigie.v1.StreamEventsResponse.events:type_name -> vigie.v1.Event
+	14, // 2: vigie.v1.QueryEventsRequest.filter:type_name -> vigie.v1.Filter
+	15, // 3: vigie.v1.QueryEventsResponse.events:type_name -> vigie.v1.Event
+	16, // 4: vigie.v1.QueryEventsResponse.complete_since:type_name -> google.protobuf.Timestamp
+	14, // 5: vigie.v1.ListFlowsRequest.filter:type_name -> vigie.v1.Filter
+	15, // 6: vigie.v1.ListFlowsResponse.flows:type_name -> vigie.v1.Event
+	14, // 7: vigie.v1.ListProcessesRequest.filter:type_name -> vigie.v1.Filter
+	17, // 8: vigie.v1.ListProcessesResponse.processes:type_name -> vigie.v1.Process
+	17, // 9: vigie.v1.GetProcessResponse.process:type_name -> vigie.v1.Process
+	17, // 10: vigie.v1.GetProcessResponse.ancestors:type_name -> vigie.v1.Process
+	17, // 11: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
+	18, // 12: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
+	0,  // 13: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
+	2,  // 14: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
+	19, // 15: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
+	4,  // 16: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
+	20, // 17: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
+	21, // 18: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
+	6,  // 19: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
+	8,  // 20: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
+	10, // 21: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
+	22, // 22: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
+	23, // 23: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
+	24, // 24: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
+	25, // 25: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
+	26, // 26: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
+	27, // 27: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
+	28, // 28: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
+	29, // 29: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
+	12, // 30: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
+	1,  // 31: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
+	3,  // 32: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
+	30, // 33: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
+	5,  // 34: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
+	31, // 35: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
+	32, // 36: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
+	7,  // 37: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
+	9,  // 38: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
+	11, // 39: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
+	33, // 40: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
+	34, // 41: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
+	35, // 42: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
+	36, // 43: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
+	37, // 44: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
+	38, // 45: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
+	39, // 46: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
+	40, // 47: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
+	13, // 48: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
+	31, // [31:49] is the sub-list for method output_type
+	13, // [13:31] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_vigie_proto_init() }
@@ -861,6 +999,7 @@ func file_vigie_v1_vigie_proto_init() {
 	}
 	file_vigie_v1_event_proto_init()
 	file_vigie_v1_filter_proto_init()
+	file_vigie_v1_map_proto_init()
 	file_vigie_v1_policy_proto_init()
 	file_vigie_v1_process_proto_init()
 	file_vigie_v1_status_proto_init()
@@ -870,7 +1009,7 @@ func file_vigie_v1_vigie_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vigie_v1_vigie_proto_rawDesc), len(file_vigie_v1_vigie_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -98,6 +98,10 @@ func Event(e *model.Event) Line {
 		return alertLine(e.Alert)
 	case e.Probe != nil:
 		return probeLine(e.Probe)
+	case e.Flow != nil:
+		return flowLine(e.Flow)
+	case e.Request != nil:
+		return requestLine(e.Request)
 	case e.Loss != nil:
 		x := e.Loss
 		return Line{Kind: Loss, Verb: "LOST", Alarm: true,

@@ -52,6 +52,9 @@ func canonical(e *model.Event, rng *rand.Rand) {
 	if e.Ptrace != nil {
 		e.Ptrace.Target = short(e.Ptrace.Target)
 	}
+	if f := e.Flow; f != nil {
+		f.Source.Process, f.Destination.Process = short(f.Source.Process), short(f.Destination.Process)
+	}
 	if f := e.File; f != nil {
 		if rng.IntN(2) == 0 {
 			f.Op = model.FileChown

@@ -41,6 +41,14 @@ const (
 	VigieStreamEventsProcedure = "/vigie.v1.Vigie/StreamEvents"
 	// VigieQueryEventsProcedure is the fully-qualified name of the Vigie's QueryEvents RPC.
 	VigieQueryEventsProcedure = "/vigie.v1.Vigie/QueryEvents"
+	// VigieAggregateProcedure is the fully-qualified name of the Vigie's Aggregate RPC.
+	VigieAggregateProcedure = "/vigie.v1.Vigie/Aggregate"
+	// VigieListFlowsProcedure is the fully-qualified name of the Vigie's ListFlows RPC.
+	VigieListFlowsProcedure = "/vigie.v1.Vigie/ListFlows"
+	// VigieGetMapProcedure is the fully-qualified name of the Vigie's GetMap RPC.
+	VigieGetMapProcedure = "/vigie.v1.Vigie/GetMap"
+	// VigieStreamMapProcedure is the fully-qualified name of the Vigie's StreamMap RPC.
+	VigieStreamMapProcedure = "/vigie.v1.Vigie/StreamMap"
 	// VigieListProcessesProcedure is the fully-qualified name of the Vigie's ListProcesses RPC.
 	VigieListProcessesProcedure = "/vigie.v1.Vigie/ListProcesses"
 	// VigieGetProcessProcedure is the fully-qualified name of the Vigie's GetProcess RPC.
@@ -74,6 +82,14 @@ type VigieClient interface {
 	StreamEvents(context.Context, *connect.Request[v1.StreamEventsRequest]) (*connect.ServerStreamForClient[v1.StreamEventsResponse], error)
 	// QueryEvents reads recent events page by page from the agent's memory.
 	QueryEvents(context.Context, *connect.Request[v1.QueryEventsRequest]) (*connect.Response[v1.QueryEventsResponse], error)
+	// Aggregate counts recent and recorded events: top talkers, error rates, what is new since yesterday.
+	Aggregate(context.Context, *connect.Request[v1.AggregateRequest]) (*connect.Response[v1.AggregateResponse], error)
+	// ListFlows lists the conversations that are open now, those that said most first.
+	ListFlows(context.Context, *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error)
+	// GetMap makes the map of who talked to whom in a range of time, or compares two.
+	GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error)
+	// StreamMap sends the map of the last minutes, and then what changes of it.
+	StreamMap(context.Context, *connect.Request[v1.StreamMapRequest]) (*connect.ServerStreamForClient[v1.StreamMapResponse], error)
 	// ListProcesses lists the processes that run, ordered by pid.
 	ListProcesses(context.Context, *connect.Request[v1.ListProcessesRequest]) (*connect.Response[v1.ListProcessesResponse], error)
 	// GetProcess describes one process with its ancestors and children. Error: not_found.
@@ -124,6 +140,33 @@ func NewVigieClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			baseURL+VigieQueryEventsProcedure,
 			connect.WithSchema(vigieMethods.ByName("QueryEvents")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		aggregate: connect.NewClient[v1.AggregateRequest, v1.AggregateResponse](
+			httpClient,
+			baseURL+VigieAggregateProcedure,
+			connect.WithSchema(vigieMethods.ByName("Aggregate")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listFlows: connect.NewClient[v1.ListFlowsRequest, v1.ListFlowsResponse](
+			httpClient,
+			baseURL+VigieListFlowsProcedure,
+			connect.WithSchema(vigieMethods.ByName("ListFlows")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		getMap: connect.NewClient[v1.GetMapRequest, v1.GetMapResponse](
+			httpClient,
+			baseURL+VigieGetMapProcedure,
+			connect.WithSchema(vigieMethods.ByName("GetMap")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		streamMap: connect.NewClient[v1.StreamMapRequest, v1.StreamMapResponse](
+			httpClient,
+			baseURL+VigieStreamMapProcedure,
+			connect.WithSchema(vigieMethods.ByName("StreamMap")),
 			connect.WithClientOptions(opts...),
 		),
 		listProcesses: connect.NewClient[v1.ListProcessesRequest, v1.ListProcessesResponse](
@@ -214,6 +257,10 @@ func NewVigieClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 type vigieClient struct {
 	streamEvents     *connect.Client[v1.StreamEventsRequest, v1.StreamEventsResponse]
 	queryEvents      *connect.Client[v1.QueryEventsRequest, v1.QueryEventsResponse]
+	aggregate        *connect.Client[v1.AggregateRequest, v1.AggregateResponse]
+	listFlows        *connect.Client[v1.ListFlowsRequest, v1.ListFlowsResponse]
+	getMap           *connect.Client[v1.GetMapRequest, v1.GetMapResponse]
+	streamMap        *connect.Client[v1.StreamMapRequest, v1.StreamMapResponse]
 	listProcesses    *connect.Client[v1.ListProcessesRequest, v1.ListProcessesResponse]
 	getProcess       *connect.Client[v1.GetProcessRequest, v1.GetProcessResponse]
 	getStatus        *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
@@ -236,6 +283,26 @@ func (c *vigieClient) StreamEvents(ctx context.Context, req *connect.Request[v1.
 // QueryEvents calls vigie.v1.Vigie.QueryEvents.
 func (c *vigieClient) QueryEvents(ctx context.Context, req *connect.Request[v1.QueryEventsRequest]) (*connect.Response[v1.QueryEventsResponse], error) {
 	return c.queryEvents.CallUnary(ctx, req)
+}
+
+// Aggregate calls vigie.v1.Vigie.Aggregate.
+func (c *vigieClient) Aggregate(ctx context.Context, req *connect.Request[v1.AggregateRequest]) (*connect.Response[v1.AggregateResponse], error) {
+	return c.aggregate.CallUnary(ctx, req)
+}
+
+// ListFlows calls vigie.v1.Vigie.ListFlows.
+func (c *vigieClient) ListFlows(ctx context.Context, req *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error) {
+	return c.listFlows.CallUnary(ctx, req)
+}
+
+// GetMap calls vigie.v1.Vigie.GetMap.
+func (c *vigieClient) GetMap(ctx context.Context, req *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error) {
+	return c.getMap.CallUnary(ctx, req)
+}
+
+// StreamMap calls vigie.v1.Vigie.StreamMap.
+func (c *vigieClient) StreamMap(ctx context.Context, req *connect.Request[v1.StreamMapRequest]) (*connect.ServerStreamForClient[v1.StreamMapResponse], error) {
+	return c.streamMap.CallServerStream(ctx, req)
 }
 
 // ListProcesses calls vigie.v1.Vigie.ListProcesses.
@@ -305,6 +372,14 @@ type VigieHandler interface {
 	StreamEvents(context.Context, *connect.Request[v1.StreamEventsRequest], *connect.ServerStream[v1.StreamEventsResponse]) error
 	// QueryEvents reads recent events page by page from the agent's memory.
 	QueryEvents(context.Context, *connect.Request[v1.QueryEventsRequest]) (*connect.Response[v1.QueryEventsResponse], error)
+	// Aggregate counts recent and recorded events: top talkers, error rates, what is new since yesterday.
+	Aggregate(context.Context, *connect.Request[v1.AggregateRequest]) (*connect.Response[v1.AggregateResponse], error)
+	// ListFlows lists the conversations that are open now, those that said most first.
+	ListFlows(context.Context, *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error)
+	// GetMap makes the map of who talked to whom in a range of time, or compares two.
+	GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error)
+	// StreamMap sends the map of the last minutes, and then what changes of it.
+	StreamMap(context.Context, *connect.Request[v1.StreamMapRequest], *connect.ServerStream[v1.StreamMapResponse]) error
 	// ListProcesses lists the processes that run, ordered by pid.
 	ListProcesses(context.Context, *connect.Request[v1.ListProcessesRequest]) (*connect.Response[v1.ListProcessesResponse], error)
 	// GetProcess describes one process with its ancestors and children. Error: not_found.
@@ -351,6 +426,33 @@ func NewVigieHandler(svc VigieHandler, opts ...connect.HandlerOption) (string, h
 		svc.QueryEvents,
 		connect.WithSchema(vigieMethods.ByName("QueryEvents")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieAggregateHandler := connect.NewUnaryHandler(
+		VigieAggregateProcedure,
+		svc.Aggregate,
+		connect.WithSchema(vigieMethods.ByName("Aggregate")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieListFlowsHandler := connect.NewUnaryHandler(
+		VigieListFlowsProcedure,
+		svc.ListFlows,
+		connect.WithSchema(vigieMethods.ByName("ListFlows")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieGetMapHandler := connect.NewUnaryHandler(
+		VigieGetMapProcedure,
+		svc.GetMap,
+		connect.WithSchema(vigieMethods.ByName("GetMap")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	vigieStreamMapHandler := connect.NewServerStreamHandler(
+		VigieStreamMapProcedure,
+		svc.StreamMap,
+		connect.WithSchema(vigieMethods.ByName("StreamMap")),
 		connect.WithHandlerOptions(opts...),
 	)
 	vigieListProcessesHandler := connect.NewUnaryHandler(
@@ -440,6 +542,14 @@ func NewVigieHandler(svc VigieHandler, opts ...connect.HandlerOption) (string, h
 			vigieStreamEventsHandler.ServeHTTP(w, r)
 		case VigieQueryEventsProcedure:
 			vigieQueryEventsHandler.ServeHTTP(w, r)
+		case VigieAggregateProcedure:
+			vigieAggregateHandler.ServeHTTP(w, r)
+		case VigieListFlowsProcedure:
+			vigieListFlowsHandler.ServeHTTP(w, r)
+		case VigieGetMapProcedure:
+			vigieGetMapHandler.ServeHTTP(w, r)
+		case VigieStreamMapProcedure:
+			vigieStreamMapHandler.ServeHTTP(w, r)
 		case VigieListProcessesProcedure:
 			vigieListProcessesHandler.ServeHTTP(w, r)
 		case VigieGetProcessProcedure:
@@ -479,6 +589,22 @@ func (UnimplementedVigieHandler) StreamEvents(context.Context, *connect.Request[
 
 func (UnimplementedVigieHandler) QueryEvents(context.Context, *connect.Request[v1.QueryEventsRequest]) (*connect.Response[v1.QueryEventsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.QueryEvents is not implemented"))
+}
+
+func (UnimplementedVigieHandler) Aggregate(context.Context, *connect.Request[v1.AggregateRequest]) (*connect.Response[v1.AggregateResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.Aggregate is not implemented"))
+}
+
+func (UnimplementedVigieHandler) ListFlows(context.Context, *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.ListFlows is not implemented"))
+}
+
+func (UnimplementedVigieHandler) GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.GetMap is not implemented"))
+}
+
+func (UnimplementedVigieHandler) StreamMap(context.Context, *connect.Request[v1.StreamMapRequest], *connect.ServerStream[v1.StreamMapResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.StreamMap is not implemented"))
 }
 
 func (UnimplementedVigieHandler) ListProcesses(context.Context, *connect.Request[v1.ListProcessesRequest]) (*connect.Response[v1.ListProcessesResponse], error) {
