@@ -304,7 +304,7 @@ func (s *policyStore) parse(source, text, origin string) ([]*heldPolicy, error) 
 			errs = append(errs, err)
 			continue
 		}
-		d.Name = p.Name()
+		d.Name, d.root = p.Name(), nil
 		if at[d.Name] != "" {
 			errs = append(errs, fmt.Errorf("%s: policy %s is also at %s: give one of them another name", d.NameAt, d.Name, at[d.Name]))
 			continue

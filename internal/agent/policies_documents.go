@@ -5,6 +5,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -21,6 +22,9 @@ type Document struct {
 	Kind, Name string
 	// KindAt and NameAt are their places, "FILE:LINE:COLUMN", for errors.
 	KindAt, NameAt string
+
+	// root is what the YAML parser made of it; nil once it was used.
+	root *yaml.Node
 }
 
 // Padded is the document with its lines where they are in the file, so that a parser's errors name the right ones.
@@ -28,16 +32,9 @@ func (d *Document) Padded() []byte {
 	return []byte(strings.Repeat("\n", d.Line-1) + d.Text)
 }
 
-// Policies are the WorkloadPolicies in it: one, when there is no error.
-func (d *Document) Policies() ([]*policy.Policy, error) {
-	list, err := policy.Parse(d.Source, []byte(d.Text))
-	var all policy.Errors
-	if errors.As(err, &all) {
-		for _, e := range all {
-			e.Line += d.Line - 1
-		}
-	}
-	return list, err
+// Policy is the WorkloadPolicy in it.
+func (d *Document) Policy() (*policy.Policy, error) {
+	return policy.ParseNode(d.Source, d.Line, d.Text, d.root)
 }
 
 // Documents takes a text apart and looks at kind and name of each document. The error lists all problems.
@@ -91,14 +88,22 @@ func marker(line, mark string) bool {
 
 // look reads what the document says of itself.
 func (d *Document) look() error {
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(d.Text), &doc); err != nil {
+	decoder := yaml.NewDecoder(strings.NewReader(d.Text))
+	var doc, rest yaml.Node
+	if err := decoder.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+		return d.yamlError(err)
+	}
+	switch err := decoder.Decode(&rest); {
+	case err == nil: // split at other line breaks than those that this package knows
+		return fmt.Errorf("%s: is a document that does not begin with a line of its own: end lines with a line feed", d.at(&rest))
+	case !errors.Is(err, io.EOF):
 		return d.yamlError(err)
 	}
 	root := &doc
 	if doc.Kind == yaml.DocumentNode && len(doc.Content) > 0 {
 		root = doc.Content[0]
 	}
+	d.root = root
 	if root.Kind != yaml.MappingNode {
 		return fmt.Errorf("%s: want a policy, a mapping with apiVersion, kind, metadata and spec", d.at(root))
 	}

@@ -30,15 +30,16 @@ func CompilePolicies(source, text string) (tables []*policy.Table, notes []strin
 			}
 			continue
 		}
-		list, err := d.Policies()
-		errs = append(errs, err)
-		for _, p := range list {
-			t, err := policy.Compile(p, policy.Env{UserID: userID})
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", d.NameAt, err))
-			}
-			tables = append(tables, t)
+		p, err := d.Policy()
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
+		t, err := policy.Compile(p, policy.Env{UserID: userID})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", d.NameAt, err))
+		}
+		tables = append(tables, t)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, nil, err

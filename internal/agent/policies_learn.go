@@ -108,7 +108,11 @@ func (a *Agent) LearnPolicy(ctx context.Context, q server.LearnQuery) (server.Le
 func (a *Agent) sectionsHere() (without, weaker map[string]string) {
 	i := slices.IndexFunc(a.policies.Kinds, func(k policyKind) bool { return slices.Contains(k.Kinds(), policy.Kind) })
 	return SectionsHere(func(section, yaml string) error {
-		p, err := a.policies.Kinds[i].Parse(&Document{Source: section, Line: 1, Text: yaml})
+		docs, err := Documents(section, yaml)
+		if err != nil {
+			return err
+		}
+		p, err := a.policies.Kinds[i].Parse(&docs[0])
 		if err != nil {
 			return err
 		}

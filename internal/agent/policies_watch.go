@@ -22,8 +22,8 @@ import (
 // How long the directory must be quiet before it is read, and how long that may take at most: who changes several files
 // changes them at once. Both are far below what the effect of a change may take, 100 ms.
 const (
-	settleQuiet = 15 * time.Millisecond
-	settleMost  = 50 * time.Millisecond
+	settleQuiet = 5 * time.Millisecond
+	settleMost  = 25 * time.Millisecond
 )
 
 // watch reloads the directory whenever it changes, until ctx ends. It reads the files once at its beginning: what

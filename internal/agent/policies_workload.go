@@ -88,11 +88,11 @@ func (*workloadPolicies) Kinds() []string { return []string{"WorkloadPolicy"} }
 
 // Parse implements policyKind.
 func (*workloadPolicies) Parse(d *Document) (parsedPolicy, error) {
-	list, err := d.Policies()
+	p, err := d.Policy()
 	if err != nil {
 		return nil, err
 	}
-	return newWorkloadPolicy(list[0]), nil
+	return newWorkloadPolicy(p), nil
 }
 
 // Check implements policyKind.

@@ -119,19 +119,16 @@ func (s *suite) add(d agent.Document) error {
 		}
 		s.tests = append(s.tests, t)
 	case policy.Kind:
-		list, err := d.Policies()
+		p, err := d.Policy()
 		if err != nil {
 			return err
 		}
-		for _, written := range list {
-			p := *written
-			p.Mode = policy.Enforce // what it would deny is what it is held to
-			selection, err := policy.NewSelection(p.Selector, policy.Env{UserID: s.uid})
-			if err != nil {
-				return fmt.Errorf("%s: %w", d.NameAt, err)
-			}
-			s.policies = append(s.policies, testedPolicy{&p, selection})
+		p.Mode = policy.Enforce // what it would deny is what it is held to
+		selection, err := policy.NewSelection(p.Selector, policy.Env{UserID: s.uid})
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.NameAt, err)
 		}
+		s.policies = append(s.policies, testedPolicy{p, selection})
 	default:
 		if strings.HasPrefix(d.Kind, "TracingPolicy") {
 			return nil // may stand beside; what it does only a kernel can say

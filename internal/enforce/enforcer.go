@@ -155,6 +155,9 @@ func (e *Enforcer) load(tables []*policy.Table) (next map[string]*loaded, fresh 
 			in, err = e.loader.load(t, e.policyNumber(name))
 		}
 		if err != nil {
+			if e.inForce[name] == nil {
+				e.forgetNumber(name)
+			}
 			e.unload(fresh)
 			return nil, nil, fmt.Errorf("policy %s: %w", name, err)
 		}

@@ -133,10 +133,15 @@ func (c *checker) decode(text string, s *schema) *value {
 		c.syntax(err, 1+strings.Count(text, "\n"))
 		return nil
 	}
-	if c.foreign(root.Content[0]) {
+	return c.top(root.Content[0], s)
+}
+
+// top checks what is at the top of a document.
+func (c *checker) top(root *yaml.Node, s *schema) *value {
+	if c.foreign(root) {
 		return nil
 	}
-	return c.check(root.Content[0], s, "", 0)
+	return c.check(root, s, "", 0)
 }
 
 // foreign reports a document that says that it is of another kind: nothing else in it would make sense.

@@ -6,37 +6,35 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Parse reads the WorkloadPolicy documents of a YAML stream. source is what errors call it: the name of the file. Either
 // all of it is right, or nothing is returned but Errors, which has everything that is wrong, with its place. A stream
 // without documents gives no policies.
-func Parse(source string, yaml []byte) ([]*Policy, error) {
+func Parse(source string, stream []byte) ([]*Policy, error) {
 	r := &report{source: source}
-	if len(yaml) > maxSource {
-		r.add(1, 1, "", fmt.Sprintf("is %d bytes long, at most %d are read: split it", len(yaml), maxSource))
+	if len(stream) > maxSource {
+		r.add(1, 1, "", fmt.Sprintf("is %d bytes long, at most %d are read: split it", len(stream), maxSource))
 		return nil, r.err()
 	}
 	var policies []*Policy
 	lines := map[string]int{}
 	s := policySchema()
 	c := &checker{report: r}
-	for _, doc := range split(clean(yaml)) {
+	for _, doc := range split(clean(stream)) {
 		c.line = doc.line
 		v := c.decode(doc.text, s)
 		if v == nil {
 			continue
 		}
-		p := build(v)
-		p.Source = doc.text
+		p := c.policy(v, doc.text)
 		name := v.get("metadata").get("name")
 		if line := lines[p.Name]; line != 0 {
 			c.at(name.node, name.path, fmt.Sprintf("%q is also the name of the policy in line %d: give each its own", p.Name, line))
 		} else {
 			lines[p.Name] = c.line + name.node.Line
-		}
-		if n := p.countRules(); n > maxRules {
-			c.at(v.node, "spec", fmt.Sprintf("has %d rules, at most %d are possible: split the policy", n, maxRules))
 		}
 		policies = append(policies, p)
 	}
@@ -44,6 +42,32 @@ func Parse(source string, yaml []byte) ([]*Policy, error) {
 		return nil, err
 	}
 	return policies, nil
+}
+
+// ParseNode is Parse of one document that the YAML parser has read already: root is what is at its top, text what it was
+// read from, line the place of that in the source, from 1.
+func ParseNode(source string, line int, text string, root *yaml.Node) (*Policy, error) {
+	c := &checker{report: &report{source: source}, line: line - 1}
+	if len(text) > maxSource {
+		c.add(line, 1, "", fmt.Sprintf("is %d bytes long, at most %d are read: split it", len(text), maxSource))
+		return nil, c.err()
+	}
+	v := c.top(root, policySchema())
+	if v == nil {
+		return nil, c.err()
+	}
+	p := c.policy(v, text)
+	return p, c.err()
+}
+
+// policy makes the policy of a checked document.
+func (c *checker) policy(v *value, text string) *Policy {
+	p := build(v)
+	p.Source = text
+	if n := p.countRules(); n > maxRules {
+		c.at(v.node, "spec", fmt.Sprintf("has %d rules, at most %d are possible: split the policy", n, maxRules))
+	}
+	return p
 }
 
 // build makes a policy of a checked document.
