@@ -18,18 +18,23 @@ type collector struct {
 	before  int // the target that it found
 	percent int
 	live    []metrics.Sample
-	ticks   int // of adjust, about one a second
+	wait    int // calls of adjust, about one a second, until memory is given back again
 }
 
-// startUp is after how many ticks what the start needed has been delivered, and its memory goes back to the system.
-const startUp = 5
+// What a start or a large change of policies needed for a moment goes back to the system when so many bytes of it lie idle:
+// soon after the start, and then once a minute at most, since it takes a collection. Go's own scavenger takes minutes.
+const (
+	idle    = garbage / 2
+	startUp = 5  // calls of adjust
+	calm    = 60 // as well
+)
 
 // newCollector takes over the target, unless the environment sets one (GOGC): then it is nil, which does nothing.
 func newCollector() *collector {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	c := &collector{percent: 100, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	c := &collector{percent: 100, wait: startUp, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}}
 	c.before = debug.SetGCPercent(c.percent)
 	return c
 }
@@ -40,10 +45,11 @@ func (c *collector) adjust() {
 	if c == nil {
 		return
 	}
-	if c.ticks++; c.ticks == startUp {
+	metrics.Read(c.live)
+	if c.wait--; c.wait <= 0 && c.live[1].Value.Uint64() > idle {
+		c.wait = calm
 		debug.FreeOSMemory()
 	}
-	metrics.Read(c.live)
 	percent := gcPercent(c.live[0].Value.Uint64())
 	if diff := percent - c.percent; diff > c.percent/8 || -diff > c.percent/8 {
 		c.percent = percent

@@ -21,7 +21,7 @@ import (
 type enforcer interface {
 	// Plan says, rule by rule, what will carry a table here, without loading it. Error: a rule that would be carried by
 	// less than it asks for and does not accept that.
-	Plan(t *policy.Table) ([]enforce.Carried, error)
+	Plan(t *policy.Table) ([]*enforce.Carried, error)
 	// Apply puts exactly these tables in force, in one step: on an error what was in force before still is, whole.
 	Apply(ctx context.Context, tables []*policy.Table) error
 	// Status tells how the policies in force are doing, by name.
@@ -50,7 +50,7 @@ type workloadPolicy struct {
 // compiledPolicy is filled in by Check, before anybody else sees the policy.
 type compiledPolicy struct {
 	table   *policy.Table
-	carried []enforce.Carried
+	carried []*enforce.Carried
 }
 
 func newWorkloadPolicies(e enforcer, running processes) *workloadPolicies {

@@ -32,21 +32,22 @@ type fakeEnforcer struct {
 	message string
 }
 
-func (e *fakeEnforcer) Plan(t *policy.Table) ([]enforce.Carried, error) {
+func (e *fakeEnforcer) Plan(t *policy.Table) ([]*enforce.Carried, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.planned++
-	carried := make([]enforce.Carried, len(t.Rules))
+	carried := make([]*enforce.Carried, len(t.Rules))
 	for i, r := range t.Rules {
+		carried[i] = new(enforce.Carried)
 		switch {
 		case i == 0 || r.Allows:
 		case slices.Contains(r.Operations, model.OpCapability):
 			if !r.Weaker {
 				return nil, fmt.Errorf("%s: the best there is here is the audit of capable: %s; accept it with weaker: accept", r.Field, model.SeenOnly)
 			}
-			carried[i] = enforce.Carried{Rung: "tp capable", Guarantee: model.SeenOnly}
+			carried[i] = &enforce.Carried{Rung: "tp capable", Guarantee: model.SeenOnly}
 		default:
-			carried[i] = enforce.Carried{Rung: "fanotify", Guarantee: model.DeniedBefore, Limits: []string{"mounts made later"}}
+			carried[i] = &enforce.Carried{Rung: "fanotify", Guarantee: model.DeniedBefore, Limits: []string{"mounts made later"}}
 		}
 	}
 	return carried, nil

@@ -64,7 +64,8 @@ type Enforcer struct {
 	inForce  map[string]*loaded
 	attached map[string][]model.Operation // by back-end
 	carriers map[model.Operation]carrier  // by the answers of back-ends at the time asked
-	plans    map[planned]Carried          // made of them
+	plans    map[planned]*Carried         // made of them
+	needless *Carried                     // by no rung: of rules that only permit
 	asked    uint64
 	carried  map[string]uint64 // hits of earlier tables, by policy and rule
 	lists    map[subject.CgroupRef][subject.Slots]uint16
@@ -84,7 +85,7 @@ func New(o Options) *Enforcer {
 	e := &Enforcer{options: o, workloads: make(chan struct{}, 1), applied: make(chan struct{}, 1),
 		peers: make(chan struct{}, 1), reports: make(chan Report, 4096), overflow: o.Losses.Counter("enforce", "queue of verdicts full"),
 		numbers: make(map[string]uint32), inForce: make(map[string]*loaded), attached: make(map[string][]model.Operation),
-		carried: make(map[string]uint64), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
+		carried: make(map[string]uint64), needless: new(Carried), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
 	e.started, _ = o.Clock()
 	e.known.Store(&map[uint16]*loaded{})
 	return e

@@ -34,7 +34,7 @@ type loaded struct {
 	Loaded
 	policy                       uint32 // number of its policy
 	paths, names, selects, words run
-	carried                      []Carried
+	carried                      []*Carried
 }
 
 // loader writes tables into the maps.

@@ -32,16 +32,17 @@ func (e *WeakerError) Error() string {
 }
 
 // Plan says for each rule of a table, by its number, what will carry it here. Error: *WeakerError.
-func (e *Enforcer) Plan(t *policy.Table) ([]Carried, error) {
+func (e *Enforcer) Plan(t *policy.Table) ([]*Carried, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.plan(t)
 }
 
-func (e *Enforcer) plan(t *policy.Table) ([]Carried, error) {
-	out := make([]Carried, len(t.Rules))
+func (e *Enforcer) plan(t *policy.Table) ([]*Carried, error) {
+	out := make([]*Carried, len(t.Rules))
 	for i, r := range t.Rules {
 		if i == 0 || r.Allows {
+			out[i] = e.needless
 			continue
 		}
 		var err error
@@ -59,7 +60,7 @@ type planned struct {
 	weaker     bool
 }
 
-func (e *Enforcer) planRule(t *policy.Table, r *policy.Rule) (Carried, error) {
+func (e *Enforcer) planRule(t *policy.Table, r *policy.Rule) (*Carried, error) {
 	key := planned{asked: asks(t), weaker: r.Weaker}
 	for _, op := range r.Operations {
 		key.operations += string(op) + " "
@@ -69,10 +70,11 @@ func (e *Enforcer) planRule(t *policy.Table, r *policy.Rule) (Carried, error) {
 		return c, nil
 	}
 	c, err := e.carry(t, r)
-	if err == nil {
-		e.plans[key] = c
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	e.plans[key] = &c
+	return &c, nil
 }
 
 // carry joins what carries each operation of a rule: the weakest guarantee counts.
@@ -163,7 +165,7 @@ func (e *Enforcer) best(op model.Operation) (Backend, Carried, string) {
 // freshen forgets answers that are too old.
 func (e *Enforcer) freshen() {
 	if now, err := e.options.Clock(); err != nil || now-e.asked > carriersAge || e.plans == nil {
-		e.carriers, e.plans, e.asked = make(map[model.Operation]carrier), make(map[planned]Carried), now
+		e.carriers, e.plans, e.asked = make(map[model.Operation]carrier), make(map[planned]*Carried), now
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // What a Table may hold. The kernel's maps are made to these sizes.
@@ -32,7 +33,7 @@ func Compile(p *Policy, env Env) (*Table, error) {
 			return nil, fmt.Errorf("compile policy %s: %w", p.Name, err)
 		}
 	}
-	c.table.index()
+	c.table.net = sync.OnceValue(c.table.index)
 	return c.table, nil
 }
 

@@ -25,21 +25,22 @@ type portKey struct {
 }
 
 // index prepares Net.
-func (t *Table) index() {
-	t.net = netIndex{prefixes: make(map[Prefix]uint16, len(t.Prefixes)), ports: map[portKey][]Port{}}
+func (t *Table) index() *netIndex {
+	net := &netIndex{prefixes: make(map[Prefix]uint16, len(t.Prefixes)), ports: map[portKey][]Port{}}
 	for _, p := range t.Prefixes {
-		t.net.prefixes[Prefix{Direction: p.Direction, Prefix: p.Prefix}] = p.Class
-		if lengths := &t.net.lengths[p.Direction]; !slices.Contains(*lengths, p.Prefix.Bits()) {
+		net.prefixes[Prefix{Direction: p.Direction, Prefix: p.Prefix}] = p.Class
+		if lengths := &net.lengths[p.Direction]; !slices.Contains(*lengths, p.Prefix.Bits()) {
 			*lengths = append(*lengths, p.Prefix.Bits())
 		}
 	}
-	for _, lengths := range t.net.lengths {
+	for _, lengths := range net.lengths {
 		slices.SortFunc(lengths, func(a, b int) int { return b - a })
 	}
 	for _, p := range t.Ports {
 		k := portKey{p.Direction, p.Class, p.Subject, p.Protocol}
-		t.net.ports[k] = append(t.net.ports[k], p)
+		net.ports[k] = append(net.ports[k], p)
 	}
+	return net
 }
 
 // Net is the decision about a conversation: with a remote address and its port (Egress), a remote address and a local port
@@ -87,12 +88,12 @@ func (t *Table) addressClass(d Direction, address netip.Addr) uint16 {
 		return 0
 	}
 	mapped := netip.AddrFrom16(address.As16())
-	for _, bits := range t.net.lengths[d] {
+	for _, bits := range t.net().lengths[d] {
 		p, err := mapped.Prefix(bits)
 		if err != nil {
 			return 0
 		}
-		if class, ok := t.net.prefixes[Prefix{Direction: d, Prefix: p}]; ok {
+		if class, ok := t.net().prefixes[Prefix{Direction: d, Prefix: p}]; ok {
 			return class
 		}
 	}
@@ -103,7 +104,7 @@ func (t *Table) port(k portKey, port uint16) Decision {
 	if k.class == NameClass || k.class == PeerClass {
 		return 0 // a name or peer that no rule has
 	}
-	ranges := t.net.ports[k] // disjoint, in order
+	ranges := t.net().ports[k] // disjoint, in order
 	i, found := slices.BinarySearchFunc(ranges, port, func(p Port, port uint16) int { return cmp.Compare(p.Port, port) })
 	if !found {
 		i--

@@ -54,7 +54,7 @@ type Table struct {
 	// Empty when the policy says nothing of them.
 	Privileges []Decision
 
-	net netIndex // for Net
+	net func() *netIndex // for Net, made when it is asked for the first time: the kernel has maps of its own
 }
 
 // Rule is what a status and a verdict say of a rule.
