@@ -91,6 +91,15 @@ func newPolicyStore(o policyOptions) *policyStore {
 
 // apply brings the policies of a text in force, beside and instead of those of the API that are.
 func (s *policyStore) apply(ctx context.Context, text server.PolicyText) ([]server.Policy, error) {
+	return s.bringText(ctx, text, false)
+}
+
+// add is apply of policies that must be new.
+func (s *policyStore) add(ctx context.Context, text server.PolicyText) ([]server.Policy, error) {
+	return s.bringText(ctx, text, true)
+}
+
+func (s *policyStore) bringText(ctx context.Context, text server.PolicyText, onlyNew bool) ([]server.Policy, error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	if err := s.trouble.notReady(); err != nil {
@@ -106,8 +115,12 @@ func (s *policyStore) apply(ctx context.Context, text server.PolicyText) ([]serv
 	next := s.now.Load().clone()
 	var errs []error
 	for _, p := range held {
-		if other := next.policies[p.Name]; other != nil && other.origin != fromAPI {
+		switch other := next.policies[p.Name]; {
+		case other == nil:
+		case other.origin != fromAPI:
 			errs = append(errs, fmt.Errorf("%s: policy %s is kept in %s: change it there, or give this one another name", p.NameAt, p.Name, other.origin))
+		case onlyNew:
+			errs = append(errs, fmt.Errorf("%s: there is a policy %s already: delete it first, or give this one another name", p.NameAt, p.Name))
 		}
 		next.policies[p.Name] = p
 		delete(next.modes, p.Name) // what is said now is newer

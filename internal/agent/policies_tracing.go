@@ -4,7 +4,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,14 +16,11 @@ import (
 type tracer interface {
 	// Check says what keeps a policy from being in force here.
 	Check(context.Context, *tracing.Policy) error
-	// Replace puts exactly these policies of an origin in force, all or none.
-	Replace(ctx context.Context, origin string, want []tracing.Desired) error
+	// Replace puts exactly these policies in force, all or none.
+	Replace(ctx context.Context, want []tracing.Desired) error
 	// Status is how a policy is doing; false when it is not in force.
 	Status(tracing.Key) (tracing.Status, bool)
 }
-
-// storedPolicies is what the tracer calls the origin of what the policyStore holds; beside it is Tetragon's API.
-const storedPolicies = "policies"
 
 // tracingKind are the policies of Tetragon's kinds.
 type tracingKind struct{ tracer tracer }
@@ -77,11 +73,7 @@ func (k tracingKind) Apply(ctx context.Context, list []parsedPolicy) error {
 			want[i].Mode = tracing.ModeMonitor
 		}
 	}
-	err := k.tracer.Replace(ctx, storedPolicies, want)
-	if errors.Is(err, tracing.ErrExists) {
-		return server.Refuse(server.Precondition, fmt.Errorf("%w: it came by Tetragon's API, where it can be deleted (`tetra tracingpolicy delete`)", err))
-	}
-	return err
+	return k.tracer.Replace(ctx, want)
 }
 
 // Describer implements policyKind.
@@ -92,7 +84,7 @@ func (k tracingKind) describe(one parsedPolicy, d *server.Policy) {
 	d.Selector = "every process"
 	s, ok := k.tracer.Status(p.Key())
 	if !ok {
-		return // it is only described, or was deleted by Tetragon's API
+		return // it is only described
 	}
 	if d.Mode = modeWord(s.Mode); !s.Enabled {
 		d.State = server.PolicyDisabled

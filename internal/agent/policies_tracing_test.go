@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vigie-io/vigie/internal/server"
+	"github.com/vigie-io/vigie/internal/server/compat/tetragon"
 	"github.com/vigie-io/vigie/internal/tracing"
 )
 
@@ -23,7 +24,7 @@ type fakeTracer struct {
 
 func (f *fakeTracer) Check(context.Context, *tracing.Policy) error { return f.fail }
 
-func (f *fakeTracer) Replace(_ context.Context, origin string, want []tracing.Desired) error {
+func (f *fakeTracer) Replace(_ context.Context, want []tracing.Desired) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
@@ -89,4 +90,56 @@ func TestTracingPoliciesAreHeldBesideTheOthers(t *testing.T) {
 	}
 	_, err = a.ApplyPolicies(t.Context(), server.PolicyText{Source: "f", YAML: fmt.Sprintf(tracingYAML, "TracingPolicy", "", "Fly")})
 	st.wantRefused(err, server.Invalid, "f:8:", "Fly")
+}
+
+func (f *fakeTracer) List() (out []tracing.Status) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k, d := range f.inForce {
+		out = append(out, tracing.Status{ID: 1, Key: k, Mode: d.Mode, Enabled: true})
+	}
+	return out
+}
+
+func (f *fakeTracer) SetEnabled(k tracing.Key, _ bool) error {
+	if _, ok := f.Status(k); !ok {
+		return tracing.ErrNotFound
+	}
+	return nil
+}
+
+// What came by Tetragon's API is a policy like others.
+func TestTetragonsPoliciesAreInTheStore(t *testing.T) {
+	f := new(fakeTracer)
+	a := enforcing(t, new(fakeEnforcer))
+	a.policies = a.newPolicies(nil, tracingKind{f})
+	a.policies.start(t.Context())
+	api := tetragonPolicies{f, a.policies}
+	text := fmt.Sprintf(tracingYAML, "TracingPolicyNamespaced", ", namespace: prod", "Sigkill")
+	if err := api.Add(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+	if list := a.Policies(); len(list) != 1 || list[0].Name != "prod/exits" || list[0].Mode != "enforce" {
+		t.Errorf("%+v", list)
+	}
+	if err := api.Add(t.Context(), text); err == nil || !strings.Contains(err.Error(), "there is a policy prod/exits already") {
+		t.Errorf("added twice: %v", err)
+	}
+	if err := api.Add(t.Context(), webYAML); err == nil {
+		t.Error("a policy of another kind was taken")
+	}
+	if err := api.SetMode(t.Context(), "exits", "prod", tetragon.ModeMonitor); err != nil || a.Policies()[0].Mode != "audit" {
+		t.Errorf("%v: %+v", err, a.Policies())
+	}
+	if list, err := api.List(t.Context()); err != nil || len(list) != 1 || list[0].Mode != tetragon.ModeMonitor {
+		t.Errorf("%v: %+v", err, list)
+	}
+	for _, err := range []error{api.Delete(t.Context(), "exits", ""), api.SetMode(t.Context(), "x", "", tetragon.ModeMonitor), api.SetEnabled(t.Context(), "x", "", true)} {
+		if !errors.Is(err, tetragon.ErrNoPolicy) {
+			t.Errorf("an unknown name: %v", err)
+		}
+	}
+	if err := api.Delete(t.Context(), "exits", "prod"); err != nil || len(a.Policies()) != 0 || len(f.inForce) != 0 {
+		t.Errorf("%v: %+v", err, a.Policies())
+	}
 }

@@ -12,7 +12,7 @@ import (
 func (a *Agent) mountTetragon() server.Mount {
 	options := tetragon.Options{Backend: a, Log: a.log, Level: a.deps.LogLevel}
 	if a.tracer != nil { // there is none when a capture is played
-		options.Policies = tracingPolicies{a.tracer}
+		options.Policies = tetragonPolicies{a.tracer, a.policies}
 	}
 	a.tetragon = tetragon.New(options)
 	return server.Mount{Option: "--tetragon-api", Addr: a.config.TetragonAPI, Socket: a.config.tetragonSocket(),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/server"
 	"github.com/vigie-io/vigie/internal/server/compat/tetragon"
 	"github.com/vigie-io/vigie/internal/tracing"
 )
@@ -27,11 +28,21 @@ func (a *Agent) newTracer() error {
 	return nil
 }
 
-// tracingPolicies is the tracer as Tetragon's API wants it.
-type tracingPolicies struct{ *tracing.Manager }
+// tetragonPolicies are the TracingPolicies as Tetragon's API wants them. They live where all policies do: `vigie policy list`
+// has them, and they survive a restart.
+type tetragonPolicies struct {
+	tracer lister
+	store  *policyStore
+}
+
+// lister is what Tetragon's API needs of *tracing.Manager beside the store.
+type lister interface {
+	List() []tracing.Status
+	SetEnabled(tracing.Key, bool) error
+}
 
 // Add implements tetragon.Policies.
-func (t tracingPolicies) Add(ctx context.Context, yaml string) error {
+func (t tetragonPolicies) Add(ctx context.Context, yaml string) error {
 	policies, err := tracing.Parse("the request", []byte(yaml))
 	if err != nil {
 		return err
@@ -39,35 +50,38 @@ func (t tracingPolicies) Add(ctx context.Context, yaml string) error {
 	if len(policies) != 1 {
 		return fmt.Errorf("the request has %d policies: send them one by one", len(policies))
 	}
-	return t.Manager.Add(ctx, policies[0], "")
+	_, err = t.store.add(ctx, server.PolicyText{Source: "Tetragon's API", YAML: yaml})
+	return err
 }
 
 // Delete implements tetragon.Policies.
-func (t tracingPolicies) Delete(_ context.Context, name, namespace string) error {
-	return notFound(t.Manager.Delete(tracing.Key{Namespace: namespace, Name: name}))
+func (t tetragonPolicies) Delete(ctx context.Context, name, namespace string) error {
+	return notFound(t.store.delete(ctx, tracing.Key{Namespace: namespace, Name: name}.String()))
 }
 
-// SetEnabled implements tetragon.Policies.
-func (t tracingPolicies) SetEnabled(_ context.Context, name, namespace string, enabled bool) error {
-	return notFound(t.Manager.SetEnabled(tracing.Key{Namespace: namespace, Name: name}, enabled))
+// SetEnabled implements tetragon.Policies. It does not survive a restart.
+func (t tetragonPolicies) SetEnabled(_ context.Context, name, namespace string, enabled bool) error {
+	return notFound(t.tracer.SetEnabled(tracing.Key{Namespace: namespace, Name: name}, enabled))
 }
 
 // SetMode implements tetragon.Policies.
-func (t tracingPolicies) SetMode(_ context.Context, name, namespace string, mode tetragon.PolicyMode) error {
-	return notFound(t.Manager.SetMode(tracing.Key{Namespace: namespace, Name: name}, tracing.Mode(mode)))
+func (t tetragonPolicies) SetMode(ctx context.Context, name, namespace string, mode tetragon.PolicyMode) error {
+	_, err := t.store.setMode(ctx, tracing.Key{Namespace: namespace, Name: name}.String(), modeWord(tracing.Mode(mode)))
+	return notFound(err)
 }
 
 func notFound(err error) error {
-	if errors.Is(err, tracing.ErrNotFound) {
+	var refused *server.RefusedError
+	if errors.Is(err, tracing.ErrNotFound) || errors.As(err, &refused) && refused.Kind == server.NotFound {
 		return fmt.Errorf("%w: %w", tetragon.ErrNoPolicy, err)
 	}
 	return err
 }
 
 // List implements tetragon.Policies.
-func (t tracingPolicies) List(context.Context) ([]tetragon.PolicyStatus, error) {
+func (t tetragonPolicies) List(context.Context) ([]tetragon.PolicyStatus, error) {
 	var out []tetragon.PolicyStatus
-	for _, s := range t.Manager.List() {
+	for _, s := range t.tracer.List() {
 		status := tetragon.PolicyStatus{ID: s.ID, Name: s.Name, Namespace: s.Namespace, State: tetragon.StateDisabled,
 			Mode: tetragon.PolicyMode(s.Mode), KernelBytes: s.KernelBytes, Counters: tetragon.PolicyCounters{Post: s.Posts,
 				Signal: s.Enforced["signal"] + s.Enforced["sigkill"], MonitorSignal: s.Monitored["signal"] + s.Monitored["sigkill"],

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,6 +35,7 @@ func TestMain(m *testing.M) {
 
 // rig is a manager on a host whose events are collected.
 type rig struct {
+	want []Desired // what is in force
 	*Manager
 	t      testing.TB
 	losses *pipeline.Losses
@@ -105,12 +107,37 @@ func (r *rig) fail(err error) {
 
 // Apply takes policies into force in place of those of their names.
 func (r *rig) Apply(ctx context.Context, policies ...*Policy) error {
+	want := slices.Clone(r.want)
 	for _, p := range policies {
-		if err := r.Replace(ctx, p.Key().String(), []Desired{{Policy: p}}); err != nil {
-			return err
+		want = append(slices.DeleteFunc(want, func(d Desired) bool { return d.Policy.Key() == p.Key() }), Desired{Policy: p})
+	}
+	return r.replace(ctx, want)
+}
+
+// Delete takes policies out of force.
+func (r *rig) Delete(keys ...Key) error {
+	return r.replace(context.Background(), slices.DeleteFunc(slices.Clone(r.want), func(d Desired) bool {
+		return slices.Contains(keys, d.Policy.Key())
+	}))
+}
+
+// SetMode gives a policy a mode.
+func (r *rig) SetMode(key Key, mode Mode) error {
+	want := slices.Clone(r.want)
+	for i := range want {
+		if want[i].Policy.Key() == key {
+			want[i].Mode = mode
 		}
 	}
-	return nil
+	return r.replace(context.Background(), want)
+}
+
+func (r *rig) replace(ctx context.Context, want []Desired) error {
+	err := r.Replace(ctx, want)
+	if err == nil {
+		r.want = want
+	}
+	return err
 }
 
 // apply takes a policy into force; spec is what is below "spec:", indented by two.

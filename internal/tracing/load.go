@@ -20,7 +20,6 @@ import (
 // loaded is a policy in force.
 type loaded struct {
 	policy   *Policy
-	origin   string // who keeps it
 	id       uint64
 	mode     Mode
 	enforces bool // it has something to enforce
@@ -74,14 +73,14 @@ func (e *environment) set(c *compiler, path string, s *workloadSet) *workloadSet
 }
 
 // prepare loads and attaches a policy beside the one that it is to replace. On an error nothing is left of it.
-func (m *Manager) prepare(ctx context.Context, p *Policy, mode Mode, origin string) (*loaded, error) {
+func (m *Manager) prepare(ctx context.Context, p *Policy, mode Mode) (*loaded, error) {
 	before := m.follow.snapshot()
 	l, err := m.build(ctx, p, mode)
 	if err != nil {
 		m.follow.release(m.follow.used(before))
 		return nil, err
 	}
-	l.origin, l.followed = origin, m.follow.used(before)
+	l.followed = m.follow.used(before)
 	if err := m.start(l, btf.NewCache()); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", p.Key(), err), m.unload(l))
 	}

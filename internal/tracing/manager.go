@@ -28,8 +28,6 @@ import (
 )
 
 var (
-	// ErrExists: there is a policy of that name and namespace.
-	ErrExists = errors.New("there is a TracingPolicy of this name already")
 	// ErrNotFound: there is none.
 	ErrNotFound = errors.New("there is no such TracingPolicy")
 	// ErrNothingToEnforce: a policy without enforcing actions cannot be set to enforce.
@@ -132,31 +130,16 @@ func (m *Manager) load(what string, spec *ebpf.CollectionSpec, types *btf.Cache)
 	return m.host.LoadCollection(what, spec, replace, types)
 }
 
-// Add takes a policy into force, all of it or nothing. mode overrides the policy's own; empty leaves it. Errors join a
-// *FieldError for everything that cannot be carried here, or wrap ErrExists.
-func (m *Manager) Add(ctx context.Context, p *Policy, mode Mode) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.policies[p.Key()] != nil {
-		return fmt.Errorf("add %s: %w", p.Key(), ErrExists)
-	}
-	l, err := m.prepare(ctx, p, mode, "")
-	if err != nil {
-		return err
-	}
-	return m.commit(l)
-}
-
 // Desired is a policy that is to be in force, in a mode; empty is the policy's own.
 type Desired struct {
 	Policy *Policy
 	Mode   Mode
 }
 
-// Replace puts exactly these policies of an origin in force, all or none: on an error those that were in force still are. One
-// that is in force already with the same text stays as it is, but for its mode. Of another, the old one goes when the new one
-// is attached, so for a moment both report. Those of other origins are not touched; a name of theirs is ErrExists.
-func (m *Manager) Replace(ctx context.Context, origin string, want []Desired) error {
+// Replace puts exactly these policies in force, all or none: on an error those that were in force still are. One that is in
+// force already with the same text stays as it is, but for its mode. Of another, the old one goes when the new one is
+// attached, so for a moment both report. Errors join a *FieldError for everything that cannot be carried here.
+func (m *Manager) Replace(ctx context.Context, want []Desired) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	keep := make(map[Key]bool)
@@ -166,18 +149,15 @@ func (m *Manager) Replace(ctx context.Context, origin string, want []Desired) er
 		key := d.Policy.Key()
 		old := m.policies[key]
 		keep[key] = true
-		switch {
-		case old != nil && old.origin != origin:
-			errs = append(errs, fmt.Errorf("%s: %w, from elsewhere", key, ErrExists))
-		case old != nil && bytes.Equal(old.policy.Source, d.Policy.Source):
-		default:
-			l, err := m.prepare(ctx, d.Policy, d.Mode, origin)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			fresh = append(fresh, l)
+		if old != nil && bytes.Equal(old.policy.Source, d.Policy.Source) {
+			continue
 		}
+		l, err := m.prepare(ctx, d.Policy, d.Mode)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fresh = append(fresh, l)
 	}
 	if len(errs) > 0 {
 		for _, l := range fresh {
@@ -189,7 +169,7 @@ func (m *Manager) Replace(ctx context.Context, origin string, want []Desired) er
 		errs = append(errs, m.commit(l))
 	}
 	for key, l := range m.policies {
-		if l.origin == origin && !keep[key] {
+		if !keep[key] {
 			delete(m.policies, key)
 			errs = append(errs, m.unload(l))
 		}
@@ -217,32 +197,6 @@ func (m *Manager) Check(ctx context.Context, p *Policy) error {
 		m.hooks.retire(h.info)
 	}
 	return l.free()
-}
-
-// Delete takes a policy out of force.
-func (m *Manager) Delete(key Key) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l := m.policies[key]
-	if l == nil {
-		return fmt.Errorf("delete %s: %w", key, ErrNotFound)
-	}
-	delete(m.policies, key)
-	return m.unload(l)
-}
-
-// SetMode has a policy's actions carried out, or only reported. It holds from the next hit on.
-func (m *Manager) SetMode(key Key, mode Mode) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l := m.policies[key]
-	switch {
-	case l == nil:
-		return fmt.Errorf("set the mode of %s: %w", key, ErrNotFound)
-	case mode == ModeEnforce && !l.enforces:
-		return fmt.Errorf("set the mode of %s: %w", key, ErrNothingToEnforce)
-	}
-	return l.setMode(mode)
 }
 
 // SetEnabled attaches a policy's programs, or detaches them and keeps them.

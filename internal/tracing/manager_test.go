@@ -100,31 +100,8 @@ func TestEnableDisableDelete(t *testing.T) {
 	if seen() {
 		t.Error("the policy acts after it was deleted")
 	}
-	for _, err := range []error{r.Delete(testKey), r.SetMode(testKey, ModeMonitor), r.SetEnabled(testKey, true)} {
-		if !errors.Is(err, ErrNotFound) {
-			t.Errorf("error is %v, want %v", err, ErrNotFound)
-		}
-	}
-}
-
-func TestAddOfAKnownName(t *testing.T) {
-	r := newRig(t, nil)
-	ctx := context.Background()
-	if err := r.Add(ctx, r.parse(killOpens)[0], ModeMonitor); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Add(ctx, r.parse(onOpen("Prefix", "/vt/"))[0], ""); !errors.Is(err, ErrExists) {
-		t.Errorf("error is %v, want %v", err, ErrExists)
-	}
-	if s := r.List(); len(s) != 1 || s[0].Mode != ModeMonitor {
-		t.Errorf("policies are %+v", s)
-	}
-	if err := r.Delete(testKey); err != nil {
-		t.Fatal(err)
-	}
-	r.apply(onOpen("Prefix", "/vt/"))
-	if err := r.SetMode(testKey, ModeEnforce); !errors.Is(err, ErrNothingToEnforce) {
-		t.Errorf("error is %v, want %v", err, ErrNothingToEnforce)
+	if err := r.SetEnabled(testKey, true); !errors.Is(err, ErrNotFound) {
+		t.Errorf("error is %v, want %v", err, ErrNotFound)
 	}
 }
 
@@ -149,7 +126,7 @@ func TestRefusedPolicyLeavesTheOldOne(t *testing.T) {
 	}
 }
 
-// TestReplaceIsAllOrNothing: the policies of an origin change together.
+// TestReplaceIsAllOrNothing: policies change together.
 func TestReplaceIsAllOrNothing(t *testing.T) {
 	r := newRig(t, nil)
 	ctx := context.Background()
@@ -159,9 +136,11 @@ func TestReplaceIsAllOrNothing(t *testing.T) {
 		return p
 	}
 	good, bad := named("a", onOpen("Equal", "/vt/a")), named("b", "  tracepoints: [{subsystem: sched, event: sched_nothing}]\n")
-	if err := r.Add(ctx, named("mine", onOpen("Equal", "/vt/mine")), ""); err != nil {
+	mine := named("mine", onOpen("Equal", "/vt/mine"))
+	if err := r.Apply(ctx, mine); err != nil {
 		t.Fatal(err)
 	}
+	with := func(list ...Desired) []Desired { return append(slices.Clone(r.want), list...) }
 	names := func() (out []string) {
 		for _, s := range r.List() {
 			if s.Name != "sentinel" {
@@ -170,29 +149,26 @@ func TestReplaceIsAllOrNothing(t *testing.T) {
 		}
 		return out
 	}
-	if err := r.Replace(ctx, "files", []Desired{{good, ""}, {bad, ""}}); err == nil || !strings.Contains(err.Error(), "sched_nothing") {
+	if err := r.Replace(ctx, with(Desired{good, ""}, Desired{bad, ""})); err == nil || !strings.Contains(err.Error(), "sched_nothing") {
 		t.Errorf("error is %v", err)
 	}
 	if got := names(); !slices.Equal(got, []string{"mine"}) {
 		t.Errorf("after a refusal there are %v", got)
 	}
 	kill := named("b", killOpens)
-	if err := r.Replace(ctx, "files", []Desired{{good, ""}, {kill, ModeMonitor}}); err != nil {
+	if err := r.Replace(ctx, with(Desired{good, ""}, Desired{kill, ModeMonitor})); err != nil {
 		t.Fatal(err)
 	}
 	first, _ := r.Status(Key{Name: "b"})
 	if first.Mode != ModeMonitor {
 		t.Errorf("mode is %s", first.Mode)
 	}
-	if err := r.Replace(ctx, "files", []Desired{{kill, ModeEnforce}}); err != nil {
+	if err := r.Replace(ctx, with(Desired{kill, ModeEnforce})); err != nil {
 		t.Fatal(err)
 	}
 	second, _ := r.Status(Key{Name: "b"})
 	if got := names(); !slices.Equal(got, []string{"mine", "b"}) || second.ID != first.ID || second.Mode != ModeEnforce {
 		t.Errorf("there are %v; b is %+v, was %+v", got, second, first)
-	}
-	if err := r.Replace(ctx, "files", []Desired{{named("mine", killOpens), ""}}); !errors.Is(err, ErrExists) {
-		t.Errorf("error is %v, want %v", err, ErrExists)
 	}
 	if err := r.Check(ctx, bad); err == nil {
 		t.Error("a policy that cannot be carried passed the check")
@@ -256,7 +232,7 @@ func TestPoliciesOfOneCall(t *testing.T) {
 	if len(r.calls.enter) != 2 {
 		t.Errorf("there are %d dispatchers for two policies of the same call", len(r.calls.enter))
 	}
-	if err := errors.Join(r.Delete(testKey), r.Delete(other.Key()), r.Delete(Key{Name: "sentinel"})); err != nil {
+	if err := r.Delete(testKey, other.Key(), Key{Name: "sentinel"}); err != nil {
 		t.Error(err)
 	}
 	if len(r.calls.enter) != 0 {
