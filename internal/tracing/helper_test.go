@@ -15,7 +15,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 )
 
@@ -121,6 +124,17 @@ func helper(words []string) int {
 		_ = cmd.Run()
 	case "exec":
 		_ = exec.Command(arg(1)).Run()
+	case "bpf":
+		return loadBPF(arg(1))
+	case "perf":
+		attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CONTEXT_SWITCHES, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{}))}
+		if _, err := unix.PerfEventOpen(&attr, 0, -1, -1, unix.PERF_FLAG_FD_CLOEXEC); err != nil {
+			return int(errnoOf(err))
+		}
+	case "read-memory":
+		return readMemory(arg(1))
+	case "reload":
+		return reload(arg(1), arg(2))
 	default:
 		fmt.Println("unknown helper", words)
 		return 3
@@ -246,6 +260,58 @@ func pass(addr string) int {
 	_, _ = c.Close(), f.Close()
 	_, _ = in.Write([]byte("go\n"))
 	if cmd.Wait() != nil {
+		return 1
+	}
+	return 0
+}
+
+// loadBPF makes a map and a program of a name.
+func loadBPF(name string) int {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: name, Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer m.Close()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.SocketFilter, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer p.Close()
+	return 0
+}
+
+// readMemory reads from a file in memory of a name.
+func readMemory(name string) int {
+	fd, err := unix.MemfdCreate(name, 0)
+	if err != nil {
+		return 1
+	}
+	_, _ = unix.Write(fd, []byte("x"))
+	_, _ = unix.Pread(fd, make([]byte, 1), 0)
+	return 0
+}
+
+// reload takes a module out of the kernel and loads it again from its file.
+func reload(name, file string) int {
+	if strings.HasSuffix(file, ".xz") {
+		plain := filepath.Join(os.TempDir(), name+".ko")
+		if err := exec.Command("/bin/sh", "-c", "unxz -c "+file+" >"+plain).Run(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		defer os.Remove(plain)
+		file = plain
+	}
+	f, err := os.Open(file)
+	if err == nil {
+		err = errors.Join(unix.DeleteModule(name, 0), unix.FinitModule(int(f.Fd()), "", 0))
+		_ = f.Close()
+	}
+	if err != nil {
+		fmt.Println(err)
 		return 1
 	}
 	return 0
