@@ -40,7 +40,7 @@ func debianGuest(ctx context.Context, cfg config, img image, bins []testBinary, 
 	if err != nil {
 		return guest{}, fmt.Errorf("make the disk of tests: %w", err)
 	}
-	return guest{kernel: img.vmlinuz, disks: []string{root, tests}, memory: cfg.memory, cpus: 1, clock: sundayMorning(time.Now()),
+	return guest{kernel: img.vmlinuz, root: root, tests: tests, memory: cfg.memory, cpus: 1, clock: sundayMorning(time.Now()),
 		append: "root=/dev/nvme0n1 rw systemd.show_status=0"}, nil
 }
 

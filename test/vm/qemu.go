@@ -18,7 +18,7 @@ import (
 type guest struct {
 	kernel, initrd, memory string
 	cpus                   int
-	disks                  []string  // file systems
+	root, tests            string    // disks, each a file system
 	clock                  time.Time // at its start; zero is now
 	append                 string    // to the kernel's command line
 }
@@ -40,13 +40,11 @@ func (g guest) args() []string {
 	if !g.clock.IsZero() {
 		args = append(args, "-rtc", "base="+g.clock.Format("2006-01-02T15:04:05"))
 	}
-	if len(g.disks) > 0 {
-		// NVMe, because Debian's kernels have it built in: no initramfs is needed.
-		args = append(args, "-snapshot", "-device", "nvme,id=disks,serial=vigie")
-	}
-	for i, disk := range g.disks {
-		args = append(args, "-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,file=%s", i, disk),
-			"-device", fmt.Sprintf("nvme-ns,bus=disks,drive=disk%d,nsid=%d", i, i+1))
+	if g.root != "" {
+		// NVMe, because Debian's kernels have it built in: no initramfs is needed. It is the only one: two would be named in
+		// the order in which they answer.
+		args = append(args, "-snapshot", "-drive", "if=none,id=root,format=raw,file="+g.root, "-device", "nvme,drive=root,serial=root",
+			"-drive", "if=none,id=tests,format=raw,file="+g.tests, "-device", "virtio-blk-pci,drive=tests")
 	}
 	return args
 }
