@@ -273,7 +273,7 @@ struct vg_verdict_key {
 	u32 pid;
 	u16 table;
 	u16 rule;
-	u64 object;
+	u64 object; /* and the operation, in the highest byte */
 };
 
 struct vg_verdict_seen {
@@ -483,7 +483,7 @@ static __always_inline bool vg_begin_verdict(struct vg_verdict *v, struct vg_ans
 
 	__builtin_memset(v, 0, sizeof(*v));
 	vg_fill_header(&v->h, VG_VERDICT, t);
-	if (!vg_hit(a, v->h.pid, object, v->h.time, &held))
+	if (!vg_hit(a, v->h.pid, object ^ (u64)op << 56, v->h.time, &held))
 		return false;
 	v->h.count = 1 + held;
 	v->table = a->table;

@@ -35,6 +35,7 @@ func (s *service) ApplyPolicies(ctx context.Context, r *connect.Request[pb.Apply
 	if err := s.mayChange(ctx); err != nil && !dry {
 		return nil, err
 	}
+	defer unhurried(ctx)()
 	list, err := s.backend.ApplyPolicies(ctx, PolicyText{YAML: r.Msg.GetYaml(), Source: sourceOf(r.Msg.GetSource()), DryRun: dry})
 	if err != nil {
 		return nil, refused(err)
@@ -57,6 +58,7 @@ func (s *service) SetPolicyMode(ctx context.Context, r *connect.Request[pb.SetPo
 	if r.Msg.GetName() == "" {
 		return nil, missing("name", "of a policy that ListPolicies lists")
 	}
+	defer unhurried(ctx)()
 	p, err := s.backend.SetPolicyMode(ctx, r.Msg.GetName(), r.Msg.GetMode())
 	if err != nil {
 		return nil, refused(err)
@@ -73,6 +75,7 @@ func (s *service) DeletePolicy(ctx context.Context, r *connect.Request[pb.Delete
 	if r.Msg.GetName() == "" {
 		return nil, missing("name", "of a policy that ListPolicies lists")
 	}
+	defer unhurried(ctx)()
 	if err := s.backend.DeletePolicy(ctx, r.Msg.GetName()); err != nil {
 		return nil, refused(err)
 	}
@@ -87,6 +90,7 @@ func (s *service) SimulatePolicies(ctx context.Context, r *connect.Request[pb.Si
 	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
 		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("since is not before until: exchange them"))
 	}
+	defer unhurried(ctx)()
 	leave, err := s.study(ctx)
 	if err != nil {
 		return nil, err
@@ -114,6 +118,7 @@ func (s *service) LearnPolicy(ctx context.Context, r *connect.Request[pb.LearnPo
 	if r.Msg.GetWorkload() == "" {
 		return nil, missing("workload", "to learn from: ListProcesses names them")
 	}
+	defer unhurried(ctx)()
 	leave, err := s.study(ctx)
 	if err != nil {
 		return nil, err
@@ -161,6 +166,17 @@ func (s *service) mayChange(ctx context.Context) error {
 	}
 	return connect.NewError(connect.CodePermissionDenied,
 		errors.New("policies are not changed over TCP without a token: ask as root on the unix socket, or start the agent with --token-file"))
+}
+
+// unhurried gives a call the time that its work takes (a policy may load programs, a study goes through the whole history), and
+// what it returns gives the answer its own. A deadline that passed meanwhile would end the request, but not what it began.
+func unhurried(ctx context.Context) (answer func()) {
+	d := Deadlines(ctx)
+	if d == nil {
+		return func() {}
+	}
+	_, _ = d.SetReadDeadline(time.Time{}), d.SetWriteDeadline(time.Time{}) // the request is read
+	return func() { _ = d.SetWriteDeadline(time.Now().Add(requestTimeout)) }
 }
 
 // study waits for the place of the one request at a time that goes through the whole history.

@@ -23,6 +23,8 @@ type config struct {
 	kernels  []string      // series ("6.1") or paths of linux-image .deb files
 	packages []string      // Go package patterns
 	run      string        // -test.run of every test binary
+	guest    string        // what boots: busybox or debian
+	env      []string      // NAME=VALUE for the tests of a Debian guest
 	memory   string        // of the guest, as QEMU writes it
 	timeout  time.Duration // of one boot, all its tests included
 	cache    string        // folder kept between runs
@@ -87,9 +89,9 @@ func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, 
 	if err != nil {
 		return rep, err
 	}
-	initrd := filepath.Join(work, "initramfs-"+filepath.Base(img.dir)+".cpio")
-	if err := writeInitramfs(initrd, img, bins, cfg.run); err != nil {
-		return rep, fmt.Errorf("write the initramfs: %w", err)
+	g, err := makeGuest(ctx, cfg, img, bins, work)
+	if err != nil {
+		return rep, err
 	}
 	log, err := os.CreateTemp("", "vigie-console-"+img.release+"-*.log")
 	if err != nil {
@@ -106,7 +108,7 @@ func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, 
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, cfg.timeout)
 	defer cancel()
-	rep, err = boot(ctx, guest{kernel: img.vmlinuz, initrd: initrd, memory: cfg.memory}, console)
+	rep, err = boot(ctx, g, console)
 	rep.print(out, name)
 	if err == nil {
 		err = rep.verdict(len(bins))
@@ -123,6 +125,18 @@ func runKernel(ctx context.Context, cfg config, name string, bins []testBinary, 
 	fmt.Fprintf(out, "ok   kernel %s: %d packages, %d tests passed, %d skipped, 0 failed (%s)\n",
 		name, len(rep.packages), rep.passed, len(rep.skipped), time.Since(started).Round(time.Second))
 	return rep, nil
+}
+
+// makeGuest makes the machine that runs the tests.
+func makeGuest(ctx context.Context, cfg config, img image, bins []testBinary, work string) (guest, error) {
+	if cfg.guest == "debian" {
+		return debianGuest(ctx, cfg, img, bins, work)
+	}
+	initrd := filepath.Join(work, "initramfs-"+filepath.Base(img.dir)+".cpio")
+	if err := writeInitramfs(initrd, img, bins, cfg.run); err != nil {
+		return guest{}, fmt.Errorf("write the initramfs: %w", err)
+	}
+	return guest{kernel: img.vmlinuz, initrd: initrd, memory: cfg.memory, cpus: 2, append: "rdinit=/init"}, nil
 }
 
 // printFailure shows the output of the packages that failed, or the end of the console when no package
@@ -147,6 +161,11 @@ func parseFlags(args []string) (config, error) {
 	fs := flag.NewFlagSet("vm", flag.ContinueOnError)
 	fs.StringVar(&kernels, "kernels", "6.1 6.12", "kernel series of Debian, or paths of linux-image .deb files; separated by space or comma")
 	fs.StringVar(&cfg.run, "run", "", "only the tests that match this expression (as go test -run)")
+	fs.StringVar(&cfg.guest, "guest", "busybox", "what boots: busybox, or debian, a server with systemd")
+	fs.Func("env", "NAME=VALUE for the tests of a Debian guest; can be repeated", func(v string) error {
+		cfg.env = append(cfg.env, v)
+		return nil
+	})
 	fs.StringVar(&cfg.memory, "memory", "1G", "memory of the guest")
 	fs.DurationVar(&cfg.timeout, "timeout", 30*time.Minute, "limit of one boot with all its tests")
 	fs.BoolVar(&cfg.verbose, "v", false, "print the whole console")
@@ -157,6 +176,9 @@ func parseFlags(args []string) (config, error) {
 	cfg.packages = fs.Args()
 	if len(cfg.kernels) == 0 || len(cfg.packages) == 0 {
 		return cfg, errors.New("name at least one kernel and one package: vm -kernels 6.1 ./internal/kernel")
+	}
+	if cfg.guest != "busybox" && cfg.guest != "debian" {
+		return cfg, fmt.Errorf("-guest %s: it is busybox or debian", cfg.guest)
 	}
 	user, err := os.UserCacheDir()
 	if err != nil {

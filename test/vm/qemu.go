@@ -14,9 +14,39 @@ import (
 	"time"
 )
 
-// guest is one machine to boot.
+// guest is one machine to boot: from an initramfs or from disks, of which nothing that it writes is kept.
 type guest struct {
 	kernel, initrd, memory string
+	cpus                   int
+	root, tests            string    // disks, each a file system
+	clock                  time.Time // at its start; zero is now
+	append                 string    // to the kernel's command line
+}
+
+// args is QEMU's command line.
+func (g guest) args() []string {
+	args := []string{
+		"-accel", "tcg", // software: the same answer on every machine, also inside a virtual one
+		"-cpu", "max", "-smp", strconv.Itoa(g.cpus), "-m", g.memory,
+		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+		"-serial", "stdio", "-nic", "none",
+		"-kernel", g.kernel,
+		// Debian leaves bpf out of the LSM list until the user adds it. A panic ends the guest.
+		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 lsm=landlock,lockdown,integrity,bpf " + g.append,
+	}
+	if g.initrd != "" {
+		args = append(args, "-initrd", g.initrd)
+	}
+	if !g.clock.IsZero() {
+		args = append(args, "-rtc", "base="+g.clock.Format("2006-01-02T15:04:05"))
+	}
+	if g.root != "" {
+		// NVMe, because Debian's kernels have it built in: no initramfs is needed. It is the only one: two would be named in
+		// the order in which they answer.
+		args = append(args, "-snapshot", "-drive", "if=none,id=root,format=raw,file="+g.root, "-device", "nvme,drive=root,serial=root",
+			"-drive", "if=none,id=tests,format=raw,file="+g.tests, "-device", "virtio-blk-pci,drive=tests")
+	}
+	return args
 }
 
 // minQEMU is the oldest major version that boots all kernels in use: 6.12 panics on 7.2.
@@ -33,14 +63,7 @@ func boot(ctx context.Context, g guest, w io.Writer) (*report, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-accel", "tcg", // software: the same answer on every machine, also inside a virtual one
-		"-cpu", "max", "-smp", "2", "-m", g.memory,
-		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-		"-serial", "stdio", "-nic", "none",
-		"-kernel", g.kernel, "-initrd", g.initrd,
-		// Debian leaves bpf out of the LSM list until the user adds it. A panic ends the guest.
-		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 lsm=landlock,lockdown,integrity,bpf rdinit=/init")
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", g.args()...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return rep, fmt.Errorf("open the console: %w", err)

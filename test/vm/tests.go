@@ -21,12 +21,14 @@ type testBinary struct {
 	name     string // of the file in the guest, unique
 	path     string // on the host
 	testdata string // the package's testdata folder on the host, or ""
+	dir      string // of the package in the module
 }
 
 // goPackage is the part of go list -json that is needed here.
 type goPackage struct {
 	ImportPath   string
 	Dir          string
+	Module       struct{ Dir string }
 	TestGoFiles  []string
 	XTestGoFiles []string
 }
@@ -48,10 +50,11 @@ func buildTests(ctx context.Context, patterns []string, dir string, out io.Write
 		name := strings.ReplaceAll(p.ImportPath, "/", "_") + ".test"
 		b := testBinary{pkg: p.ImportPath, name: name, path: filepath.Join(dir, name)}
 		fmt.Fprintln(out, "build", p.ImportPath)
-		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", b.path, p.ImportPath)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-		if msg, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build the tests of %s: %w\n%s", p.ImportPath, err, msg)
+		if err := goBuild(ctx, "test", b.path, "-c", p.ImportPath); err != nil {
+			return nil, err
+		}
+		if b.dir, err = filepath.Rel(p.Module.Dir, p.Dir); err != nil {
+			return nil, err
 		}
 		if fi, err := os.Stat(filepath.Join(p.Dir, "testdata")); err == nil && fi.IsDir() {
 			b.testdata = filepath.Join(p.Dir, "testdata")
@@ -64,9 +67,19 @@ func buildTests(ctx context.Context, patterns []string, dir string, out io.Write
 	return bins, nil
 }
 
+// goBuild runs a command of Go that makes a static binary for the guest.
+func goBuild(ctx context.Context, command, file string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{command, "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", file}, args...)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s %s: %w\n%s", command, strings.Join(args, " "), err, msg)
+	}
+	return nil
+}
+
 func listPackages(ctx context.Context, patterns []string) ([]goPackage, error) {
 	// A pattern that matches nothing is a warning of go list, not a failure of ours.
-	args := append([]string{"list", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, patterns...)
+	args := append([]string{"list", "-json=ImportPath,Dir,Module,TestGoFiles,XTestGoFiles"}, patterns...)
 	out, err := exec.CommandContext(ctx, "go", args...).Output()
 	if err != nil {
 		var exit *exec.ExitError

@@ -88,6 +88,13 @@ func deed(what string, args []string) error {
 		return open(args[0], unix.O_WRONLY)
 	case "create":
 		return open(args[0], unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
+	case "create-each": // one at once after the other; what became of the last
+		for _, name := range args[1:] {
+			if err := deed("create", []string{name}); err == nil {
+				return nil
+			}
+		}
+		return deed("create", args[:1])
 	case "openat2":
 		fd, err := unix.Openat2(unix.AT_FDCWD, args[0], &unix.OpenHow{Flags: unix.O_RDONLY})
 		return closed(fd, err)

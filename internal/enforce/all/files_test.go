@@ -58,6 +58,17 @@ func TestDenyOpen(t *testing.T) {
 	})
 }
 
+// Files that are not there yet have nothing but their names to be told apart by.
+func TestEachFileIsTold(t *testing.T) {
+	fileRungs(t, func(t *testing.T, w *world) {
+		w.apply("\tmode: enforce\n\tfiles: {deny: [{path: \"{dir}/data/*.ro\", access: [write]}]}")
+		w.expect("EPERM", "create-each", "{dir}/data/a.ro", "{dir}/data/b.ro", "{dir}/data/c.ro")
+		for _, name := range []string{"a", "b", "c"} {
+			w.verdict(model.VerdictDenied, model.OpWrite, w.dir+"/data/"+name+".ro")
+		}
+	})
+}
+
 // What names a file by another way than its path meets the same rule.
 func TestDenyOpenByOtherWays(t *testing.T) {
 	fileRungs(t, func(t *testing.T, w *world) {

@@ -173,7 +173,8 @@ __weak __noinline int judge_path(u64 mnt, u64 dentry, u32 accesses, u32 loader)
 	}
 	if (vg_action(a.decision) == VG_ACT_ALLOW)
 		return 0;
-	if (vg_begin_verdict(vg_verdict_of(text), &a, t, VG_OP_EXEC + op, VG_RUNG, q.inode))
+	/* Apart by the entry of the directory, not by the inode: what does not exist yet has none. */
+	if (vg_begin_verdict(vg_verdict_of(text), &a, t, VG_OP_EXEC + op, VG_RUNG, dentry))
 		vg_tell_path(text);
 	return outcome(vg_action(a.decision));
 }
