@@ -15,8 +15,8 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
-// answer is a DNS server that knows one address for every name.
-func answer(t *testing.T, conn net.PacketConn, addr netip.Addr) {
+// answer is a DNS server for the names that have a valid address.
+func answer(t *testing.T, conn net.PacketConn, addressOf func(name string) netip.Addr) {
 	buf := make([]byte, 1500)
 	for {
 		n, from, err := conn.ReadFrom(buf)
@@ -29,7 +29,11 @@ func answer(t *testing.T, conn net.PacketConn, addr netip.Addr) {
 			return
 		}
 		m.Response, m.Additionals = true, nil
-		if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
+		q := m.Questions[0]
+		switch addr := addressOf(q.Name.String()); {
+		case !addr.IsValid():
+			m.RCode = dnsmessage.RCodeNameError
+		case q.Type == dnsmessage.TypeA:
 			m.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 60},
 				Body: &dnsmessage.AResource{A: addr.As4()}}}
 		}
@@ -56,7 +60,7 @@ func TestAConnectionCarriesItsNameItsProcessAndItsBytes(t *testing.T) {
 	})
 	defer dns.Close()
 	defer web.Close()
-	go answer(t, dns, netip.MustParseAddr("127.0.0.2"))
+	go answer(t, dns, func(string) netip.Addr { return netip.MustParseAddr("127.0.0.2") })
 	go func() {
 		for {
 			c, err := web.Accept()

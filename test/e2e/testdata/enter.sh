@@ -41,6 +41,12 @@ ask() {
 	perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Proto => "udp", PeerAddr => $ENV{DNS_SERVER}, PeerPort => 53);
 		for (@ARGV) { $s->send(pack("n6", ++$i, 256, 1, 0, 0, 0) . join("", map { pack("C/a", $_) } split(/\./)) . pack("Cn2", 0, 1, 1)); $s->recv($b, 512) }' "$@"
 }
+# reach NAME: a question as those of ask, and a connection to the address that is the answer
+reach() {
+	perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Proto => "udp", PeerAddr => $ENV{DNS_SERVER}, PeerPort => 53);
+		$s->send(pack("n6", 1, 256, 1, 0, 0, 0) . join("", map { pack("C/a", $_) } split(/\./, $ARGV[0])) . pack("Cn2", 0, 1, 1));
+		$s->recv($b, 512) // die; IO::Socket::INET->new(PeerAddr => join(".", unpack("C4", substr($b, -4))), PeerPort => 9)' "$1"
+}
 # devices: a /dev of our own
 devices() {
 	mknod "$W/null" c 1 3
