@@ -31,6 +31,8 @@ func run() int {
 		cli.NewStatus(env),
 		cli.NewPS(env),
 		cli.NewEvents(env),
+		cli.NewFlows(env),
+		cli.NewMap(env),
 		cli.NewTop(env),
 		cli.NewRules(env),
 		cli.NewRecord(env, cli.CaptureFile),

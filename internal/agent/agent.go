@@ -20,6 +20,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/capture"
 	"github.com/vigie-io/vigie/internal/enforce"
+	"github.com/vigie-io/vigie/internal/flow"
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -62,6 +63,7 @@ type Agent struct {
 	losses    *pipeline.Losses
 	hub       *pipeline.Hub
 	table     *process.Table
+	flows     *flow.Table
 	resolver  *workload.Resolver
 	river     *river
 	host      *kernel.Host
@@ -222,6 +224,7 @@ func (a *Agent) newTable(w process.Workloads) {
 	a.river = &river{log: a.log, clock: a.clock, table: a.table, losses: a.losses, annotate: nameAddresses(dns.NewNames(dns.NamesOptions{})),
 		publish: a.hub.Publish, malformed: a.losses.Counter("decode", "malformed record"),
 		reported: make(map[pipeline.LossKey]uint64)}
+	a.newFlows()
 }
 
 // nameAddresses gives a conversation the name by which its process asked for the other end's address.

@@ -33,6 +33,7 @@ type river struct {
 	sources []func(emit func(*model.Event))
 	detect  func(*model.Event) []*model.Event // the alerts that an event raises; may be nil
 	tidied  func()                            // called after each housekeeping; may be nil
+	final   bool                              // the next flush is the last
 
 	decoders  [kernel.RecordTypes]sensor.Decode
 	malformed *pipeline.Counter
@@ -44,7 +45,7 @@ type river struct {
 }
 
 // eventTypes gives each type a place in river.counts.
-var eventTypes = func() (a [21]model.Type) {
+var eventTypes = func() (a [23]model.Type) {
 	copy(a[:], model.Types())
 	return a
 }()
@@ -92,7 +93,9 @@ func (r *river) event(ev *model.Event) {
 	if ev.Time.IsZero() && ev.BootTime != 0 {
 		ev.Time = r.clock.wall(ev.BootTime)
 	}
-	if !r.table.Enrich(ev) {
+	if ev.Flow != nil {
+		r.family(ev) // the flow table knows its processes
+	} else if !r.table.Enrich(ev) {
 		return
 	}
 	r.annotate(ev)
@@ -100,6 +103,13 @@ func (r *river) event(ev *model.Event) {
 		see(ev)
 	}
 	r.batch = append(r.batch, ev)
+}
+
+// family adds the parent of a process that an event names already.
+func (r *river) family(ev *model.Event) {
+	if ev.Process != nil {
+		ev.Parent = r.table.Get(ev.Process.ParentKey)
+	}
 }
 
 // flush publishes what has gathered.
@@ -191,6 +201,7 @@ func (r *river) run(ctx context.Context, h *kernel.Host, sensors []sensor.Sensor
 		r.flush()
 	})
 	r.tidy(h, sensors, time.Now(), true)
+	r.final = true
 	r.flush()
 	return err
 }

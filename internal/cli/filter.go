@@ -40,8 +40,13 @@ func (f *filterFlags) processes(fs *pflag.FlagSet) {
 // events adds all flags.
 func (f *filterFlags) events(fs *pflag.FlagSet) {
 	fs.StringSliceVarP(&f.types, "type", "t", nil, "only these types: "+strings.Join(typeNames(), ", "))
-	f.processes(fs)
 	fs.StringSliceVar(&f.paths, "path", nil, "only files, sockets and mounts with these paths ('*', '?', '**' are wildcards)")
+	f.flows(fs)
+}
+
+// flows adds the flags that make sense for conversations: those of processes are about either end.
+func (f *filterFlags) flows(fs *pflag.FlagSet) {
+	f.processes(fs)
 	fs.StringSliceVarP(&f.addrs, "addr", "a", nil, "only these addresses at either end: ADDRESS, ADDRESS/PREFIX, ADDRESS:PORT or :PORT")
 	fs.StringSliceVar(&f.names, "name", nil, "only these DNS names, asked for or connected to ('*' and '?' are wildcards)")
 	fs.StringVar(&f.since, "since", "", "only from then on: a duration (10m), a time (15:04[:05]) or 2006-01-02T15:04:05Z")

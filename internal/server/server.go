@@ -40,6 +40,8 @@ type Config struct {
 	TokenFile string
 	// Mounts are foreign APIs that are served beside the agent's own.
 	Mounts []Mount
+	// Flows answers about conversations; nil when none are followed.
+	Flows Flows
 
 	// MaxStreams is how many streams may be open at once; DefaultMaxStreams when 0.
 	MaxStreams int

@@ -24,6 +24,9 @@ func flowLine(f *model.Flow) Line {
 		l.Failed = f.Verdict == model.FlowDenied
 		return l
 	case model.FlowFailed:
+		if what == f.Error.String() {
+			what = ""
+		}
 		l.Detail = term.Escape(joined(", ", what, f.Error.String()))
 		l.Failed = true
 		return l

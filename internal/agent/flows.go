@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/flow"
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/server"
+)
+
+// Agent answers about conversations.
+var _ server.Flows = (*Agent)(nil)
+
+// newFlows puts the flow table into the river: it sees every event, and its reports follow them.
+func (a *Agent) newFlows() {
+	a.flows = flow.New(flow.Options{Losses: a.losses, Wall: a.clock.wall, Current: a.table.Get})
+	a.river.observers = append(a.river.observers, a.flows.See)
+	a.river.sources = append(a.river.sources, func(emit func(*model.Event)) {
+		a.flows.Flush(a.clock.boottime(), a.river.final, emit)
+	})
+}
+
+// OpenFlows implements server.Flows.
+func (a *Agent) OpenFlows(ctx context.Context, keep func(*model.Event) bool, limit int) ([]*model.Event, int, error) {
+	return a.flows.List(ctx, a.clock.boottime(), keep, limit)
+}
+
+// mapPage is how many events of history are looked at in one go.
+const mapPage = 4096
+
+// Map implements server.Flows.
+func (a *Agent) Map(ctx context.Context, q server.MapQuery) (model.Map, error) {
+	draw := func(since, until time.Time) (*flow.Graph, time.Time, error) {
+		g := flow.NewGraph(flow.GraphOptions{Expand: q.Expand})
+		complete, err := a.addHistory(ctx, g, q.Keep, since, until)
+		return g, complete, err
+	}
+	now, complete, err := draw(q.Since, q.Until)
+	if err != nil {
+		return model.Map{}, err
+	}
+	var m model.Map
+	if q.Compare == nil {
+		m = now.Map(q.MaxNodes)
+	} else {
+		before, _, err := draw(q.Compare.Since, q.Compare.Until)
+		if err != nil {
+			return model.Map{}, err
+		}
+		m = now.Compare(before, q.MaxNodes)
+	}
+	m.CompleteSince = complete
+	return m, nil
+}
+
+// addHistory adds to a map what history knows of a time.
+func (a *Agent) addHistory(ctx context.Context, g *flow.Graph, keep func(*model.Event) bool, since, until time.Time) (complete time.Time, err error) {
+	q := server.EventQuery{Keep: keep, Since: since, Until: until, Limit: mapPage}
+	for {
+		page, err := a.Events(ctx, q)
+		if err != nil {
+			return complete, err
+		}
+		for _, ev := range page.Events {
+			g.Add(ev)
+		}
+		complete = page.CompleteSince
+		if q.Cursor = page.Next; q.Cursor == 0 {
+			return complete, nil
+		}
+	}
+}
+
+// FollowMap implements server.Flows.
+func (a *Agent) FollowMap(ctx context.Context, q server.MapQuery) (server.MapFollower, error) {
+	f := &mapFollower{graph: flow.NewGraph(flow.GraphOptions{Expand: q.Expand, Window: q.Window}), nodes: q.MaxNodes,
+		ticker: time.NewTicker(mapInterval)}
+	// Before history is read, so that nothing is missed in between.
+	f.events = a.Subscribe(pipeline.SubscribeOptions{Name: "map", Keep: func(ev *model.Event) bool {
+		return (ev.Flow != nil || ev.Request != nil) && q.Keep(ev)
+	}})
+	keep := func(ev *model.Event) bool {
+		if !q.Keep(ev) {
+			return false
+		}
+		if !ev.Time.Before(a.started) { // numbers of an earlier run mean nothing here
+			f.seen = max(f.seen, ev.Seq)
+		}
+		return true
+	}
+	if _, err := a.addHistory(ctx, f.graph, keep, time.Now().Add(-q.Window), time.Time{}); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// mapInterval is how often a map that is followed can change.
+const mapInterval = time.Second
+
+// mapFollower is one client's map.
+type mapFollower struct {
+	graph  *flow.Graph
+	nodes  int
+	events *pipeline.Subscription
+	seen   uint64 // events up to this number came from history
+	ticker *time.Ticker
+	drawn  model.Map
+	begun  bool
+}
+
+// Next implements server.MapFollower.
+func (f *mapFollower) Next(ctx context.Context) (model.MapDelta, error) {
+	for {
+		if f.begun {
+			if err := f.gather(ctx); err != nil {
+				return model.MapDelta{}, err
+			}
+		}
+		f.graph.Advance(time.Now())
+		m := f.graph.Map(f.nodes)
+		d := flow.Delta(&f.drawn, &m)
+		f.drawn = m
+		d.Whole = !f.begun
+		f.begun = true
+		if d.Whole || len(d.Nodes)+len(d.Edges)+len(d.RemovedNodes)+len(d.RemovedEdges) > 0 {
+			return d, nil
+		}
+	}
+}
+
+// gather adds what happens until the next tick.
+func (f *mapFollower) gather(ctx context.Context) error {
+	tick, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-f.ticker.C:
+			cancel()
+		case <-tick.Done():
+		}
+	}()
+	defer func() { cancel(); <-done }()
+	for {
+		batch, err := f.events.Next(tick)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case tick.Err() != nil && err != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		for _, ev := range batch {
+			if ev.Seq > f.seen {
+				f.graph.Add(ev)
+			}
+		}
+		if tick.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// Close implements server.MapFollower.
+func (f *mapFollower) Close() {
+	f.ticker.Stop()
+	f.events.Close()
+}
