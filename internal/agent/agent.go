@@ -56,8 +56,12 @@ type Agent struct {
 	boot      string // first eight digits of bootWhole
 	bootWhole string
 	clock     *clock
-	store     *store.Memory
+	memory    *store.Memory
+	history   *store.History // nil when it is off
+	store     *store.Store   // both as one
 	exporters *exporters
+
+	historyQueue *pipeline.Subscription // of history; nil when it is off
 	isReady   atomic.Bool
 	losses    *pipeline.Losses
 	hub       *pipeline.Hub
