@@ -32,6 +32,7 @@ func run() int {
 		cli.NewPS(env),
 		cli.NewEvents(env),
 		cli.NewTop(env),
+		cli.NewQuery(env),
 		cli.NewRules(env),
 		cli.NewRecord(env, cli.CaptureFile),
 		cli.NewPolicy(env),

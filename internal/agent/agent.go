@@ -62,19 +62,19 @@ type Agent struct {
 	exporters *exporters
 
 	historyQueue *pipeline.Subscription // of history; nil when it is off
-	isReady   atomic.Bool
-	losses    *pipeline.Losses
-	hub       *pipeline.Hub
-	table     *process.Table
-	resolver  *workload.Resolver
-	river     *river
-	host      *kernel.Host
-	sensors   []*sensorState
-	enforcer  *enforce.Enforcer
-	tetragon  *tetragon.Service
-	tracer    *tracing.Manager
-	rules     *detections // nil when they are off
-	policies  *policyStore
+	isReady      atomic.Bool
+	losses       *pipeline.Losses
+	hub          *pipeline.Hub
+	table        *process.Table
+	resolver     *workload.Resolver
+	river        *river
+	host         *kernel.Host
+	sensors      []*sensorState
+	enforcer     *enforce.Enforcer
+	tetragon     *tetragon.Service
+	tracer       *tracing.Manager
+	rules        *detections // nil when they are off
+	policies     *policyStore
 
 	replayed capture.Header // of the capture that is played
 

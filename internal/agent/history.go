@@ -3,6 +3,8 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -83,6 +85,26 @@ func search(f *filter.Filter) store.Query {
 		q.Tests = append(q.Tests, segment.Test{Columns: columnsOf(t.Field), Text: t.Text, Number: t.Number})
 	}
 	return q
+}
+
+// Aggregate implements server.Backend.
+func (a *Agent) Aggregate(ctx context.Context, q server.AggregateQuery) (server.AggregateTable, error) {
+	what := store.Aggregation{Query: search(q.Filter), Exact: q.Filter.OnlyTests(), By: q.By, Figures: q.Measures, OrderBy: q.OrderBy,
+		Changes: q.Changes, Limit: q.Limit}
+	if q.Before != nil {
+		before := search(q.Before)
+		what.Before = &before
+	}
+	table, err := a.store.Aggregate(ctx, what)
+	var invalid *store.InvalidError
+	if errors.As(err, &invalid) {
+		return server.AggregateTable{}, server.Refuse(server.Invalid, invalid.Err)
+	}
+	out := server.AggregateTable{LeftOut: table.LeftOut, Events: table.Events, CompleteSince: a.store.CompleteSince()}
+	for _, row := range table.Rows {
+		out.Rows = append(out.Rows, server.AggregateRow(row))
+	}
+	return out, err
 }
 
 // historySubscriber is history among those who receive events.

@@ -24,6 +24,17 @@ func (f *Filter) Tests() []Test {
 	return f.tests
 }
 
+// OnlyTests reports whether f looks at nothing but Types, Span and Tests. Of flows the tests are of either end and f's own
+// of one and the same: there, two tests are not all.
+func (f *Filter) OnlyTests() bool {
+	if f == nil {
+		return true
+	}
+	types := f.Types()
+	return f.where == nil && len(f.event) == 0 && len(f.process) == len(f.tests) &&
+		(len(f.tests) < 2 || types != nil && !types[model.TypeFlow])
+}
+
 // Types is the event types that f may keep; nil for all.
 func (f *Filter) Types() map[model.Type]bool {
 	switch {

@@ -19,6 +19,9 @@ type Backend interface {
 	// a stream that begins with recent events relies on it to have no gap.
 	Events(context.Context, EventQuery) (EventPage, error)
 
+	// Aggregate counts what happened. Errors: a *RefusedError says what makes no sense.
+	Aggregate(context.Context, AggregateQuery) (AggregateTable, error)
+
 	// Processes lists the running processes, and with ended also those that are still known, in any order.
 	Processes(ended bool) []*model.Process
 	// Process is the image with that exec_id, or nil.

@@ -60,6 +60,7 @@ func (s *service) QueryEvents(ctx context.Context, r *connect.Request[pb.QueryEv
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
 		}
 	}
+	answerWithin(ctx, queryTimeout)
 	page, err := s.backend.Events(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)

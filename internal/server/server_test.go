@@ -73,6 +73,18 @@ func (a *agent) Events(ctx context.Context, q EventQuery) (EventPage, error) {
 	page, err := a.store.Query(ctx, store.Query{Keep: q.Filter.Keep, NewestFirst: q.NewestFirst, Limit: q.Limit, Cursor: store.Position(q.Cursor)})
 	return EventPage{Events: page.Events, Next: EventCursor(page.Next), LastSeq: page.LastSeq, CompleteSince: page.CompleteSince}, err
 }
+func (a *agent) Aggregate(_ context.Context, q AggregateQuery) (AggregateTable, error) {
+	if len(q.Measures) == 0 {
+		return AggregateTable{}, Refuse(Invalid, errors.New("measures: say what to count"))
+	}
+	since, _ := q.Filter.Span()
+	row := AggregateRow{Keys: q.By, Values: []float64{float64(since.Unix()), float64(q.Limit)}, Change: "new"}
+	if q.Before != nil {
+		since, until := q.Before.Span()
+		row.Before = []float64{float64(since.Unix()), float64(until.Unix())}
+	}
+	return AggregateTable{Rows: []AggregateRow{row}, LeftOut: 3, Events: 9, CompleteSince: a.start}, nil
+}
 func (a *agent) Processes(bool) []*model.Process {
 	e := modeltest.Exec()
 	return []*model.Process{e.Process, e.Parent}

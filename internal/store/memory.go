@@ -105,6 +105,13 @@ func (m *Memory) firstPosition() uint64 {
 	return m.first
 }
 
+// lastPosition is where the youngest event stands; 0 when there was none.
+func (m *Memory) lastPosition() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.next - 1
+}
+
 // Stats is what a Memory holds.
 type Stats struct {
 	Events, MaxEvents int

@@ -141,7 +141,7 @@ func (r *reading) oldestFirst() error {
 				return nil
 			}
 			for i, e := range events {
-				if r.give(e, r.here(start + uint64(i))); r.stopped {
+				if r.give(e, r.here(start+uint64(i))); r.stopped {
 					return nil
 				}
 			}
@@ -171,7 +171,7 @@ func (r *reading) newestFirst() error {
 				break
 			}
 			for i, e := range events {
-				if r.give(e, r.here(start - uint64(i))); r.stopped {
+				if r.give(e, r.here(start-uint64(i))); r.stopped {
 					return nil
 				}
 			}
