@@ -34,6 +34,7 @@ func run() int {
 		cli.NewFlows(env),
 		cli.NewMap(env),
 		cli.NewTop(env),
+		cli.NewQuery(env),
 		cli.NewRules(env),
 		cli.NewRecord(env, cli.CaptureFile),
 		cli.NewPolicy(env),

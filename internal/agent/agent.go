@@ -57,22 +57,26 @@ type Agent struct {
 	boot      string // first eight digits of bootWhole
 	bootWhole string
 	clock     *clock
-	store     *store.Memory
+	memory    *store.Memory
+	history   *store.History // nil when it is off
+	store     *store.Store   // both as one
 	exporters *exporters
-	isReady   atomic.Bool
-	losses    *pipeline.Losses
-	hub       *pipeline.Hub
-	table     *process.Table
-	flows     *flow.Table
-	resolver  *workload.Resolver
-	river     *river
-	host      *kernel.Host
-	sensors   []*sensorState
-	enforcer  *enforce.Enforcer
-	tetragon  *tetragon.Service
-	tracer    *tracing.Manager
-	rules     *detections // nil when they are off
-	policies  *policyStore
+
+	historyQueue *pipeline.Subscription // of history; nil when it is off
+	isReady      atomic.Bool
+	losses       *pipeline.Losses
+	hub          *pipeline.Hub
+	table        *process.Table
+	flows        *flow.Table
+	resolver     *workload.Resolver
+	river        *river
+	host         *kernel.Host
+	sensors      []*sensorState
+	enforcer     *enforce.Enforcer
+	tetragon     *tetragon.Service
+	tracer       *tracing.Manager
+	rules        *detections // nil when they are off
+	policies     *policyStore
 
 	replayed capture.Header // of the capture that is played
 

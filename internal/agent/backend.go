@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -30,8 +31,10 @@ func (a *Agent) Subscribe(o pipeline.SubscribeOptions) *pipeline.Subscription {
 
 // Events implements server.Backend.
 func (a *Agent) Events(ctx context.Context, q server.EventQuery) (server.EventPage, error) {
-	page, err := a.store.Query(ctx, store.Query(q))
-	return server.EventPage(page), err
+	past := search(q.Filter)
+	past.NewestFirst, past.Recent, past.Limit, past.Cursor = q.NewestFirst, q.Recent, q.Limit, store.Position(q.Cursor)
+	page, err := a.store.Query(ctx, past)
+	return server.EventPage{Events: page.Events, Next: server.EventCursor(page.Next), LastSeq: page.LastSeq, CompleteSince: page.CompleteSince}, err
 }
 
 // Processes implements server.Backend.
@@ -68,12 +71,15 @@ func (a *Agent) Problems() []string {
 	if a.rules != nil {
 		out = append(out, a.rules.problems()...)
 	}
+	if a.history != nil {
+		out = append(out, a.history.Problems()...)
+	}
 	return append(out, a.policies.trouble.problems()...)
 }
 
 // Status implements server.Backend.
 func (a *Agent) Status() server.Status {
-	table, held := a.table.Stats(), a.store.Stats()
+	table, held := a.table.Stats(), a.memory.Stats()
 	s := server.Status{Version: a.deps.Version, BootID: a.bootWhole, Started: a.started, Replay: a.config.Replay != "",
 		Arch: runtime.GOARCH, Losses: a.losses.Snapshot(), Events: a.river.eventCounts(),
 		ProcessTable: server.ProcessTable{Live: uint64(table.Live), Ended: uint64(table.Exited),
@@ -96,7 +102,7 @@ func (a *Agent) Status() server.Status {
 		}
 		s.Sensors = append(s.Sensors, state)
 	}
-	s.Subscribers = slices.Concat(a.exporters.list(), a.tetragon.Subscribers())
+	s.Subscribers = slices.Concat(a.historySubscriber(), a.exporters.list(), a.tetragon.Subscribers())
 	return s
 }
 
@@ -133,7 +139,9 @@ func (c *Config) inUse() map[string]string {
 	return map[string]string{
 		"state-dir": c.StateDir, "policy-dir": c.PolicyDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
 		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
-		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
+		"args-limit": strconv.Itoa(c.ArgsLimit), "memory-events": strconv.Itoa(c.MemoryEvents),
+		"history": cmp.Or(c.historyDir(), Off), "history-max-size": c.HistoryMaxSize.String(), "history-max-age": c.HistoryMaxAge.String(),
+		"history-interval": c.HistoryInterval.String(),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
 		"fanotify-mounts": strings.Join(c.FanotifyMounts, ","),

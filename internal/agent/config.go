@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/enforce"
+	"github.com/vigie-io/vigie/internal/store"
 )
 
 // The defaults of Config.
@@ -48,8 +50,15 @@ type Config struct {
 	Sensors []string `yaml:"sensors"`
 	// ArgsLimit is how many bytes of argv are kept, at most 8191.
 	ArgsLimit int `yaml:"args-limit"`
-	// History is how many events the memory store keeps.
-	History int `yaml:"history"`
+	// MemoryEvents is how many events are kept in memory.
+	MemoryEvents int `yaml:"memory-events"`
+	// History is the directory where what happened is kept on disk; "off" for nowhere; empty for history in the state
+	// directory, and for nowhere when a capture is played.
+	History        string        `yaml:"history"`
+	HistoryMaxSize ByteSize      `yaml:"history-max-size"` // of all of it
+	HistoryMaxAge  time.Duration `yaml:"history-max-age"`
+	// HistoryInterval is how long an event may wait to be written: what kill -9 loses at most.
+	HistoryInterval time.Duration `yaml:"history-interval"`
 	// ExitedProcesses is how many exited processes the table remembers.
 	ExitedProcesses int `yaml:"exited-processes"`
 	// ProgramStats has the kernel measure the run time of BPF programs (a few nanoseconds each run).
@@ -80,7 +89,7 @@ type Config struct {
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI,
-		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
+		ArgsLimit:   4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
 		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
 }
 
@@ -119,9 +128,10 @@ func (c *Config) Validate() error {
 	if c.ArgsLimit < 0 || c.ArgsLimit > 8191 {
 		bad("args-limit", "%d is outside 0 to 8191", c.ArgsLimit)
 	}
-	if c.History < 0 || c.History > 10_000_000 {
-		bad("history", "%d events is outside 0 to 10000000", c.History)
+	if c.MemoryEvents < 0 || c.MemoryEvents > 10_000_000 {
+		bad("memory-events", "%d is outside 0 to 10000000", c.MemoryEvents)
 	}
+	c.checkHistory(bad)
 	if c.ExitedProcesses < 1 {
 		bad("exited-processes", "%d must be at least 1", c.ExitedProcesses)
 	}

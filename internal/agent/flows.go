@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/filter"
 	"github.com/vigie-io/vigie/internal/flow"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -36,7 +37,7 @@ const mapPage = 4096
 func (a *Agent) Map(ctx context.Context, q server.MapQuery) (model.Map, error) {
 	draw := func(since, until time.Time) (*flow.Graph, time.Time, error) {
 		g := flow.NewGraph(flow.GraphOptions{Expand: q.Expand})
-		complete, err := a.addHistory(ctx, g, q.Keep, since, until)
+		complete, err := a.addHistory(ctx, g, q.Filter.During(since, until), nil)
 		return g, complete, err
 	}
 	now, complete, err := draw(q.Since, q.Until)
@@ -57,9 +58,10 @@ func (a *Agent) Map(ctx context.Context, q server.MapQuery) (model.Map, error) {
 	return m, nil
 }
 
-// addHistory adds to a map what history knows of a time.
-func (a *Agent) addHistory(ctx context.Context, g *flow.Graph, keep func(*model.Event) bool, since, until time.Time) (complete time.Time, err error) {
-	q := server.EventQuery{Keep: keep, Since: since, Until: until, Limit: mapPage}
+// addHistory adds to a map what history knows; seen, where it is not nil, becomes the greatest number among the events of this
+// run of the agent.
+func (a *Agent) addHistory(ctx context.Context, g *flow.Graph, f *filter.Filter, seen *uint64) (complete time.Time, err error) {
+	q := server.EventQuery{Filter: f, Limit: mapPage}
 	for {
 		page, err := a.Events(ctx, q)
 		if err != nil {
@@ -68,8 +70,11 @@ func (a *Agent) addHistory(ctx context.Context, g *flow.Graph, keep func(*model.
 		for _, ev := range page.Events {
 			g.Add(ev)
 		}
+		if seen != nil {
+			*seen = max(*seen, page.LastSeq)
+		}
 		complete = page.CompleteSince
-		if q.Cursor = page.Next; q.Cursor == 0 {
+		if q.Cursor = page.Next; q.Cursor == (server.EventCursor{}) {
 			return complete, nil
 		}
 	}
@@ -81,18 +86,9 @@ func (a *Agent) FollowMap(ctx context.Context, q server.MapQuery) (server.MapFol
 		ticker: time.NewTicker(mapInterval)}
 	// Before history is read, so that nothing is missed in between.
 	f.events = a.Subscribe(pipeline.SubscribeOptions{Name: "map", Keep: func(ev *model.Event) bool {
-		return (ev.Flow != nil || ev.Request != nil) && q.Keep(ev)
+		return (ev.Flow != nil || ev.Request != nil) && q.Filter.Keep(ev)
 	}})
-	keep := func(ev *model.Event) bool {
-		if !q.Keep(ev) {
-			return false
-		}
-		if !ev.Time.Before(a.started) { // numbers of an earlier run mean nothing here
-			f.seen = max(f.seen, ev.Seq)
-		}
-		return true
-	}
-	if _, err := a.addHistory(ctx, f.graph, keep, time.Now().Add(-q.Window), time.Time{}); err != nil {
+	if _, err := a.addHistory(ctx, f.graph, q.Filter.During(time.Now().Add(-q.Window), time.Time{}), &f.seen); err != nil {
 		f.Close()
 		return nil, err
 	}

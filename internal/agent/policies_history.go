@@ -56,7 +56,7 @@ func (a *Agent) SimulatePolicies(ctx context.Context, q server.SimulationQuery) 
 	if err != nil {
 		return server.Simulation{}, server.Refuse(server.Invalid, err)
 	}
-	h := a.history(ctx, q.Since, q.Until)
+	h := a.past(ctx, q.Since, q.Until)
 	s := policy.Simulate(tables, h.events, a.table.ByExecID)
 	if h.err != nil {
 		return server.Simulation{}, h.err
@@ -100,31 +100,15 @@ func (a *Agent) ExplainEvent(ctx context.Context, seq uint64) (server.ExplainedE
 // pastEvents are the events that the agent remembers, in their order.
 type pastEvents struct {
 	events        iter.Seq[*model.Event]
-	completeSince time.Time // set while events are read
+	completeSince time.Time // at the beginning
 	err           error     // why events ended early
 }
 
-// history reads what is remembered from since until until, page by page.
-func (a *Agent) history(ctx context.Context, since, until time.Time) *pastEvents {
-	const page = 1000
-	h := &pastEvents{completeSince: a.store.Stats().CompleteSince}
+// past reads what is remembered from since until until.
+func (a *Agent) past(ctx context.Context, since, until time.Time) *pastEvents {
+	h := &pastEvents{completeSince: a.store.CompleteSince()}
 	h.events = func(yield func(*model.Event) bool) {
-		q := store.Query{Since: since, Until: until, Limit: page}
-		for {
-			got, err := a.store.Query(ctx, q)
-			if err != nil {
-				h.err = err
-				return
-			}
-			for _, ev := range got.Events {
-				if !yield(ev) {
-					return
-				}
-			}
-			if q.Cursor = got.Next; q.Cursor == 0 {
-				return
-			}
-		}
+		h.err = a.store.Each(ctx, store.Query{Since: since, Until: until}, yield)
 	}
 	return h
 }

@@ -73,7 +73,7 @@ func SectionsHere(refused func(section, yaml string) error) (without, weaker map
 // LearnPolicy implements server.Backend.
 func (a *Agent) LearnPolicy(ctx context.Context, q server.LearnQuery) (server.LearnedPolicy, error) {
 	without, weaker := a.sectionsHere()
-	h := a.history(ctx, q.Since, time.Time{})
+	h := a.past(ctx, q.Since, time.Time{})
 	var lost uint64
 	learned, err := policy.Learn(func(yield func(*model.Event) bool) {
 		for ev := range h.events {

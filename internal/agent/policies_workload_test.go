@@ -92,9 +92,11 @@ func (e *fakeEnforcer) names() string {
 func enforcing(t *testing.T, e enforcer) *Agent {
 	t.Helper()
 	losses := new(pipeline.Losses)
+	memory := store.NewMemory(store.Config{}, time.Unix(1_700_000_000, 0))
 	a := &Agent{log: slog.New(slog.DiscardHandler), started: time.Now(), losses: losses,
 		config: Config{StateDir: t.TempDir(), PolicyDir: filepath.Join(t.TempDir(), "policies")},
-		store:  store.NewMemory(store.Config{}, time.Unix(1_700_000_000, 0)),
+		memory: memory,
+		store:  store.NewStore(memory, nil, time.Unix(1_700_000_000, 0)),
 		table:  process.New(process.Options{Boot: "01234567", Losses: losses, Wall: func(uint64) time.Time { return time.Now() }})}
 	a.policies = a.newPolicies(e)
 	a.policies.start(t.Context())
@@ -200,7 +202,7 @@ func remember(a *Agent, path string, n int) {
 	for i := range n {
 		p := &model.Process{Key: model.ProcessKey{PID: 7, Start: 9, Exec: 1}, ExecID: "01234567-7-9-1", Binary: "/usr/sbin/nginx", Args: []string{"nginx"},
 			Workload: &model.Workload{Kind: model.WorkloadUnit, Name: "nginx.service"}}
-		a.store.Append([]*model.Event{{Type: model.TypeFile, Seq: uint64(i + 1), Time: time.Unix(1_700_000_000+int64(i), 0), Key: p.Key, Process: p, Count: 2,
+		a.memory.Append([]*model.Event{{Type: model.TypeFile, Seq: uint64(i + 1), Time: time.Unix(1_700_000_000+int64(i), 0), Key: p.Key, Process: p, Count: 2,
 			File: &model.File{Op: model.FileRead, Path: path, PathFrom: "object", FileType: "regular"}}})
 	}
 }
@@ -264,7 +266,7 @@ func TestAPolicyIsLearnedFromWhatIsRemembered(t *testing.T) {
 	remember(a, "/etc/nginx/nginx.conf", 3)
 	p := &model.Process{Key: model.ProcessKey{PID: 7, Start: 9, Exec: 1}, ExecID: "01234567-7-9-1", Binary: "/usr/sbin/nginx",
 		Workload: &model.Workload{Kind: model.WorkloadUnit, Name: "nginx.service"}}
-	a.store.Append([]*model.Event{
+	a.memory.Append([]*model.Event{
 		{Type: model.TypeCapability, Seq: 4, Time: time.Unix(1_700_000_010, 0), Key: p.Key, Process: p, Count: 1, Capability: &model.Capability{Cap: 13, Granted: true}},
 		{Type: model.TypeLoss, Seq: 5, Time: time.Unix(1_700_000_011, 0), Count: 1, Loss: &model.Loss{Stage: "kernel", Reason: "ring full", Count: 9}}})
 	l, err := a.LearnPolicy(t.Context(), server.LearnQuery{Workload: "nginx.service", Name: "learned", Since: time.Unix(1_600_000_000, 0)})

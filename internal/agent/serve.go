@@ -13,15 +13,14 @@ import (
 
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/server"
-	"github.com/vigie-io/vigie/internal/store"
 )
 
 // serve puts everything above the source in place, runs source until ctx ends or it fails, and takes all
 // down in the order in which events flow: source, hub, exporters, server. So what was seen is delivered.
 func (a *Agent) serve(ctx context.Context, source func(context.Context) error) error {
-	a.store = store.NewMemory(store.Config{MaxEvents: a.config.History, MaxBytes: historyBytes(a.config.History)}, a.started)
+	waitForHistory := a.startStore()
 	a.river.publish = func(batch []*model.Event) {
-		a.store.Append(batch)
+		a.memory.Append(batch)
 		a.hub.Publish(batch)
 	}
 	srv, err := server.New(server.Config{Socket: a.config.Socket, Group: a.config.SocketGroup, HTTP: a.config.HTTP,
@@ -57,6 +56,7 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 	a.background.Wait()
 	a.hub.Close()
 	exportErr := a.exporters.wait()
+	waitForHistory()
 	stopServer()
 	wg.Wait()
 	if errors.Is(sourceErr, context.Canceled) {
@@ -64,9 +64,6 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 	}
 	return errors.Join(sourceErr, exportErr, serverErr)
 }
-
-// historyBytes bounds the memory of the store: by experience an event takes 400 bytes, those of an exec 2,000.
-func historyBytes(events int) int { return max(events, 1000) * 500 }
 
 // ready tells that the agent observes and answers.
 func (a *Agent) ready() {

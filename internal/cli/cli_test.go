@@ -51,7 +51,7 @@ func TestExitCodesAndAdvice(t *testing.T) {
 		{"status --nonsense", 2, "unknown flag"},
 		{"status -o xml", 2, "table, wide, json, yaml"},
 		{"events --type exce", 2, "the types are exec, exec_failed"},
-		{"events --since yesterday", 2, "give a duration"},
+		{"events --since someday", 2, "give a duration"},
 		{"events --since 1m --until 2m", 2, "exchange them"},
 		{"events --pid 0", 2, "pids go from 1"},
 		{"events --uid nosuchuser", 2, "give the number"},

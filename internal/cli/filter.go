@@ -49,7 +49,7 @@ func (f *filterFlags) flows(fs *pflag.FlagSet) {
 	f.processes(fs)
 	fs.StringSliceVarP(&f.addrs, "addr", "a", nil, "only these addresses at either end: ADDRESS, ADDRESS/PREFIX, ADDRESS:PORT or :PORT")
 	fs.StringSliceVar(&f.names, "name", nil, "only these DNS names, asked for or connected to ('*' and '?' are wildcards)")
-	fs.StringVar(&f.since, "since", "", "only from then on: a duration (10m), a time (15:04[:05]) or 2006-01-02T15:04:05Z")
+	fs.StringVar(&f.since, "since", "", "only from then on: a duration (10m, 7d), a time (15:04[:05]), today, yesterday or 2006-01-02T15:04:05Z")
 	fs.StringVar(&f.until, "until", "", "only until then, in the same forms")
 }
 
@@ -116,6 +116,9 @@ func moment(flag, s string, now time.Time) (*timestamppb.Timestamp, error) {
 		}
 		return timestamppb.New(now.Add(-d)), nil
 	}
+	if t, ok := day(s, now); ok {
+		return timestamppb.New(t), nil
+	}
 	for _, layout := range []string{"15:04", "15:04:05"} {
 		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {
 			t = time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), t.Second(), 0, now.Location())
@@ -130,7 +133,23 @@ func moment(flag, s string, now time.Time) (*timestamppb.Timestamp, error) {
 			return timestamppb.New(t), nil
 		}
 	}
-	return nil, fmt.Errorf("--%s %q: give a duration (10m), a time of day (15:04) or a date (2006-01-02T15:04:05Z)", flag, s)
+	return nil, fmt.Errorf("--%s %q: give a duration (10m, 7d), a time of day (15:04), today, yesterday or a date (2006-01-02T15:04:05Z)", flag, s)
+}
+
+// day reads days: the beginning of today and yesterday, and 7d ago.
+func day(s string, now time.Time) (time.Time, bool) {
+	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
+	switch s {
+	case "today":
+		return midnight, true
+	case "yesterday":
+		return midnight.AddDate(0, 0, -1), true
+	}
+	n, err := strconv.ParseUint(strings.TrimSuffix(s, "d"), 10, 16)
+	if err != nil || !strings.HasSuffix(s, "d") {
+		return time.Time{}, false
+	}
+	return now.AddDate(0, 0, -int(n)), true
 }
 
 func typeNames() []string {

@@ -35,12 +35,12 @@ func configFile(t *testing.T, text string) string {
 }
 
 func TestFlagsWinOverTheFile(t *testing.T) {
-	path := configFile(t, "# the agent of this host\nhttp: off\nhistory: 77\nspeed: 2\nquiet: true\nsensors: [exec, file]\nstate-dir: /srv/vigie\nlog-level: debug\n")
-	c, code, stderr := configOf(t, "--config", path, "--history", "5", "--socket", "/tmp/x.sock")
+	path := configFile(t, "# the agent of this host\nhttp: off\nmemory-events: 77\nspeed: 2\nquiet: true\nsensors: [exec, file]\nstate-dir: /srv/vigie\nlog-level: debug\n")
+	c, code, stderr := configOf(t, "--config", path, "--memory-events", "5", "--socket", "/tmp/x.sock")
 	if code != 0 {
 		t.Fatal(stderr)
 	}
-	got := fmt.Sprintln(c.HTTP, c.History, c.Speed, c.Sensors, c.StateDir, c.Socket)
+	got := fmt.Sprintln(c.HTTP, c.MemoryEvents, c.Speed, c.Sensors, c.StateDir, c.Socket)
 	if want := "off 5 2 [exec file] /srv/vigie /tmp/x.sock\n"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -53,25 +53,25 @@ func TestFlagsWinOverTheFile(t *testing.T) {
 
 func TestConfigMistakesNameFileLineAndField(t *testing.T) {
 	for text, want := range map[string][]string{
-		"http: off\nstate_dir: /x\n":            {`:2: unknown field "state_dir": did you mean "state-dir"?`},
-		"sokcet: /x\n":                          {`:1: unknown field "sokcet": did you mean "socket"?`},
-		"zebra: 1\n":                            {`:1: unknown field "zebra": known are args-limit`},
-		"history: many\nspeed: [1]\n":           {`:1: field "history": want a whole number, got the string "many"`, `:2: field "speed": want a number, got a list`},
-		"quiet: 1\n":                            {`:1: field "quiet": want true or false, got the number 1`},
-		"http: 9780\n":                          {`:1: field "http": want a string, got the number 9780`},
-		"sensors: {a: b}\n":                     {`:1: field "sensors": want a list of strings, got a mapping`},
-		"sensors: [1]\n":                        {`:1: field "sensors": want a list of strings, got the number 1 in it`},
-		"socket:\n":                             {`:1: field "socket": want a string, got nothing`},
-		"http: a\nhttp: b\n":                    {`:2: `, `"http"`},
-		"- a\n":                                 {`:1: want lines of`},
-		"a: b: c\n":                             {":1: not YAML"},
-		"http: off\nquiet: true\na: b: c\n":     {":3: not YAML"},
-		"http: off\n---\nhttp: on\n":            {"more than one YAML document"},
-		"config: /x\n":                          {`:1: unknown field "config"`},
-		"history: 99999999999999999999999999\n": {`:1: field "history"`},
+		"http: off\nstate_dir: /x\n":        {`:2: unknown field "state_dir": did you mean "state-dir"?`},
+		"sokcet: /x\n":                      {`:1: unknown field "sokcet": did you mean "socket"?`},
+		"zebra: 1\n":                        {`:1: unknown field "zebra": known are args-limit`},
+		"memory-events: many\nspeed: [1]\n": {`:1: field "memory-events": want a whole number, got the string "many"`, `:2: field "speed": want a number, got a list`},
+		"quiet: 1\n":                        {`:1: field "quiet": want true or false, got the number 1`},
+		"http: 9780\n":                      {`:1: field "http": want a string, got the number 9780`},
+		"sensors: {a: b}\n":                 {`:1: field "sensors": want a list of strings, got a mapping`},
+		"sensors: [1]\n":                    {`:1: field "sensors": want a list of strings, got the number 1 in it`},
+		"socket:\n":                         {`:1: field "socket": want a string, got nothing`},
+		"http: a\nhttp: b\n":                {`:2: `, `"http"`},
+		"- a\n":                             {`:1: want lines of`},
+		"a: b: c\n":                         {":1: not YAML"},
+		"http: off\nquiet: true\na: b: c\n": {":3: not YAML"},
+		"http: off\n---\nhttp: on\n":        {"more than one YAML document"},
+		"config: /x\n":                      {`:1: unknown field "config"`},
+		"memory-events: 99999999999999999999999999\n": {`:1: field "memory-events"`},
 	} {
 		path := configFile(t, text)
-		_, code, stderr := configOf(t, "--config", path, "--history", "5")
+		_, code, stderr := configOf(t, "--config", path, "--memory-events", "5")
 		if code != ExitCannot || !strings.Contains(stderr, path) {
 			t.Errorf("%q: exit %d, %s", text, code, stderr)
 		}

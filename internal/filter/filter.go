@@ -90,6 +90,7 @@ type Filter struct {
 	eventOnly    string
 	since, until time.Time
 	where        *where
+	tests        []Test
 }
 
 // Compile checks and prepares s. Errors are *FieldError.
@@ -253,6 +254,7 @@ func (f *Filter) addWorkloadNames(globs []string) error {
 	if err != nil {
 		return err
 	}
+	f.tests = append(f.tests, Test{Field: "workload_name", Text: match})
 	f.process = append(f.process, func(p *model.Process) bool { return p.Workload != nil && match(p.Workload.Name) })
 	return nil
 }
@@ -263,6 +265,7 @@ func (f *Filter) addWorkloadKinds(kinds []string) error {
 			return fmt.Errorf("%q is no kind of workload: use %s", k, join(model.WorkloadKinds()))
 		}
 	}
+	f.tests = append(f.tests, Test{Field: "workload_kind", Text: func(kind string) bool { return slices.Contains(kinds, kind) }})
 	f.process = append(f.process, func(p *model.Process) bool {
 		return p.Workload != nil && slices.Contains(kinds, string(p.Workload.Kind))
 	})
@@ -271,11 +274,13 @@ func (f *Filter) addWorkloadKinds(kinds []string) error {
 
 func (f *Filter) addWorkloadIDs(ids []string) error {
 	const enough = 6 // characters that name a container without doubt, mostly
-	f.process = append(f.process, func(p *model.Process) bool {
-		return p.Workload != nil && slices.ContainsFunc(ids, func(id string) bool {
-			return p.Workload.ID == id || len(id) >= enough && strings.HasPrefix(p.Workload.ID, id)
+	wanted := func(got string) bool {
+		return slices.ContainsFunc(ids, func(id string) bool {
+			return got == id || len(id) >= enough && strings.HasPrefix(got, id)
 		})
-	})
+	}
+	f.tests = append(f.tests, Test{Field: "workload_id", Text: wanted})
+	f.process = append(f.process, func(p *model.Process) bool { return p.Workload != nil && wanted(p.Workload.ID) })
 	return nil
 }
 
@@ -284,11 +289,13 @@ func (f *Filter) addBinaries(globs []string) error {
 	if err != nil {
 		return err
 	}
+	f.tests = append(f.tests, Test{Field: "binary", Text: match})
 	f.process = append(f.process, func(p *model.Process) bool { return match(p.Binary) })
 	return nil
 }
 
 func (f *Filter) addPIDs(pids []uint32) error {
+	f.tests = append(f.tests, Test{Field: "pid", Number: func(n int64) bool { return slices.Contains(pids, uint32(n)) }})
 	f.process = append(f.process, func(p *model.Process) bool { return slices.Contains(pids, p.Key.PID) })
 	return nil
 }
@@ -309,11 +316,13 @@ func (f *Filter) addExecIDs(ids []string) error {
 			return fmt.Errorf("%q is no exec_id: it looks like 0a1b2c3d-4d2-1f3a5-2", id)
 		}
 	}
+	f.tests = append(f.tests, Test{Field: "exec_id", Text: func(id string) bool { return slices.Contains(ids, id) }})
 	f.process = append(f.process, func(p *model.Process) bool { return slices.Contains(ids, p.ExecID) })
 	return nil
 }
 
 func (f *Filter) addUIDs(uids []uint32) error {
+	f.tests = append(f.tests, Test{Field: "uid", Number: func(n int64) bool { return slices.Contains(uids, uint32(n)) }})
 	f.process = append(f.process, func(p *model.Process) bool { return slices.Contains(uids, p.Creds.UID) })
 	return nil
 }

@@ -48,17 +48,7 @@ func (p *Process) appendJSON(dst []byte, parent *Process) []byte {
 		dst = jsonTime(dst, "end_time", p.EndTime)
 	}
 	dst = jsonText(dst, "tty", p.TTY)
-	if p.File != (ExecFile{}) {
-		dst = append(dst, `"file":`...)
-		dst = append(p.File.appendJSON(dst), ',')
-	}
-	dst = p.Namespaces.appendField(dst, "namespaces")
-	dst = jsonUint(dst, "cgroup_id", p.CgroupID)
-	dst = jsonUint(dst, "cgroup_hierarchy", uint64(p.CgroupHierarchy))
-	if p.Workload != nil {
-		dst = append(dst, `"workload":`...)
-		dst = append(p.Workload.appendJSON(dst), ',')
-	}
+	dst = p.appendPlace(dst)
 	switch {
 	case parent != nil:
 		dst = append(dst, `"parent":`...)
@@ -73,6 +63,28 @@ func (p *Process) appendJSON(dst []byte, parent *Process) []byte {
 	dst = jsonBool(dst, "forked", p.Forked)
 	dst = jsonBool(dst, "kernel_thread", p.KernelThread)
 	return jsonClose(dst)
+}
+
+// AppendContextJSON appends what of p its siblings mostly share, in the form of AppendJSON: credentials, file, namespaces,
+// cgroup and workload.
+func (p *Process) AppendContextJSON(dst []byte) []byte {
+	return jsonClose(p.appendPlace(p.Creds.appendFields(append(dst, '{'))))
+}
+
+// appendPlace appends what p was made of and where it is.
+func (p *Process) appendPlace(dst []byte) []byte {
+	if p.File != (ExecFile{}) {
+		dst = append(dst, `"file":`...)
+		dst = append(p.File.appendJSON(dst), ',')
+	}
+	dst = p.Namespaces.appendField(dst, "namespaces")
+	dst = jsonUint(dst, "cgroup_id", p.CgroupID)
+	dst = jsonUint(dst, "cgroup_hierarchy", uint64(p.CgroupHierarchy))
+	if p.Workload != nil {
+		dst = append(dst, `"workload":`...)
+		dst = append(p.Workload.appendJSON(dst), ',')
+	}
+	return dst
 }
 
 // appendRef appends the short form of a process.
@@ -142,6 +154,9 @@ func (f *ExecFile) appendJSON(dst []byte) []byte {
 	dst = jsonBool(dst, "secure_exec", f.SecureExec)
 	return jsonClose(dst)
 }
+
+// AppendJSON appends w as JSON in the form of vigie.v1.Workload, under the rules of Event.AppendJSON.
+func (w *Workload) AppendJSON(dst []byte) []byte { return w.appendJSON(dst) }
 
 func (w *Workload) appendJSON(dst []byte) []byte {
 	dst = append(dst, '{')

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// AppendPartsJSON appends the parts of e that are set, without the fields that all events have: {"ptrace":{…}}.
+func (e *Event) AppendPartsJSON(dst []byte) []byte { return jsonClose(e.appendParts(append(dst, '{'))) }
+
 // appendParts appends the parts of e that are set, each under its name.
 func (e *Event) appendParts(dst []byte) []byte {
 	if e.Exec != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/filter"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
@@ -14,9 +15,12 @@ import (
 type Backend interface {
 	// Subscribe begins a stream of events.
 	Subscribe(pipeline.SubscribeOptions) *pipeline.Subscription
-	// Events reads recent events. An event must be readable here before it is published to subscriptions:
+	// Events reads what happened. An event must be readable here before it is published to subscriptions:
 	// a stream that begins with recent events relies on it to have no gap.
 	Events(context.Context, EventQuery) (EventPage, error)
+
+	// Aggregate counts what happened. Errors: a *RefusedError says what makes no sense.
+	Aggregate(context.Context, AggregateQuery) (AggregateTable, error)
 
 	// Processes lists the running processes, and with ended also those that are still known, in any order.
 	Processes(ended bool) []*model.Process
@@ -56,20 +60,28 @@ type Backend interface {
 	ExplainEvent(ctx context.Context, seq uint64) (ExplainedEvent, error)
 }
 
-// EventQuery says what to read from the store.
+// EventQuery says what to read of the past.
 type EventQuery struct {
-	Keep         func(*model.Event) bool // nil takes all
-	Since, Until time.Time               // not before, before; zero for no bound
-	NewestFirst  bool
-	Limit        int    // events in a page, at least 1
-	Cursor       uint64 // EventPage.Next of the page before; 0 for the first page
+	Filter      *filter.Filter // nil takes all
+	NewestFirst bool
+	Recent      bool        // only what is in memory
+	Limit       int         // events in a page, at least 1
+	Cursor      EventCursor // EventPage.Next of the page before; zero for the first page
+}
+
+// EventCursor is a place among all events that there are: the run of the agent, and the number of the event in it.
+type EventCursor struct {
+	Run int64
+	Seq uint64
 }
 
 // EventPage is a part of the answer to an EventQuery.
 type EventPage struct {
 	Events []*model.Event
-	Next   uint64 // cursor of the next page; 0 when there is none
-	// CompleteSince: no event from this moment on is missing from the store.
+	Next   EventCursor // cursor of the next page; zero when there is none
+	// LastSeq is the greatest number among the events that are of this run of the agent; 0 when none is.
+	LastSeq uint64
+	// CompleteSince: no event from this moment on is missing.
 	CompleteSince time.Time
 }
 

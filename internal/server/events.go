@@ -54,13 +54,13 @@ func (s *service) QueryEvents(ctx context.Context, r *connect.Request[pb.QueryEv
 	if err != nil {
 		return nil, err
 	}
-	_, started := s.identity()
-	q := EventQuery{Keep: f.Keep, NewestFirst: r.Msg.GetNewestFirst(), Limit: pageSize(r.Msg.GetPageSize(), defaultPage, maxPage)}
+	q := EventQuery{Filter: f, NewestFirst: r.Msg.GetNewestFirst(), Limit: pageSize(r.Msg.GetPageSize(), defaultPage, maxPage)}
 	if token := r.Msg.GetPageToken(); token != "" {
-		if q.Cursor, err = parseCursor(token, started, q.NewestFirst); err != nil {
+		if q.Cursor, err = parseCursor(token, q.NewestFirst); err != nil {
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
 		}
 	}
+	answerWithin(ctx, queryTimeout)
 	page, err := s.backend.Events(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
@@ -69,8 +69,8 @@ func (s *service) QueryEvents(ctx context.Context, r *connect.Request[pb.QueryEv
 	for _, e := range page.Events {
 		m.Events = append(m.Events, wire.ToProto(e, boot))
 	}
-	if page.Next != 0 {
-		m.NextPageToken = formatCursor(page.Next, started, q.NewestFirst)
+	if page.Next != (EventCursor{}) {
+		m.NextPageToken = formatCursor(page.Next, q.NewestFirst)
 	}
 	return connect.NewResponse(m), nil
 }
@@ -82,20 +82,25 @@ func pageSize(asked uint32, usual, most int) int {
 	return int(min(asked, uint32(most)))
 }
 
-// formatCursor makes a page token. It names the run of the agent and the direction, so that one that
-// outlived its agent, or was used for another query, is refused and does not skip events.
-func formatCursor(cursor uint64, started time.Time, newestFirst bool) string {
-	return fmt.Sprintf("%x-%t-%d", started.UnixNano(), newestFirst, cursor)
+// formatCursor makes a page token. It names the direction, so that one that is used for another query is refused and does
+// not skip events. It outlives the agent, as history does.
+func formatCursor(c EventCursor, newestFirst bool) string {
+	direction := "o"
+	if newestFirst {
+		direction = "n"
+	}
+	return fmt.Sprintf("%s%x-%x", direction, c.Run, c.Seq)
 }
 
-func parseCursor(token string, started time.Time, newestFirst bool) (uint64, error) {
-	prefix := strings.TrimSuffix(formatCursor(0, started, newestFirst), "0")
-	digits, ok := strings.CutPrefix(token, prefix)
-	cursor, err := strconv.ParseUint(digits, 10, 64)
-	if !ok || err != nil || cursor == 0 {
-		return 0, errors.New("page_token is not of this query, or of an agent that was restarted since: begin again without it")
+func parseCursor(token string, newestFirst bool) (EventCursor, error) {
+	direction := formatCursor(EventCursor{}, newestFirst)[:1]
+	run, seq, ok := strings.Cut(strings.TrimPrefix(token, direction), "-")
+	r, err1 := strconv.ParseInt(run, 16, 64)
+	n, err2 := strconv.ParseUint(seq, 16, 64)
+	if !ok || !strings.HasPrefix(token, direction) || err1 != nil || err2 != nil || n == 0 {
+		return EventCursor{}, errors.New("page_token is not of this query: begin again without it")
 	}
-	return cursor, nil
+	return EventCursor{r, n}, nil
 }
 
 // StreamEvents implements the API.
@@ -148,13 +153,15 @@ type stream struct {
 	filter    *filter.Filter
 	peer      string
 	sub       atomic.Pointer[pipeline.Subscription] // nil when it does not follow
-	lastSeq   uint64                                // of the events sent
+	lastSeq   uint64                                // of the events of the past that were sent
 }
 
-// sendLast sends the last n matching events, oldest first.
+// sendLast sends the last n matching events, oldest first. Without a time it looks no further than memory: what matches
+// nothing would be looked for in all of history.
 func (st *stream) sendLast(ctx context.Context, n int) error {
 	var found []*model.Event
-	q := EventQuery{Keep: st.filter.Keep, NewestFirst: true}
+	since, _ := st.filter.Span()
+	q := EventQuery{Filter: st.filter, NewestFirst: true, Recent: since.IsZero()}
 	for len(found) < n {
 		q.Limit = min(maxPage, n-len(found))
 		page, err := st.server.backend.Events(ctx, q)
@@ -162,7 +169,8 @@ func (st *stream) sendLast(ctx context.Context, n int) error {
 			return fmt.Errorf("read recent events: %w", err)
 		}
 		found = append(found, page.Events...)
-		if q.Cursor = page.Next; q.Cursor == 0 {
+		st.lastSeq = max(st.lastSeq, page.LastSeq)
+		if q.Cursor = page.Next; q.Cursor == (EventCursor{}) {
 			break
 		}
 	}
@@ -170,18 +178,20 @@ func (st *stream) sendLast(ctx context.Context, n int) error {
 	return st.send(found)
 }
 
-// sendRecent sends all matching events of the store, oldest first.
+// sendRecent sends all matching events since the filter's time, else those in memory, oldest first.
 func (st *stream) sendRecent(ctx context.Context) error {
-	q := EventQuery{Keep: st.filter.Keep, Limit: maxPage}
+	since, _ := st.filter.Span()
+	q := EventQuery{Filter: st.filter, Recent: since.IsZero(), Limit: maxPage}
 	for {
 		page, err := st.server.backend.Events(ctx, q)
 		if err != nil {
 			return fmt.Errorf("read recent events: %w", err)
 		}
+		st.lastSeq = max(st.lastSeq, page.LastSeq)
 		if err := st.send(page.Events); err != nil {
 			return err
 		}
-		if q.Cursor = page.Next; q.Cursor == 0 {
+		if q.Cursor = page.Next; q.Cursor == (EventCursor{}) {
 			return nil
 		}
 	}
@@ -230,7 +240,6 @@ func (st *stream) send(events []*model.Event) error {
 		m := &pb.StreamEventsResponse{Events: make([]*pb.Event, len(chunk))}
 		for i, e := range chunk {
 			m.Events[i] = wire.ToProto(e, st.boot)
-			st.lastSeq = max(st.lastSeq, e.Seq)
 		}
 		timeout := st.server.config.StreamTimeout
 		select {

@@ -29,10 +29,10 @@ type Flows interface {
 
 // MapQuery says which map to draw.
 type MapQuery struct {
-	Keep         func(*model.Event) bool // of flows and requests
-	Since, Until time.Time               // of Map
-	Compare      *TimeRange              // of Map: what edges are compared with
-	Window       time.Duration           // of FollowMap
+	Filter       *filter.Filter // of flows and requests, for any time
+	Since, Until time.Time      // of Map
+	Compare      *TimeRange     // of Map: what edges are compared with
+	Window       time.Duration  // of FollowMap
 	Expand       []string
 	MaxNodes     int
 }
@@ -137,7 +137,7 @@ func (s *service) GetMap(ctx context.Context, r *connect.Request[pb.GetMapReques
 	if err != nil {
 		return nil, err
 	}
-	q.Keep = f.Keep
+	q.Filter = f
 	drawn, err := s.config.Flows.Map(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("draw the map: %w", err)
@@ -177,7 +177,7 @@ func (s *service) StreamMap(ctx context.Context, r *connect.Request[pb.StreamMap
 		_ = st.deadlines.SetReadDeadline(time.Time{}) // the request is read
 	}
 	window := time.Duration(pageSize(r.Msg.GetWindowSeconds(), defaultWindow, maxWindow)) * time.Second
-	follower, err := s.config.Flows.FollowMap(ctx, MapQuery{Keep: f.Keep, Window: window, Expand: r.Msg.GetExpand(),
+	follower, err := s.config.Flows.FollowMap(ctx, MapQuery{Filter: f, Window: window, Expand: r.Msg.GetExpand(),
 		MaxNodes: pageSize(r.Msg.GetMaxNodes(), defaultNodes, maxNodes)})
 	if err != nil {
 		return fmt.Errorf("follow the map: %w", err)

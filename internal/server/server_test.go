@@ -36,7 +36,8 @@ type agent struct {
 	policyBackend
 	hub    *pipeline.Hub
 	losses *pipeline.Losses
-	store  *store.Memory
+	memory *store.Memory
+	store  *store.Store
 	start  time.Time
 
 	stateMu  sync.Mutex
@@ -46,7 +47,8 @@ type agent struct {
 
 func newAgent() *agent {
 	a := &agent{losses: new(pipeline.Losses), start: time.Unix(1_700_000_000, 0)}
-	a.hub, a.store = pipeline.NewHub(a.losses), store.NewMemory(store.Config{}, a.start)
+	a.hub, a.memory = pipeline.NewHub(a.losses), store.NewMemory(store.Config{}, a.start)
+	a.store = store.NewStore(a.memory, nil, a.start)
 	return a
 }
 
@@ -60,7 +62,7 @@ func (a *agent) publish(n int) {
 		batch[i] = modeltest.Exec()
 		batch[i].Seq = a.seq
 	}
-	a.store.Append(batch)
+	a.memory.Append(batch)
 	a.hub.Publish(batch)
 }
 
@@ -68,8 +70,20 @@ func (a *agent) Subscribe(o pipeline.SubscribeOptions) *pipeline.Subscription {
 	return a.hub.Subscribe(o)
 }
 func (a *agent) Events(ctx context.Context, q EventQuery) (EventPage, error) {
-	page, err := a.store.Query(ctx, store.Query(q))
-	return EventPage(page), err
+	page, err := a.store.Query(ctx, store.Query{Keep: q.Filter.Keep, NewestFirst: q.NewestFirst, Limit: q.Limit, Cursor: store.Position(q.Cursor)})
+	return EventPage{Events: page.Events, Next: EventCursor(page.Next), LastSeq: page.LastSeq, CompleteSince: page.CompleteSince}, err
+}
+func (a *agent) Aggregate(_ context.Context, q AggregateQuery) (AggregateTable, error) {
+	if len(q.Measures) == 0 {
+		return AggregateTable{}, Refuse(Invalid, errors.New("measures: say what to count"))
+	}
+	since, _ := q.Filter.Span()
+	row := AggregateRow{Keys: q.By, Values: []float64{float64(since.Unix()), float64(q.Limit)}, Change: "new"}
+	if q.Before != nil {
+		since, until := q.Before.Span()
+		row.Before = []float64{float64(since.Unix()), float64(until.Unix())}
+	}
+	return AggregateTable{Rows: []AggregateRow{row}, LeftOut: 3, Events: 9, CompleteSince: a.start}, nil
 }
 func (a *agent) Processes(bool) []*model.Process {
 	e := modeltest.Exec()

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package store keeps the recent past. In: batches of events, in the order of the hub. Out: pages of
-// those that somebody asks for. Memory holds the last events only: making room is not a loss, but the
-// store says from when on nothing is missing.
 package store
 
 import (
-	"context"
 	"sync"
 	"time"
 	"unsafe"
@@ -81,73 +77,11 @@ func (m *Memory) evict() {
 
 func (m *Memory) at(position uint64) *entry { return &m.ring[position%uint64(len(m.ring))] }
 
-// Query says what to read.
-type Query struct {
-	Keep         func(*model.Event) bool // nil takes all
-	Since, Until time.Time               // not before, before; zero for no bound
-	NewestFirst  bool
-	Limit        int    // events in a page, at least 1
-	Cursor       uint64 // Page.Next of the page before; 0 for the first page
-}
-
-// Page is a part of the answer to a Query.
-type Page struct {
-	Events []*model.Event
-	Next   uint64 // cursor of the next page; 0 when there is none
-	// CompleteSince: no event from this moment on is missing from the store.
-	CompleteSince time.Time
-}
-
-// Query reads one page. Events that are appended or evicted meanwhile neither repeat nor shift the
-// pages. Errors: ctx's.
-func (m *Memory) Query(ctx context.Context, q Query) (Page, error) {
-	const chunk = 512 // events looked at in one go: Keep runs without the lock
-	var buf [chunk]*model.Event
-	var page Page
-	cursor := q.Cursor
-	for {
-		if err := ctx.Err(); err != nil {
-			return Page{}, err
-		}
-		events, start := m.read(buf[:], cursor, q.NewestFirst, &page.CompleteSince)
-		if len(events) == 0 {
-			page.Next = 0
-			return page, nil
-		}
-		for i, e := range events {
-			at := start + uint64(i)
-			cursor = at + 1
-			if q.NewestFirst {
-				at = start - uint64(i)
-				cursor = at
-			}
-			if !q.Since.IsZero() && e.Time.Before(q.Since) || !q.Until.IsZero() && !e.Time.Before(q.Until) ||
-				q.Keep != nil && !q.Keep(e) {
-				continue
-			}
-			if len(page.Events) == max(q.Limit, 1) {
-				page.Next = at
-				if q.NewestFirst {
-					page.Next = at + 1
-				}
-				return page, nil
-			}
-			page.Events = append(page.Events, e)
-		}
-		if q.NewestFirst && cursor <= 1 {
-			return page, nil
-		}
-	}
-}
-
 // read copies events to buf. Oldest first: those from cursor on (0: from the beginning). Newest first:
 // those before cursor (0: from the end), the newest of them first. start is the position of the first.
-func (m *Memory) read(buf []*model.Event, cursor uint64, newestFirst bool, since *time.Time) (events []*model.Event, start uint64) {
+func (m *Memory) read(buf []*model.Event, cursor uint64, newestFirst bool) (events []*model.Event, start uint64) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if since.IsZero() {
-		*since = m.since
-	}
 	if newestFirst {
 		if cursor == 0 || cursor > m.next {
 			cursor = m.next
@@ -162,6 +96,20 @@ func (m *Memory) read(buf []*model.Event, cursor uint64, newestFirst bool, since
 		events = append(buf[:len(events)], m.at(at).event)
 	}
 	return events, start
+}
+
+// firstPosition is where the oldest event stands that is held; where the next one will when there is none.
+func (m *Memory) firstPosition() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.first
+}
+
+// lastPosition is where the youngest event stands; 0 when there was none.
+func (m *Memory) lastPosition() uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.next - 1
 }
 
 // Stats is what a Memory holds.

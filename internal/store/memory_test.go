@@ -29,11 +29,16 @@ func seqs(events []*model.Event) (list []int) {
 	return list
 }
 
+// query asks a store that has nothing but m.
+func query(m *Memory, q Query) (Page, error) {
+	return NewStore(m, nil, time.Unix(0, 1)).Query(context.Background(), q)
+}
+
 // all reads every page.
 func all(t *testing.T, m *Memory, q Query) (list []int) {
 	t.Helper()
 	for {
-		page, err := m.Query(context.Background(), q)
+		page, err := query(m, q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +46,7 @@ func all(t *testing.T, m *Memory, q Query) (list []int) {
 			t.Fatalf("a page of %d events, limit %d", len(page.Events), q.Limit)
 		}
 		list = append(list, seqs(page.Events)...)
-		if q.Cursor = page.Next; q.Cursor == 0 {
+		if q.Cursor = page.Next; q.Cursor.IsZero() {
 			return list
 		}
 	}
@@ -72,14 +77,14 @@ func TestPages(t *testing.T) {
 func TestLastPageHasNoNext(t *testing.T) {
 	m := NewMemory(Config{}, time.Unix(0, 0))
 	for _, newest := range []bool{false, true} {
-		if page, _ := m.Query(context.Background(), Query{Limit: 3, NewestFirst: newest}); page.Next != 0 || len(page.Events) != 0 {
+		if page, _ := query(m, Query{Limit: 3, NewestFirst: newest}); !page.Next.IsZero() || len(page.Events) != 0 {
 			t.Errorf("empty store: %+v", page)
 		}
 	}
 	m.Append(numbered(1, 3))
 	for _, newest := range []bool{false, true} {
-		if page, _ := m.Query(context.Background(), Query{Limit: 3, NewestFirst: newest}); page.Next != 0 || len(page.Events) != 3 {
-			t.Errorf("newest %v: %d events, next %d", newest, len(page.Events), page.Next)
+		if page, _ := query(m, Query{Limit: 3, NewestFirst: newest}); !page.Next.IsZero() || len(page.Events) != 3 {
+			t.Errorf("newest %v: %d events, next %v", newest, len(page.Events), page.Next)
 		}
 	}
 }
@@ -97,19 +102,19 @@ func TestFilterAndSpan(t *testing.T) {
 func TestPagesStandStillWhileEventsComeAndGo(t *testing.T) {
 	m := NewMemory(Config{MaxEvents: 10}, time.Unix(0, 0))
 	m.Append(numbered(1, 10))
-	page, _ := m.Query(context.Background(), Query{Limit: 3, NewestFirst: true}) // 10 9 8
-	m.Append(numbered(11, 13))                                                   // evicts 1 2 3
+	page, _ := query(m, Query{Limit: 3, NewestFirst: true}) // 10 9 8
+	m.Append(numbered(11, 13))                              // evicts 1 2 3
 	got := all(t, m, Query{Limit: 3, NewestFirst: true, Cursor: page.Next})
 	if want := "[7 6 5 4]"; fmt.Sprint(got) != want {
 		t.Errorf("newest first: got %v, want %s", got, want)
 	}
-	page, _ = m.Query(context.Background(), Query{Limit: 2}) // 4 5
-	m.Append(numbered(14, 20))                               // evicts up to 10
+	page, _ = query(m, Query{Limit: 2}) // 4 5
+	m.Append(numbered(14, 20))          // evicts up to 10
 	got = all(t, m, Query{Limit: 4, Cursor: page.Next})
 	if want := "[11 12 13 14 15 16 17 18 19 20]"; fmt.Sprint(got) != want {
 		t.Errorf("oldest first: got %v, want %s", got, want)
 	}
-	if got := all(t, m, Query{Limit: 4, Cursor: 3, NewestFirst: true}); got != nil {
+	if got := all(t, m, Query{Limit: 4, Cursor: Position{Run: 1, Seq: 3}, NewestFirst: true}); got != nil {
 		t.Errorf("evicted cursor, newest first: got %v", got)
 	}
 }
@@ -125,7 +130,7 @@ func TestSaysSinceWhenItIsComplete(t *testing.T) {
 		t.Errorf("nothing evicted: %v", got)
 	}
 	m.Append(numbered(4, 5))
-	page, _ := m.Query(context.Background(), Query{Limit: 1})
+	page, _ := query(m, Query{Limit: 1})
 	if got := page.CompleteSince; !got.After(time.Unix(2, 0)) || got.After(time.Unix(3, 0)) {
 		t.Errorf("2 evicted: %v", got)
 	}
@@ -154,7 +159,7 @@ func TestQueryEndsWithItsContext(t *testing.T) {
 	m.Append(numbered(1, 10))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := m.Query(ctx, Query{Limit: 1}); !errors.Is(err, context.Canceled) {
+	if _, err := NewStore(m, nil, time.Unix(0, 1)).Query(ctx, Query{Limit: 1}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -30,6 +30,8 @@ func arrows() []arrow {
 		{from: "internal/cli", to: "internal/detect", why: "rules are checked and tried without an agent"},
 		{from: "internal/cli", to: "internal/policy", why: "policies are tested, and recordings judged, where there is no agent"},
 		{from: "internal/cli", to: "internal/wire", why: "the commands print model types"},
+		{from: "internal/store", to: "api", why: "history keeps what is nested as JSON in the API's names"},
+		{from: "internal/store", to: "internal/wire", why: "history keeps what is nested as JSON in the API's names"},
 		{from: "internal/capture", to: "api", why: "a capture holds events as protobuf"},
 		{from: "internal/capture", to: "internal/wire", why: "a capture holds events as protobuf"},
 		{from: "internal/enforce", to: "internal/policy", why: "enforce carries out the tables that policy compiles: their types stand with the compiler"},

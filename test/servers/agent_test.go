@@ -53,7 +53,7 @@ func startAgent(t *testing.T) *agent {
 	a := &agent{t: t, dir: dir, socket: filepath.Join(dir, "vigie.sock")}
 	cmd := exec.Command(program(t, "vigie"), "run", "--quiet", "--state-dir", filepath.Join(dir, "state"), "--socket", a.socket,
 		"--http", "off", "--tetragon-api", "off", "--lock-file", filepath.Join(dir, "lock"), "--policy-dir", filepath.Join(dir, "policies"),
-		"--rules", "off", "--history", "400000",
+		"--rules", "off", "--memory-events", "400000",
 		// The roots of sites are overlays. No open on the host's own file system is ever held up by this agent.
 		"--fanotify-mounts", "overlay")
 	cmd.Stderr = &a.log

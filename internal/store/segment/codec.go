@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package segment
+
+import (
+	"github.com/klauspost/compress/zstd"
+	parquetzstd "github.com/parquet-go/parquet-go/compress/zstd"
+)
+
+// codec is zstd with little memory: a page is 64 KiB, so that a window of megabytes, which the library's own codec takes
+// for each of its encoders, would stay empty. One writer uses it.
+type codec struct {
+	parquetzstd.Codec // reads, and says what it is
+	encoder           *zstd.Encoder
+}
+
+// Encode implements compress.Codec.
+func (c *codec) Encode(dst, src []byte) ([]byte, error) {
+	if c.encoder == nil {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault),
+			zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true))
+		if err != nil {
+			return nil, err
+		}
+		c.encoder = e
+	}
+	return c.encoder.EncodeAll(src, dst[:0]), nil
+}
