@@ -96,7 +96,7 @@ func (a *Agent) Status() server.Status {
 		}
 		s.Sensors = append(s.Sensors, state)
 	}
-	s.Subscribers = slices.Concat(a.exporters.list(), a.tetragon.Subscribers())
+	s.Subscribers = slices.Concat(a.exporters.list(), a.tetragon.Subscribers(), a.hubble.Subscribers())
 	return s
 }
 
@@ -132,7 +132,7 @@ func (a *Agent) hostNames() (host, release string) {
 func (c *Config) inUse() map[string]string {
 	return map[string]string{
 		"state-dir": c.StateDir, "policy-dir": c.PolicyDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
-		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
+		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "hubble-api": c.HubbleAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
 		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
