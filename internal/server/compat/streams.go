@@ -67,7 +67,8 @@ func (s *Streams) Open(ctx context.Context, sub *pipeline.Subscription) (*Stream
 	}
 	st := &Stream{streams: s, sub: sub, peer: server.CallerOf(ctx).String(), deadlines: server.Deadlines(ctx)}
 	if st.deadlines != nil {
-		_ = st.deadlines.SetReadDeadline(time.Time{}) // the request is read
+		_ = st.deadlines.SetReadDeadline(time.Time{})  // the request is read
+		_ = st.deadlines.SetWriteDeadline(time.Time{}) // nothing is due until something is sent
 	}
 	s.open[st] = struct{}{}
 	s.running.Add(1)
@@ -82,13 +83,20 @@ func (st *Stream) Close() {
 	st.streams.running.Done()
 }
 
-// Extend gives the client the timeout for what is sent next.
-func (st *Stream) Extend() error {
+// Send calls send, which sends to the client, and gives that the timeout. Afterwards nothing is due: an HTTP/2 stream on
+// which a deadline passes is reset even if there was nothing to send.
+func (st *Stream) Send(send func() error) error {
 	if st.deadlines == nil {
-		return nil
+		return send()
 	}
 	if err := st.deadlines.SetWriteDeadline(time.Now().Add(st.streams.timeout)); err != nil {
 		return fmt.Errorf("set the deadline of the stream: %w", err)
+	}
+	if err := send(); err != nil {
+		return err
+	}
+	if err := st.deadlines.SetWriteDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("clear the deadline of the stream: %w", err)
 	}
 	return nil
 }

@@ -196,10 +196,7 @@ func (st *stream) send(e *model.Event, flows []*fl.Flow) error {
 
 // respond waits for a client that reads slowly as long as the timeout allows. Nil sends the headers alone.
 func (st *stream) respond(m *observer.GetFlowsResponse) error {
-	if err := st.Extend(); err != nil {
-		return err
-	}
-	if err := st.out.Send(m); err != nil {
+	if err := st.Send(func() error { return st.out.Send(m) }); err != nil {
 		return fmt.Errorf("send flows: %w", err)
 	}
 	return nil

@@ -25,15 +25,7 @@ func (s *Service) notify(ctx context.Context, _ *connect.Request[peer.NotifyRequ
 	if encrypted {
 		m.Tls = &peer.TLS{ServerName: m.GetName()}
 	}
-	return s.hold(ctx, true, func(extend func() error) error {
-		if err := extend(); err != nil {
-			return err
-		}
-		if err := out.Send(m); err != nil {
-			return fmt.Errorf("send peers: %w", err)
-		}
-		return nil
-	})
+	return s.hold(ctx, true, func() error { return out.Send(m) })
 }
 
 // reached is the address at which a client has reached the agent, as gRPC's clients write it.
@@ -48,8 +40,9 @@ func reached(ctx context.Context) (address string, encrypted bool) {
 	return addr.String(), encrypted
 }
 
-// hold calls say, and with stay keeps the stream open until the client goes or the agent stops.
-func (s *Service) hold(ctx context.Context, stay bool, say func(extend func() error) error) error {
+// hold calls each of say, which send something to the client, and with stay keeps the stream open until the client goes or
+// the agent stops.
+func (s *Service) hold(ctx context.Context, stay bool, say ...func() error) error {
 	nothing := func(*model.Event) bool { return false } // what is followed is only whether the agent runs
 	sub := s.options.Backend.Subscribe(pipeline.SubscribeOptions{Name: subscriberName, Keep: nothing})
 	defer sub.Close()
@@ -58,8 +51,13 @@ func (s *Service) hold(ctx context.Context, stay bool, say func(extend func() er
 		return err
 	}
 	defer open.Close()
-	if err := say(open.Extend); err != nil || !stay {
-		return err
+	for _, send := range say {
+		if err := open.Send(send); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+	}
+	if !stay {
+		return nil
 	}
 	stop := context.AfterFunc(ctx, sub.Close)
 	defer stop()
@@ -70,9 +68,10 @@ func (s *Service) hold(ctx context.Context, stay bool, say func(extend func() er
 	}
 }
 
-// services are those whose health can be asked for; the empty name is all of them.
+// services are those whose health can be asked for; the empty name is all of them. The second is the name by which Hubble's
+// own clients ask.
 func services() []string {
-	return []string{"", observer.Observer_ServiceDesc.ServiceName, peer.Peer_ServiceDesc.ServiceName}
+	return []string{"", "hubble.server.Observer", observer.Observer_ServiceDesc.ServiceName, peer.Peer_ServiceDesc.ServiceName}
 }
 
 // healthCheck implements Check of grpc.health.v1: who can be asked serves. What does not work is in ServerStatus's place,
@@ -100,13 +99,5 @@ func (s *Service) healthWatch(ctx context.Context, r *connect.Request[health.Hea
 	if connectErr := new(connect.Error); errors.As(err, &connectErr) {
 		m = &health.HealthCheckResponse{Status: health.HealthCheckResponse_SERVICE_UNKNOWN}
 	}
-	return s.hold(ctx, true, func(extend func() error) error {
-		if err := extend(); err != nil {
-			return err
-		}
-		if err := out.Send(m); err != nil {
-			return fmt.Errorf("send health: %w", err)
-		}
-		return nil
-	})
+	return s.hold(ctx, true, func() error { return out.Send(m) })
 }

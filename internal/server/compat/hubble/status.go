@@ -117,17 +117,11 @@ func (s *Service) getAgentEvents(ctx context.Context, r *connect.Request[observe
 	if err != nil {
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
-	return s.hold(ctx, asked.follow, func(extend func() error) error {
-		for _, m := range asked.cut(s.agentEvents()) {
-			if err := extend(); err != nil {
-				return err
-			}
-			if err := out.Send(m); err != nil {
-				return fmt.Errorf("send agent events: %w", err)
-			}
-		}
-		return nil
-	})
+	say := []func() error{func() error { return out.Send(nil) }} // the headers: from here on every event is in the stream
+	for _, m := range asked.cut(s.agentEvents()) {
+		say = append(say, func() error { return out.Send(m) })
+	}
+	return s.hold(ctx, asked.follow, say...)
 }
 
 // agentEvents are all of them, the oldest first.

@@ -87,10 +87,7 @@ func (st *stream) answer(e *model.Event) *tg.GetEventsResponse {
 
 // send waits for a client that reads slowly as long as the timeout allows.
 func (st *stream) send(m *tg.GetEventsResponse) error {
-	if err := st.Extend(); err != nil {
-		return err
-	}
-	if err := st.out.Send(m); err != nil {
+	if err := st.Send(func() error { return st.out.Send(m) }); err != nil {
 		return fmt.Errorf("send events: %w", err)
 	}
 	return nil
