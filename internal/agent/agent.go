@@ -29,6 +29,7 @@ import (
 	"github.com/vigie-io/vigie/internal/sensor/all"
 	"github.com/vigie-io/vigie/internal/sensor/dns"
 	"github.com/vigie-io/vigie/internal/sensor/exec"
+	"github.com/vigie-io/vigie/internal/server/compat/hubble"
 	"github.com/vigie-io/vigie/internal/server/compat/tetragon"
 	"github.com/vigie-io/vigie/internal/store"
 	"github.com/vigie-io/vigie/internal/tracing"
@@ -74,6 +75,7 @@ type Agent struct {
 	sensors      []*sensorState
 	enforcer     *enforce.Enforcer
 	tetragon     *tetragon.Service
+	hubble       *hubble.Service
 	tracer       *tracing.Manager
 	rules        *detections // nil when they are off
 	policies     *policyStore

@@ -23,7 +23,9 @@ const (
 	DefaultLockFile  = "/run/vigie/vigie.lock"
 	// DefaultTetragonAPI is where Tetragon's clients look. An agent beside Tetragon does without it.
 	DefaultTetragonAPI = "127.0.0.1:54321"
-	DefaultRulesDir    = "/etc/vigie/rules"
+	// DefaultHubbleAPI is where Hubble's clients look. An agent beside hubble-relay's port-forward does without it.
+	DefaultHubbleAPI = "127.0.0.1:4245"
+	DefaultRulesDir  = "/etc/vigie/rules"
 	// Off as an address turns a listener off, and detections; On is their other state.
 	Off = "off"
 	On  = "on"
@@ -43,8 +45,10 @@ type Config struct {
 	// TetragonAPI is the TCP address of Tetragon's API, which is also at tetragon.sock in the state directory;
 	// or "off" for neither.
 	TetragonAPI string `yaml:"tetragon-api"`
-	ExportJSON  string `yaml:"export-json"`
-	LockFile    string `yaml:"lock-file"` // held while the agent runs: one agent on a host
+	// HubbleAPI is the TCP address of Hubble's API, which is also at hubble.sock in the state directory; or "off" for neither.
+	HubbleAPI  string `yaml:"hubble-api"`
+	ExportJSON string `yaml:"export-json"`
+	LockFile   string `yaml:"lock-file"` // held while the agent runs: one agent on a host
 
 	// Sensors lists the sensors that run; all when empty.
 	Sensors []string `yaml:"sensors"`
@@ -88,17 +92,22 @@ type Config struct {
 // Default is the configuration of an agent that was told nothing.
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
-		TetragonAPI: DefaultTetragonAPI,
-		ArgsLimit:   4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
+		TetragonAPI: DefaultTetragonAPI, HubbleAPI: DefaultHubbleAPI,
+		ArgsLimit: 4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
 		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
 }
 
 // tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.
-func (c *Config) tetragonSocket() string {
-	if c.TetragonAPI == Off || c.TetragonAPI == "" {
+func (c *Config) tetragonSocket() string { return c.socketOf(c.TetragonAPI, "tetragon.sock") }
+
+// hubbleSocket is where the unix socket of Hubble's API is; empty when it is off.
+func (c *Config) hubbleSocket() string { return c.socketOf(c.HubbleAPI, "hubble.sock") }
+
+func (c *Config) socketOf(addr, name string) string {
+	if addr == Off || addr == "" {
 		return ""
 	}
-	return filepath.Join(c.StateDir, "tetragon.sock")
+	return filepath.Join(c.StateDir, name)
 }
 
 // Validate reports everything that is wrong, each with the name of its field.
@@ -119,8 +128,10 @@ func (c *Config) Validate() error {
 	if len(c.Socket) > 107 {
 		bad("socket", "path of %d bytes is longer than the 107 that a unix socket takes", len(c.Socket))
 	}
-	if socket := c.tetragonSocket(); len(socket) > 107 {
-		bad("state-dir", "%s is longer than the 107 bytes that a unix socket takes; use tetragon-api: off or a shorter directory", socket)
+	for option, socket := range map[string]string{"tetragon-api": c.tetragonSocket(), "hubble-api": c.hubbleSocket()} {
+		if len(socket) > 107 {
+			bad("state-dir", "%s is longer than the 107 bytes that a unix socket takes; use %s: off or a shorter directory", socket, option)
+		}
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		bad("tls-cert", "certificate and tls-key belong together: give both or none")

@@ -58,6 +58,15 @@ func (f *Filter) Span() (since, until time.Time) {
 	return f.since, f.until
 }
 
+// OfTypes is a filter of types alone.
+func OfTypes(types ...model.Type) *Filter {
+	f := &Filter{types: make(map[model.Type]bool, len(types))}
+	for _, t := range types {
+		f.types[t] = true
+	}
+	return f
+}
+
 // During is f for another time: not before since, before until; zero for no bound.
 func (f *Filter) During(since, until time.Time) *Filter {
 	during := Filter{}

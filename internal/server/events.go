@@ -119,7 +119,8 @@ func (s *service) StreamEvents(ctx context.Context, r *connect.Request[pb.Stream
 	}
 	defer s.streams.remove(st)
 	if st.deadlines != nil {
-		_ = st.deadlines.SetReadDeadline(time.Time{}) // the request is read
+		_ = st.deadlines.SetReadDeadline(time.Time{})  // the request is read
+		_ = st.deadlines.SetWriteDeadline(time.Time{}) // nothing is due until something is sent: see send
 	}
 	if !r.Msg.GetNoFollow() {
 		// Before the recent events are read, so that none is missed in between.
@@ -254,6 +255,12 @@ func (st *stream) send(events []*model.Event) error {
 		}
 		if err := st.out.Send(m); err != nil {
 			return fmt.Errorf("send events: %w", err)
+		}
+		if st.deadlines != nil {
+			// An HTTP/2 stream on which a deadline passes is reset even when there is nothing to send.
+			if err := st.deadlines.SetWriteDeadline(time.Time{}); err != nil {
+				return fmt.Errorf("clear the deadline of the stream: %w", err)
+			}
 		}
 	}
 	return nil

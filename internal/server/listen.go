@@ -96,44 +96,47 @@ func lookupGroup(name string) (*uint32, error) {
 	return &gid, nil
 }
 
-// secureTCP loads what protects the TCP port and refuses to open one to the network without it.
+// secureTCP loads what protects the TCP ports and refuses to open one to the network without it.
 func (s *Server) secureTCP() error {
 	c := &s.config
-	mounted, err := s.secureMounts()
-	if err != nil {
-		return err
-	}
-	if c.HTTP == "" || c.HTTP == Off {
-		if mounted && c.TokenFile != "" {
-			s.tokens, err = loadToken(c.TokenFile)
-		}
-		return err
-	}
-	addr, err := net.ResolveTCPAddr("tcp", c.HTTP)
-	if err != nil {
-		return fmt.Errorf("--http %q: %w; give HOST:PORT or off", c.HTTP, err)
-	}
-	c.HTTP = addr.String() // what was checked is what is opened
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key belong together: give both or none")
 	}
-	if !addr.IP.IsLoopback() && (c.TLSCert == "" || c.TokenFile == "") {
-		return fmt.Errorf("--http %s can be reached from the network, which takes TLS and a token: "+
-			"add --tls-cert, --tls-key and --token-file, or use 127.0.0.1", c.HTTP)
+	served := c.HTTP != "" && c.HTTP != Off
+	if served {
+		addr, err := net.ResolveTCPAddr("tcp", c.HTTP)
+		if err != nil {
+			return fmt.Errorf("--http %q: %w; give HOST:PORT or off", c.HTTP, err)
+		}
+		c.HTTP = addr.String() // what was checked is what is opened
+		if err := s.checkExposed("--http", addr); err != nil {
+			return err
+		}
 	}
-	if c.TLSCert != "" {
+	mounted, speaksTLS, err := s.secureMounts()
+	if err != nil {
+		return err
+	}
+	if c.TLSCert != "" && (served || speaksTLS) {
 		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 		if err != nil {
 			return fmt.Errorf("load --tls-cert and --tls-key: %w", err)
 		}
 		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	}
-	if c.TokenFile != "" {
-		if s.tokens, err = loadToken(c.TokenFile); err != nil {
-			return err
-		}
+	if c.TokenFile != "" && (served || mounted) {
+		s.tokens, err = loadToken(c.TokenFile)
 	}
-	return nil
+	return err
+}
+
+// checkExposed refuses an address that can be reached from the network when nothing protects it.
+func (s *Server) checkExposed(option string, addr *net.TCPAddr) error {
+	if addr.IP.IsLoopback() || s.config.TLSCert != "" && s.config.TokenFile != "" {
+		return nil
+	}
+	return fmt.Errorf("%s %s can be reached from the network, which takes TLS and a token: "+
+		"add --tls-cert, --tls-key and --token-file, or use 127.0.0.1", option, addr)
 }
 
 // bounded is a listener with at most maxConnections open at once. A connection knows its peer.

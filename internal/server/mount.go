@@ -15,7 +15,7 @@ import (
 )
 
 // Mount is a foreign API that the server answers on addresses of its own, to the peers that may use the agent's
-// own API. Its clients are as they are: they speak no TLS, so its port stays on this machine.
+// own API. Its clients are as they are: where they speak no TLS, its port stays on this machine.
 type Mount struct {
 	Option  string // the flag that gives Addr, for messages
 	Addr    string // TCP address on loopback; empty or Off for none
@@ -25,13 +25,20 @@ type Mount struct {
 	Yield bool
 	// Wait returns when no request of the handler runs any more. It is called when all connections are closed.
 	Wait func()
+	// TLS says that its clients speak TLS: its port is under the same rules as Config.HTTP.
+	TLS bool
 }
 
 // Caller is who makes a request.
 type Caller struct {
-	name    string
-	trusted bool
+	name      string
+	trusted   bool
+	local     net.Addr
+	encrypted bool
 }
+
+// Reached is the address of the server to which the request came, nil outside of one, and whether it came over TLS.
+func (c Caller) Reached() (local net.Addr, encrypted bool) { return c.local, c.encrypted }
 
 // String is "uid 0 pid 123" or a TCP address.
 func (c Caller) String() string { return c.name }
@@ -65,7 +72,8 @@ func Deadlines(ctx context.Context) *http.ResponseController {
 func (s *Server) introduce(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := peerFrom(r.Context())
-		c := Caller{name: p.String(), trusted: s.tokens != nil}
+		c := Caller{name: p.String(), trusted: s.tokens != nil, encrypted: r.TLS != nil}
+		c.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 		if p.unix {
 			c.trusted = p.uid == 0 || p.uid == uint32(os.Geteuid())
 		}
@@ -73,8 +81,8 @@ func (s *Server) introduce(next http.Handler) http.Handler {
 	})
 }
 
-// secureMounts checks the addresses of the mounts and reports whether there is one.
-func (s *Server) secureMounts() (onTCP bool, err error) {
+// secureMounts checks the addresses of the mounts and reports whether there is one, and whether one speaks TLS.
+func (s *Server) secureMounts() (onTCP, speaksTLS bool, err error) {
 	for i := range s.config.Mounts {
 		m := &s.config.Mounts[i]
 		if m.Addr == "" || m.Addr == Off {
@@ -82,14 +90,19 @@ func (s *Server) secureMounts() (onTCP bool, err error) {
 		}
 		addr, err := net.ResolveTCPAddr("tcp", m.Addr)
 		if err != nil {
-			return false, fmt.Errorf("%s %q: %w; give HOST:PORT or off", m.Option, m.Addr, err)
+			return false, false, fmt.Errorf("%s %q: %w; give HOST:PORT or off", m.Option, m.Addr, err)
 		}
-		if !addr.IP.IsLoopback() {
-			return false, fmt.Errorf("%s %s can be reached from the network, and its clients speak no TLS: use 127.0.0.1, and a tunnel from elsewhere", m.Option, m.Addr)
+		if m.TLS {
+			err = s.checkExposed(m.Option, addr)
+		} else if !addr.IP.IsLoopback() {
+			err = fmt.Errorf("%s %s can be reached from the network, and its clients speak no TLS: use 127.0.0.1, and a tunnel from elsewhere", m.Option, m.Addr)
 		}
-		m.Addr, onTCP = addr.String(), true
+		if err != nil {
+			return false, false, err
+		}
+		m.Addr, onTCP, speaksTLS = addr.String(), true, speaksTLS || m.TLS
 	}
-	return onTCP, nil
+	return onTCP, speaksTLS, nil
 }
 
 // listenMounts opens the mounts' sockets and ports.
@@ -115,7 +128,11 @@ func (s *Server) listenMounts(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("listen on %s %s: %w; use another address or off", m.Option, m.Addr, err)
 		default:
-			s.listeners = append(s.listeners, listener{newBounded(l), handler, nil})
+			secure := s.tls
+			if !m.TLS {
+				secure = nil
+			}
+			s.listeners = append(s.listeners, listener{newBounded(l), handler, secure})
 			s.log.Info("a foreign API is served", "option", m.Option, "address", l.Addr().String())
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -235,10 +236,19 @@ func loadToken(path string) (*tokenCheck, error) {
 	return &tokenCheck{sha256.Sum256([]byte(token))}, nil
 }
 
+// check takes the token as a bearer token, and as the password of basic authentication, which is what Hubble's clients send.
 func (t *tokenCheck) check(header string) *connect.Error {
 	scheme, token, _ := strings.Cut(header, " ")
-	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(sum[:], t.sum[:]) != 1 {
+	token = strings.TrimSpace(token)
+	known := strings.EqualFold(scheme, "Bearer")
+	if strings.EqualFold(scheme, "Basic") {
+		pair, err := base64.StdEncoding.DecodeString(token)
+		if err == nil {
+			_, token, known = strings.Cut(string(pair), ":")
+		}
+	}
+	sum := sha256.Sum256([]byte(token))
+	if !known || subtle.ConstantTimeCompare(sum[:], t.sum[:]) != 1 {
 		return connect.NewError(connect.CodeUnauthenticated,
 			errors.New("the token is missing or wrong: send Authorization: Bearer with the content of the agent's --token-file"))
 	}

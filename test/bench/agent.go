@@ -64,7 +64,7 @@ func startAgent(ctx context.Context, binary, parent string, extra ...string) (*a
 	defer notify.Close()
 	socket := filepath.Join(dir, "s")
 	a.cmd = exec.Command(binary, append([]string{"run", "--quiet", "--state-dir", filepath.Join(dir, "state"), "--socket", socket,
-		"--http", "off", "--tetragon-api", "off", "--lock-file", filepath.Join(dir, "lock"), "--policy-dir", a.policyDir,
+		"--http", "off", "--tetragon-api", "off", "--hubble-api", "off", "--lock-file", filepath.Join(dir, "lock"), "--policy-dir", a.policyDir,
 		"--rules-dir", filepath.Join(dir, "rules"), "--export-json", a.json}, extra...)...)
 	a.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
 	a.cmd.Stderr = &a.log

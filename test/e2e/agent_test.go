@@ -96,7 +96,7 @@ func startAgent(t *testing.T, args ...string) *agent {
 func newAgent(t *testing.T, dir string, args ...string) *agent {
 	t.Helper()
 	a := &agent{t: t, dir: dir, socket: filepath.Join(dir, "vigie.sock"), json: filepath.Join(dir, "events.json")}
-	args = append([]string{"run", "--quiet", "--state-dir", filepath.Join(dir, "state"), "--socket", a.socket, "--http", "off", "--tetragon-api", "off",
+	args = append([]string{"run", "--quiet", "--state-dir", filepath.Join(dir, "state"), "--socket", a.socket, "--http", "off", "--tetragon-api", "off", "--hubble-api", "off",
 		"--lock-file", filepath.Join(dir, "lock"), "--export-json", a.json}, args...)
 	a.cmd = exec.Command(vigie(t), args...)
 	a.cmd.Stderr = &a.log

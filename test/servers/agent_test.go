@@ -52,7 +52,7 @@ func startAgent(t *testing.T) *agent {
 	dir := t.TempDir()
 	a := &agent{t: t, dir: dir, socket: filepath.Join(dir, "vigie.sock")}
 	cmd := exec.Command(program(t, "vigie"), "run", "--quiet", "--state-dir", filepath.Join(dir, "state"), "--socket", a.socket,
-		"--http", "off", "--tetragon-api", "off", "--lock-file", filepath.Join(dir, "lock"), "--policy-dir", filepath.Join(dir, "policies"),
+		"--http", "off", "--tetragon-api", "off", "--hubble-api", "off", "--lock-file", filepath.Join(dir, "lock"), "--policy-dir", filepath.Join(dir, "policies"),
 		"--rules", "off", "--memory-events", "400000",
 		// The roots of sites are overlays. No open on the host's own file system is ever held up by this agent.
 		"--fanotify-mounts", "overlay")

@@ -3,7 +3,6 @@
 package tetragon
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -13,20 +12,15 @@ import (
 	tg "github.com/cilium/tetragon/api/v1/tetragon"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-)
 
-// maxExpression is the longest expression, in bytes; maxCost the most work that one evaluation may do, in CEL's
-// units (about one an operation).
-const (
-	maxExpression = 4096
-	maxCost       = 100_000
+	"github.com/vigie-io/vigie/internal/server/compat"
 )
 
 // expression is a compiled CEL expression. Its variables are the event's types: process_exec, process_kprobe, …
 type expression struct {
-	program cel.Program
-	uses    map[string]bool // the variables in it
-	empty   map[string]proto.Message
+	*compat.Expression
+	uses  map[string]bool // the variables in it
+	empty map[string]proto.Message
 }
 
 // expressions adds the condition that one of the CEL expressions is true.
@@ -55,9 +49,6 @@ func (b *builder) expressions(sources []string) {
 }
 
 func compileExpression(source string) (*expression, error) {
-	if len(source) > maxExpression {
-		return nil, fmt.Errorf("is %d bytes long, at most %d are allowed", len(source), maxExpression)
-	}
 	x := &expression{uses: make(map[string]bool), empty: make(map[string]proto.Message)}
 	// Names and functions are those that Tetragon's expressions have: its container, and Kubernetes' ip() and cidr().
 	options := []cel.EnvOption{cel.Container("tetragon"), cel.Types(&tg.GetEventsResponse{}), ext.Network(), ext.Strings(),
@@ -66,25 +57,15 @@ func compileExpression(source string) (*expression, error) {
 		options = append(options, cel.Variable(string(f.Name()), cel.ObjectType(string(f.Message().FullName()))))
 		x.empty[string(f.Name())] = new(tg.GetEventsResponse).ProtoReflect().NewField(f).Message().Interface()
 	}
-	env, err := cel.NewEnv(options...)
-	if err != nil {
-		return nil, fmt.Errorf("prepare the expression language: %w", err)
+	var err error
+	if x.Expression, err = compat.CompileExpression(source, options...); err != nil {
+		return nil, err
 	}
-	checked, issues := env.Compile(source)
-	if err := issues.Err(); err != nil {
-		return nil, errors.New(strings.ReplaceAll(strings.TrimPrefix(err.Error(), "ERROR: "), "\n", " "))
-	}
-	if !checked.OutputType().IsExactType(cel.BoolType) {
-		return nil, fmt.Errorf("is a %s, not true or false: compare it with something", checked.OutputType())
-	}
-	ast.PostOrderVisit(checked.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+	ast.PostOrderVisit(x.Checked.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.IdentKind && x.empty[e.AsIdent()] != nil {
 			x.uses[e.AsIdent()] = true
 		}
 	}))
-	if x.program, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost)); err != nil {
-		return nil, fmt.Errorf("prepare: %w", err)
-	}
 	return x, nil
 }
 
@@ -111,10 +92,5 @@ func (x *expression) holds(m *tg.GetEventsResponse) bool {
 		variables[name] = x.empty[name]
 	}
 	variables[string(field.Name())] = r.Get(field).Message().Interface()
-	out, _, err := x.program.Eval(variables)
-	if err != nil {
-		return false
-	}
-	holds, ok := out.Value().(bool)
-	return ok && holds
+	return x.Holds(variables)
 }

@@ -4,17 +4,14 @@ package tetragon
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
-	"time"
 
 	"connectrpc.com/connect"
 	tg "github.com/cilium/tetragon/api/v1/tetragon"
 
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
-	"github.com/vigie-io/vigie/internal/server"
+	"github.com/vigie-io/vigie/internal/server/compat"
 )
 
 // subscriberName is the streams' name in `vigie status` and among the loss counters.
@@ -31,29 +28,24 @@ func (s *Service) getEvents(ctx context.Context, r *connect.Request[tg.GetEvents
 	if wish.queue > 0 {
 		queue = wish.queue
 	}
-	st := &stream{out: out, wish: wish, convert: s.convert, timeout: s.options.StreamTimeout,
-		peer: server.CallerOf(ctx).String(), deadlines: server.Deadlines(ctx),
-		sub: s.options.Backend.Subscribe(pipeline.SubscribeOptions{Name: subscriberName, Queue: queue, Keep: wish.wants})}
-	defer st.sub.Close()
-	if err := s.begin(st); err != nil {
+	sub := s.options.Backend.Subscribe(pipeline.SubscribeOptions{Name: subscriberName, Queue: queue, Keep: wish.wants})
+	defer sub.Close()
+	open, err := s.streams.Open(ctx, sub)
+	if err != nil {
 		return err
 	}
-	defer s.end(st)
-	if st.deadlines != nil {
-		_ = st.deadlines.SetReadDeadline(time.Time{}) // the request is read
-	}
+	defer open.Close()
+	st := &stream{Stream: open, out: out, wish: wish, convert: s.convert, sub: sub}
 	return st.follow(ctx)
 }
 
 // stream is one GetEvents call.
 type stream struct {
-	out       *connect.ServerStream[tg.GetEventsResponse]
-	wish      *wish
-	convert   *converter
-	sub       *pipeline.Subscription
-	peer      string
-	deadlines *http.ResponseController
-	timeout   time.Duration
+	*compat.Stream
+	out     *connect.ServerStream[tg.GetEventsResponse]
+	wish    *wish
+	convert *converter
+	sub     *pipeline.Subscription
 }
 
 func (st *stream) follow(ctx context.Context) error {
@@ -64,13 +56,8 @@ func (st *stream) follow(ctx context.Context) error {
 		return err
 	}
 	for {
-		batch, err := st.sub.Next(context.WithoutCancel(ctx))
-		switch {
-		case ctx.Err() != nil:
-			return connect.NewError(connect.CodeCanceled, errors.New("the client is gone"))
-		case errors.Is(err, pipeline.ErrClosed):
-			return nil
-		case err != nil:
+		batch, done, err := st.Next(ctx)
+		if done {
 			return err
 		}
 		for _, e := range batch {
@@ -100,12 +87,7 @@ func (st *stream) answer(e *model.Event) *tg.GetEventsResponse {
 
 // send waits for a client that reads slowly as long as the timeout allows.
 func (st *stream) send(m *tg.GetEventsResponse) error {
-	if st.deadlines != nil {
-		if err := st.deadlines.SetWriteDeadline(time.Now().Add(st.timeout)); err != nil {
-			return fmt.Errorf("set the deadline of the stream: %w", err)
-		}
-	}
-	if err := st.out.Send(m); err != nil {
+	if err := st.Send(func() error { return st.out.Send(m) }); err != nil {
 		return fmt.Errorf("send events: %w", err)
 	}
 	return nil
