@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -130,9 +131,9 @@ func (a *Agent) hostNames() (host, release string) {
 
 // inUse is the configuration by option name, without what is secret: of the token, the file's name only.
 func (c *Config) inUse() map[string]string {
-	return map[string]string{
+	m := map[string]string{
 		"state-dir": c.StateDir, "policy-dir": c.PolicyDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
-		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
+		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "sensors": strings.Join(c.Sensors, ","),
 		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
@@ -140,4 +141,6 @@ func (c *Config) inUse() map[string]string {
 		"rules":           c.Rules, "rules-dir": c.RulesDir,
 		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}
+	maps.Copy(m, c.Destinations.InUse())
+	return m
 }

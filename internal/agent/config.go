@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/enforce"
+	destinations "github.com/vigie-io/vigie/internal/export/all"
 )
 
 // The defaults of Config.
@@ -41,7 +42,6 @@ type Config struct {
 	// TetragonAPI is the TCP address of Tetragon's API, which is also at tetragon.sock in the state directory;
 	// or "off" for neither.
 	TetragonAPI string `yaml:"tetragon-api"`
-	ExportJSON  string `yaml:"export-json"`
 	LockFile    string `yaml:"lock-file"` // held while the agent runs: one agent on a host
 
 	// Sensors lists the sensors that run; all when empty.
@@ -70,6 +70,9 @@ type Config struct {
 	Rules    string `yaml:"rules"`
 	RulesDir string `yaml:"rules-dir"`
 
+	// Destinations are where events go by themselves.
+	destinations.Destinations `yaml:",inline"`
+
 	// Replay is a capture file to play in place of the kernel; needs no privilege.
 	Replay string `yaml:"replay"`
 	// Speed is how fast to play: 1 as recorded, 0 as fast as it goes.
@@ -81,7 +84,7 @@ func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI,
 		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
-		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
+		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), Speed: 1}
 }
 
 // tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.
@@ -135,6 +138,7 @@ func (c *Config) Validate() error {
 		bad("speed", "%v must not be negative", c.Speed)
 	}
 	c.checkEnforcement(bad)
+	c.Destinations.Check(bad)
 	known := sensorNames()
 	for _, s := range c.Sensors {
 		if !slices.Contains(known, s) {

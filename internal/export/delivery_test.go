@@ -26,7 +26,9 @@ type sink struct {
 	closed bool
 }
 
-func (s *sink) Encode(e *model.Event) (uint64, int, bool) { return e.Seq, 100, e.Type != model.TypeLoss }
+func (s *sink) Encode(e *model.Event) (uint64, int, bool) {
+	return e.Seq, 100, e.Type != model.TypeLoss
+}
 
 func (s *sink) Send(ctx context.Context, items []uint64) (int, error) {
 	s.mu.Lock()

@@ -6,7 +6,14 @@
 // over a connection: a bounded queue, retries and the count of what was lost.
 package export
 
-import "github.com/vigie-io/vigie/internal/pipeline"
+import (
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+// Encoder appends an event as one JSON object, without a newline; nothing when it has no word for it. It may be called from
+// several goroutines.
+type Encoder func(dst []byte, e *model.Event) []byte
 
 // Exporter takes events to one destination.
 type Exporter interface {

@@ -4,6 +4,7 @@ package encoding
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/vigie-io/vigie/internal/model"
 )
@@ -81,4 +82,15 @@ func ip(at netip.AddrPort) string {
 		return ""
 	}
 	return at.Addr().Unmap().WithZone("").String()
+}
+
+// hostOf is an authority of HTTP without its port.
+func hostOf(authority string) string {
+	if at, err := netip.ParseAddrPort(authority); err == nil {
+		return at.Addr().String()
+	}
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") && strings.Count(authority, ":") == 1 {
+		return authority[:i]
+	}
+	return strings.Trim(authority, "[]")
 }

@@ -114,7 +114,7 @@ func (s ecs) request(o *object, r *model.Request) {
 	o.end()
 	o.end()
 	o.begin("url")
-	o.text("domain", Host(r.Host))
+	o.text("domain", hostOf(r.Host))
 	o.text("path", r.Path)
 	o.end()
 }

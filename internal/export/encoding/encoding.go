@@ -8,16 +8,13 @@ package encoding
 import (
 	"bytes"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/export"
 	"github.com/vigie-io/vigie/internal/model"
 )
-
-// Encoder appends an event as one JSON object, without a newline. It may be called from several goroutines.
-type Encoder func(dst []byte, e *model.Event) []byte
 
 // The encodings.
 const (
@@ -38,7 +35,7 @@ type Options struct {
 }
 
 // New returns the encoder of that name; vigie's own when it is empty.
-func New(name string, o Options) (Encoder, error) {
+func New(name string, o Options) (export.Encoder, error) {
 	switch name {
 	case "", Vigie:
 		return func(dst []byte, e *model.Event) []byte { return e.AppendJSON(dst, o.Boot) }, nil
@@ -202,15 +199,4 @@ func failure(e *model.Event) string {
 		}
 	}
 	return err.String()
-}
-
-// Host is an authority of HTTP without its port.
-func Host(authority string) string {
-	if at, err := netip.ParseAddrPort(authority); err == nil {
-		return at.Addr().String()
-	}
-	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") && strings.Count(authority, ":") == 1 {
-		return authority[:i]
-	}
-	return strings.Trim(authority, "[]")
 }

@@ -252,7 +252,7 @@ func (s ocsf) http(o *object, r *model.Request) {
 	o.text("version", strings.TrimPrefix(r.Version, "HTTP/"))
 	o.some("body_length", r.RequestBytes)
 	o.begin("url")
-	o.text("hostname", Host(r.Host))
+	o.text("hostname", hostOf(r.Host))
 	o.text("path", r.Path)
 	o.end()
 	o.end()

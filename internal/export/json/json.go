@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/export"
-	"github.com/vigie-io/vigie/internal/export/encoding"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
@@ -41,7 +40,7 @@ const (
 type Options struct {
 	Path   string    // a file, which is appended to and made with mode 0640, or Dash
 	Stdout io.Writer // what Dash stands for
-	Encode encoding.Encoder
+	Encode export.Encoder
 	Keep   func(*model.Event) bool // which events are exported; nil takes all
 	Rotate Rotation
 	Log    *slog.Logger

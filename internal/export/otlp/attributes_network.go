@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vigie-io/vigie/internal/export/encoding"
 	"github.com/vigie-io/vigie/internal/model"
 )
 
@@ -87,11 +86,11 @@ func (a *attributes) request(r *model.Request) {
 	here, there := r.Remote, r.Local // of a server
 	if r.Role == "client" {
 		there, here = r.Remote, r.Local
-		a.text("server.address", firstOf(r.RemoteName, encoding.Host(r.Host), addressOf(there)))
+		a.text("server.address", firstOf(r.RemoteName, hostOf(r.Host), addressOf(there)))
 		a.some("server.port", uint64(there.Port()))
 	} else {
 		a.text("client.address", addressOf(here))
-		a.text("server.address", firstOf(encoding.Host(r.Host), addressOf(there)))
+		a.text("server.address", firstOf(hostOf(r.Host), addressOf(there)))
 		a.some("server.port", uint64(there.Port()))
 	}
 	a.address("network.local", r.Local)
@@ -167,4 +166,15 @@ func firstOf(texts ...string) string {
 		}
 	}
 	return ""
+}
+
+// hostOf is an authority of HTTP without its port.
+func hostOf(authority string) string {
+	if at, err := netip.ParseAddrPort(authority); err == nil {
+		return at.Addr().String()
+	}
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") && strings.Count(authority, ":") == 1 {
+		return authority[:i]
+	}
+	return strings.Trim(authority, "[]")
 }

@@ -55,7 +55,7 @@ type Options struct {
 	Version  string // of the agent
 	Boot     string // the beginning of the boot id, as exec_ids carry it
 	Started  time.Time
-	Keep     func(*model.Event) bool // which events are exported; nil takes all
+	Keep     func(*model.Event) bool // which events become logs; nil takes all
 	Gatherer prometheus.Gatherer     // of Metrics
 	Backoff  func(failures int) time.Duration
 
@@ -86,6 +86,7 @@ func New(o Options) ([]export.Exporter, error) {
 		case Logs:
 			list = append(list, export.NewDelivery(delivery, &logs{client: c, boot: o.Boot, head: scopeHead(agentResource(o), o.Version)}))
 		case Traces:
+			delivery.Keep = func(e *model.Event) bool { return e.Type == model.TypeRequest }
 			list = append(list, export.NewDelivery(delivery, &traces{client: c, options: o}))
 		case Metrics:
 			list = append(list, newMetrics(o, delivery, c))
