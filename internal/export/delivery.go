@@ -56,7 +56,7 @@ type Options struct {
 	Name string
 	Keep func(*model.Event) bool // nil takes all
 
-	MaxWaiting int           // bytes that wait at most, those that are being sent included; DefaultMaxWaiting
+	MaxWaiting int           // bytes that wait at most, those that are being sent included, and perItem for each; DefaultMaxWaiting
 	BatchItems int           // DefaultBatchItems
 	BatchBytes int           // DefaultBatchBytes
 	Linger     time.Duration // how long an item waits for others; DefaultLinger
@@ -77,6 +77,12 @@ const (
 	DefaultLinger     = time.Second
 	DefaultTimeout    = 10 * time.Second
 	DefaultDrain      = 3 * time.Second
+
+	perItem = 64 // bytes that an item costs beside its own
+
+	// hold is how long a full queue waits for a destination that works, in which time events wait in the hub: for bursts. A
+	// destination that takes nothing is waited for once, not for every event.
+	hold = 250 * time.Millisecond
 
 	maxLater = 5 * time.Minute // a destination can't send an exporter to sleep for longer
 )
@@ -179,6 +185,7 @@ func (d *Delivery[T]) Run(sub *pipeline.Subscription) error {
 // read encodes events until the subscription ends.
 func (d *Delivery[T]) read(sub *pipeline.Subscription) {
 	defer d.box.close()
+	gaveUp := false // the last wait was in vain: no more until there is room again
 	for {
 		batch, err := sub.Next(context.Background())
 		if err != nil {
@@ -188,11 +195,33 @@ func (d *Delivery[T]) read(sub *pipeline.Subscription) {
 			if d.options.Keep != nil && !d.options.Keep(event) {
 				continue // a loss of the subscription's own, which no filter has seen
 			}
-			if item, bytes, ok := d.sink.Encode(event); ok && !d.box.put(item, bytes) {
+			if item, bytes, ok := d.sink.Encode(event); ok && !d.put(item, bytes+perItem, &gaveUp) {
 				d.lose(1, d.reasonNow("the destination is too slow"))
 			}
 		}
 	}
+}
+
+// put puts an item into the queue, and reports whether there was room.
+func (d *Delivery[T]) put(item T, bytes int, gaveUp *bool) bool {
+	if d.box.put(item, bytes) {
+		*gaveUp = false
+		return true
+	}
+	if *gaveUp || d.reasonNow("") != "" {
+		return false
+	}
+	timer := time.NewTimer(hold)
+	defer timer.Stop()
+	for !d.box.put(item, bytes) {
+		select {
+		case <-d.box.space:
+		case <-timer.C:
+			*gaveUp = true
+			return false
+		}
+	}
+	return true
 }
 
 // deliver sends a batch until all of it is dealt with, or ctx ends.
@@ -226,7 +255,9 @@ func (d *Delivery[T]) deliver(ctx context.Context, batch []T) {
 			failures = 0
 		}
 		failures++
-		d.failed(err)
+		if ctx.Err() == nil { // else it is the end that has interrupted it
+			d.failed(err)
+		}
 		if !d.wait(ctx, failures, err) {
 			d.lose(len(batch), d.reasonNow("the agent ended"))
 			return

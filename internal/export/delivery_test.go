@@ -27,7 +27,7 @@ type sink struct {
 }
 
 func (s *sink) Encode(e *model.Event) (uint64, int, bool) {
-	return e.Seq, 100, e.Type != model.TypeLoss
+	return e.Seq, 100 - perItem, e.Type != model.TypeLoss
 }
 
 func (s *sink) Send(ctx context.Context, items []uint64) (int, error) {
@@ -245,5 +245,15 @@ func TestFilterOfAnExporter(t *testing.T) {
 	r.publish(10)
 	if err := r.end(); err != nil || !slices.Equal(s.received(), []uint64{2, 4, 6, 8, 10}) {
 		t.Errorf("%v, %v", err, s.received())
+	}
+}
+
+// A burst that is larger than the queue costs a destination that works nothing.
+func TestBurst(t *testing.T) {
+	s := new(sink)
+	r := run(t, s, Options{MaxWaiting: 100 * 10, BatchItems: 10})
+	r.publish(10_000)
+	if err := r.end(); err != nil || !slices.Equal(s.received(), sequence(10_000)) {
+		t.Errorf("%v, %d events", err, len(s.received()))
 	}
 }

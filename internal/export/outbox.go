@@ -20,6 +20,7 @@ type outbox[T any] struct {
 	closed bool
 
 	ready chan struct{} // something was put, or the box was closed
+	space chan struct{} // something was released
 }
 
 type boxed[T any] struct {
@@ -28,7 +29,7 @@ type boxed[T any] struct {
 }
 
 func newOutbox[T any](limit int) *outbox[T] {
-	return &outbox[T]{limit: limit, ready: make(chan struct{}, 1)}
+	return &outbox[T]{limit: limit, ready: make(chan struct{}, 1), space: make(chan struct{}, 1)}
 }
 
 // put adds an item, unless there is no room for it. An empty box takes an item of any size.
@@ -41,7 +42,7 @@ func (b *outbox[T]) put(item T, bytes int) bool {
 	b.items = append(b.items, boxed[T]{item, bytes})
 	b.bytes += bytes
 	b.queued += bytes
-	b.signal()
+	signal(b.ready)
 	return true
 }
 
@@ -100,6 +101,7 @@ func (b *outbox[T]) release(bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.bytes -= bytes
+	signal(b.space)
 }
 
 // close lets what is inside be taken at once, and nothing wait for more.
@@ -107,7 +109,7 @@ func (b *outbox[T]) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	b.signal()
+	signal(b.ready)
 }
 
 // empty throws away what was not taken and says how much that was.
@@ -125,9 +127,9 @@ func (b *outbox[T]) size() (items, bytes int) {
 	return len(b.items), b.bytes
 }
 
-func (b *outbox[T]) signal() {
+func signal(c chan struct{}) {
 	select {
-	case b.ready <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

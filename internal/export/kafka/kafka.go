@@ -6,6 +6,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -102,11 +103,12 @@ func CheckTopic(topic string) error {
 
 // sender implements export.Sink.
 type sender struct {
-	opts   []kgo.Opt
-	encode export.Encoder
-	boot   string
-	client *kgo.Client // made when there is something to send
-	asked  bool        // a broker has answered, and nothing has failed since
+	opts    []kgo.Opt
+	encode  export.Encoder
+	boot    string
+	scratch []byte      // of Encode
+	client  *kgo.Client // made when there is something to send
+	asked   bool        // a broker has answered, and nothing has failed since
 }
 
 // record is what waits of an event.
@@ -117,11 +119,12 @@ type record struct {
 
 // Encode implements export.Sink.
 func (s *sender) Encode(e *model.Event) (r record, size int, ok bool) {
-	r = record{value: s.encode(nil, e), time: e.Time}
+	s.scratch = s.encode(s.scratch[:0], e)
+	r = record{value: bytes.Clone(s.scratch), time: e.Time}
 	if !e.Key.IsZero() {
 		r.key = e.Key.AppendExecID(nil, s.boot)
 	}
-	return r, len(r.key) + len(r.value) + 64, len(r.value) > 0
+	return r, len(r.key) + len(r.value), len(r.value) > 0
 }
 
 // Send implements export.Sink.

@@ -16,17 +16,19 @@ import (
 
 // logs sends events as log records.
 type logs struct {
-	client *client
-	boot   string
-	head   head
+	client  *client
+	boot    string
+	head    head
+	scratch []byte // of Encode
 }
 
 // Encode implements export.Sink.
 func (l *logs) Encode(e *model.Event) (record []byte, size int, ok bool) {
 	number, text := severity(e)
+	l.scratch = e.AppendJSON(l.scratch[:0], l.boot)
 	r := &pb.LogRecord{TimeUnixNano: uint64(e.Time.UnixNano()), ObservedTimeUnixNano: uint64(e.Time.UnixNano()), EventName: "vigie." + string(e.Type),
 		SeverityNumber: number, SeverityText: text, Attributes: ofEvent(e, l.boot),
-		Body: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: string(e.AppendJSON(nil, l.boot))}}}
+		Body: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: string(l.scratch)}}}
 	if e.Request != nil {
 		r.TraceId, _ = hex.DecodeString(e.Request.TraceID)
 	}

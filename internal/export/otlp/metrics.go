@@ -23,7 +23,7 @@ import (
 )
 
 // metrics sends what /metrics shows, every interval. What it sends are totals: an export that fails is not sent
-// again, the next one says all of it.
+// again, the next one says all of it. So it is no loss of events, but a gap in a curve.
 type metrics struct {
 	client   *client
 	gatherer prometheus.Gatherer
@@ -99,12 +99,6 @@ func (m *metrics) export(within time.Duration) {
 		}
 	}
 	m.lost.Add(1)
-	reason := export.Cause(err)
-	var refused *export.Refused
-	if errors.As(err, &refused) {
-		reason = refused.Reason
-	}
-	m.options.Losses.Counter(m.options.Name, reason).Add(1)
 	text := err.Error()
 	if m.trouble.Swap(&text) == nil {
 		m.options.Log.Error("metrics can't be exported: the next export says what this one would have", "exporter", m.options.Name, "error", err)

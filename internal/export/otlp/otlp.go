@@ -58,6 +58,7 @@ type Options struct {
 	Keep     func(*model.Event) bool // which events become logs; nil takes all
 	Gatherer prometheus.Gatherer     // of Metrics
 	Backoff  func(failures int) time.Duration
+	Timeout  time.Duration // of one attempt
 
 	Log    *slog.Logger
 	Losses *pipeline.Losses
@@ -81,7 +82,7 @@ func New(o Options) ([]export.Exporter, error) {
 			continue
 		}
 		c := newClient(endpoint, signal, o)
-		delivery := export.Options{Name: "export otlp " + string(signal), Keep: o.Keep, Backoff: o.Backoff, Log: o.Log, Losses: o.Losses}
+		delivery := export.Options{Name: "export otlp " + string(signal), Keep: o.Keep, Backoff: o.Backoff, Timeout: o.Timeout, Log: o.Log, Losses: o.Losses}
 		switch signal {
 		case Logs:
 			list = append(list, export.NewDelivery(delivery, &logs{client: c, boot: o.Boot, head: scopeHead(agentResource(o), o.Version)}))

@@ -8,6 +8,7 @@
 package syslog
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -88,18 +89,21 @@ type sender struct {
 	encode           export.Encoder
 	host, pid        string
 
+	scratch  []byte // of Encode
 	conn     net.Conn
 	datagram bool
 }
 
 // Encode implements export.Sink.
 func (s *sender) Encode(e *model.Event) (message []byte, size int, ok bool) {
-	b := s.header(make([]byte, 0, 1024), e)
+	b := s.header(s.scratch[:0], e)
 	before := len(b)
-	if b = s.encode(b, e); len(b) == before {
+	b = s.encode(b, e)
+	s.scratch = b
+	if len(b) == before {
 		return nil, 0, false
 	}
-	return b, len(b), true
+	return bytes.Clone(b), len(b), true
 }
 
 // The numbers of RFC 5424, section 6.2.1.
