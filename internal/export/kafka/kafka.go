@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -63,9 +64,10 @@ func New(o Options) (export.Exporter, error) {
 		}
 		seeds = append(seeds, seed)
 	}
-	opts := []kgo.Opt{kgo.SeedBrokers(seeds...), kgo.DefaultProduceTopic(o.Topic), kgo.ClientID("vigie"), kgo.SoftwareNameAndVersion("vigie", ""),
-		// One attempt is for Delivery to bound and repeat: it knows what waits, and counts.
-		kgo.RecordDeliveryTimeout(o.Timeout), kgo.RetryTimeout(o.Timeout), kgo.DialTimeout(o.Timeout / 2),
+	opts := []kgo.Opt{kgo.SeedBrokers(seeds...), kgo.DefaultProduceTopic(o.Topic), kgo.ClientID("vigie"),
+		// One attempt is for Delivery to bound and repeat: it knows what waits, and counts. It bounds it by the context: the
+		// client's own bound for a record would begin at the time of the event.
+		kgo.RetryTimeout(o.Timeout), kgo.MetadataMinAge(time.Second), kgo.DialTimeout(o.Timeout / 2),
 		kgo.ProducerLinger(0), kgo.MaxBufferedRecords(2 * export.DefaultBatchItems), kgo.AllowAutoTopicCreation(),
 		kgo.ProducerBatchCompression(kgo.ZstdCompression(), kgo.NoCompression()),
 		// What was sent and not answered may be sent again in another batch, which idempotence forbids to cancel.
@@ -87,7 +89,7 @@ func ParseBroker(s string) (string, error) {
 	if err != nil {
 		host, port = s, "9092"
 	}
-	if host == "" || port == "" || !regexp.MustCompile(`^[\w.:%-]+$`).MatchString(host) {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !regexp.MustCompile(`^[\w.:%-]+$`).MatchString(host) {
 		return "", fmt.Errorf("%q is no broker: write HOST or HOST:PORT", s)
 	}
 	return net.JoinHostPort(host, port), nil

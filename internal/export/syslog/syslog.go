@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vigie-io/vigie/internal/export"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -236,8 +238,11 @@ func (s *sender) sendDatagrams(messages [][]byte) (int, error) {
 
 // connect connects, unless it is.
 func (s *sender) connect(ctx context.Context) error {
-	if s.conn != nil {
+	if s.conn != nil && (s.datagram || !hungUp(s.conn)) {
 		return s.conn.SetDeadline(time.Time{})
+	}
+	if s.conn != nil {
+		s.disconnect()
 	}
 	var d net.Dialer
 	var err error
@@ -263,6 +268,27 @@ func (s *sender) connect(ctx context.Context) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	return nil
+}
+
+// hungUp reports whether the other end has closed a stream. A write would still succeed, into nothing.
+func hungUp(c net.Conn) bool {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		gone = n == 0 && err == nil || err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+	})
+	return gone || err != nil
 }
 
 func (s *sender) disconnect() {
