@@ -19,7 +19,8 @@ const (
 )
 
 // flow counts a report: what a conversation is at its first one, what was added at each, how it ended at the last.
-func (c counting) flow(f *model.Flow) {
+func (c counting) flow(e *model.Event) {
+	f, n := e.Flow, float64(max(e.Count, 1)) // like attempts are folded
 	source, destination := endName(&f.Source), endName(&f.Destination)
 	c.add(flowBytes, float64(f.Interval.BytesSent), source, destination, "sent")
 	c.add(flowBytes, float64(f.Interval.BytesReceived), source, destination, "received")
@@ -31,22 +32,22 @@ func (c counting) flow(f *model.Flow) {
 	}
 	// A policy can cut what it let begin: that counts as a drop when it happens.
 	if f.Verdict == model.FlowDenied && (f.Report <= 1 || f.Close == model.CloseCut) {
-		c.add(drops, 1, policyDenied, protocolName(f.Protocol))
+		c.add(drops, n, policyDenied, protocolName(f.Protocol))
 	}
 	if f.Report <= 1 {
-		c.begun(f, source, destination)
+		c.begun(f, n, source, destination)
 	}
 	if f.Protocol == "tcp" {
 		switch f.Close {
 		case model.CloseFin:
-			c.add(tcpFlags, 1, "FIN", familyName(f.Family))
+			c.add(tcpFlags, n, "FIN", familyName(f.Family))
 		case model.CloseReset, model.CloseRefused:
-			c.add(tcpFlags, 1, "RST", familyName(f.Family))
+			c.add(tcpFlags, n, "RST", familyName(f.Family))
 		}
 	}
 }
 
-func (c counting) begun(f *model.Flow, source, destination string) {
+func (c counting) begun(f *model.Flow, n float64, source, destination string) {
 	protocol := protocolName(f.Protocol)
 	kind, verdict := "Trace", forwarded
 	switch f.Verdict {
@@ -55,21 +56,21 @@ func (c counting) begun(f *model.Flow, source, destination string) {
 	case model.FlowAudited:
 		kind, verdict = "PolicyVerdict", audited
 	}
-	c.add(flowsProcessed, 1, protocol, kind, "", verdict)
-	c.add(flows, 1, source, destination, f.Protocol, string(f.Verdict))
+	c.add(flowsProcessed, n, protocol, kind, "", verdict)
+	c.add(flows, n, source, destination, f.Protocol, string(f.Verdict))
 	if f.Verdict == model.FlowFailed {
-		c.add(flowFailures, 1, source, destination, string(f.Close))
+		c.add(flowFailures, n, source, destination, string(f.Close))
 	}
 	if verdict == dropped {
 		return
 	}
-	c.add(portDistribution, 1, protocol, strconv.Itoa(int(f.Destination.Address.Port())))
+	c.add(portDistribution, n, protocol, strconv.Itoa(int(f.Destination.Address.Port())))
 	if f.Protocol != "tcp" {
 		return
 	}
-	c.add(tcpFlags, 1, "SYN", familyName(f.Family))
+	c.add(tcpFlags, n, "SYN", familyName(f.Family))
 	if f.Verdict != model.FlowFailed {
-		c.add(tcpFlags, 1, "SYN-ACK", familyName(f.Family))
+		c.add(tcpFlags, n, "SYN-ACK", familyName(f.Family))
 		if f.Latency > 0 {
 			c.observe(connectLatency, f.Latency, source, destination)
 		}

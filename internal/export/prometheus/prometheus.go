@@ -136,7 +136,7 @@ func (m *Metrics) count(now time.Time, e *model.Event) {
 	}
 	switch {
 	case e.Flow != nil:
-		c.flow(e.Flow)
+		c.flow(e)
 	case e.DNS != nil:
 		c.dns(e)
 	case e.Request != nil:
