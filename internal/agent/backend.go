@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -136,9 +137,9 @@ func (a *Agent) hostNames() (host, release string) {
 
 // inUse is the configuration by option name, without what is secret: of the token, the file's name only.
 func (c *Config) inUse() map[string]string {
-	return map[string]string{
+	m := map[string]string{
 		"state-dir": c.StateDir, "policy-dir": c.PolicyDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
-		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "hubble-api": c.HubbleAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
+		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "hubble-api": c.HubbleAPI, "sensors": strings.Join(c.Sensors, ","),
 		"args-limit": strconv.Itoa(c.ArgsLimit), "memory-events": strconv.Itoa(c.MemoryEvents),
 		"history": cmp.Or(c.historyDir(), Off), "history-max-size": c.HistoryMaxSize.String(), "history-max-age": c.HistoryMaxAge.String(),
 		"history-interval": c.HistoryInterval.String(),
@@ -148,4 +149,6 @@ func (c *Config) inUse() map[string]string {
 		"rules":           c.Rules, "rules-dir": c.RulesDir,
 		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}
+	maps.Copy(m, c.Destinations.InUse())
+	return m
 }

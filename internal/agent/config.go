@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/enforce"
+	destinations "github.com/vigie-io/vigie/internal/export/all"
 	"github.com/vigie-io/vigie/internal/store"
 )
 
@@ -46,9 +47,8 @@ type Config struct {
 	// or "off" for neither.
 	TetragonAPI string `yaml:"tetragon-api"`
 	// HubbleAPI is the TCP address of Hubble's API, which is also at hubble.sock in the state directory; or "off" for neither.
-	HubbleAPI  string `yaml:"hubble-api"`
-	ExportJSON string `yaml:"export-json"`
-	LockFile   string `yaml:"lock-file"` // held while the agent runs: one agent on a host
+	HubbleAPI string `yaml:"hubble-api"`
+	LockFile  string `yaml:"lock-file"` // held while the agent runs: one agent on a host
 
 	// Sensors lists the sensors that run; all when empty.
 	Sensors []string `yaml:"sensors"`
@@ -83,6 +83,9 @@ type Config struct {
 	Rules    string `yaml:"rules"`
 	RulesDir string `yaml:"rules-dir"`
 
+	// Destinations are where events go by themselves.
+	destinations.Destinations `yaml:",inline"`
+
 	// Replay is a capture file to play in place of the kernel; needs no privilege.
 	Replay string `yaml:"replay"`
 	// Speed is how fast to play: 1 as recorded, 0 as fast as it goes.
@@ -94,7 +97,7 @@ func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI, HubbleAPI: DefaultHubbleAPI,
 		ArgsLimit: 4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
-		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
+		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), Speed: 1}
 }
 
 // tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.
@@ -156,6 +159,7 @@ func (c *Config) Validate() error {
 		bad("speed", "%v must not be negative", c.Speed)
 	}
 	c.checkEnforcement(bad)
+	c.Destinations.Check(bad)
 	known := sensorNames()
 	for _, s := range c.Sensors {
 		if !slices.Contains(known, s) {

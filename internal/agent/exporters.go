@@ -8,8 +8,12 @@ import (
 	"os"
 	"sync"
 
+	client "github.com/prometheus/client_golang/prometheus"
+
 	"github.com/vigie-io/vigie/internal/export"
 	"github.com/vigie-io/vigie/internal/export/all"
+	"github.com/vigie-io/vigie/internal/export/encoding"
+	"github.com/vigie-io/vigie/internal/export/prometheus"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/server"
 )
@@ -28,9 +32,12 @@ type runningExporter struct {
 	sub *pipeline.Subscription
 }
 
-// startExporters starts those that are configured.
-func (a *Agent) startExporters() (*exporters, error) {
-	list, err := all.Exporters(all.Options{JSON: a.config.ExportJSON, Stdout: os.Stdout, Boot: a.boot, Log: a.log, Losses: a.losses})
+// startExporters starts those that are configured. metrics counts events, or is nil; gatherer is what /metrics shows.
+func (a *Agent) startExporters(metrics *prometheus.Metrics, gatherer client.Gatherer) (*exporters, error) {
+	host, kernel := a.hostNames()
+	list, err := all.Exporters(all.Options{Destinations: a.config.Destinations, Stdout: os.Stdout, Metrics: metrics, Gatherer: gatherer,
+		Agent:   encoding.Options{Boot: a.boot, Host: host, Kernel: kernel, Version: a.deps.Version},
+		Started: a.started, Log: a.log, Losses: a.losses})
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +80,9 @@ func (es *exporters) wait() error {
 func (es *exporters) list() []server.Subscriber {
 	var out []server.Subscriber
 	for _, e := range es.running {
-		out = append(out, server.Subscriber{Name: e.Name(), Queued: uint64(e.sub.Queued()), Lost: e.sub.Lost()})
+		s := e.Stats()
+		out = append(out, server.Subscriber{Name: e.Name(), Queued: uint64(e.sub.Queued()) + s.Waiting, Lost: e.sub.Lost() + s.Lost,
+			Exporter: true, Sent: s.Sent, Retried: s.Retried, Trouble: s.Trouble, QueuedBytes: s.Bytes, QueueBytes: s.Capacity})
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/server"
@@ -23,16 +24,22 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 		a.memory.Append(batch)
 		a.hub.Publish(batch)
 	}
+	var collectors []prometheus.Collector
+	metrics := a.config.NewMetrics()
+	if metrics != nil {
+		collectors = append(collectors, metrics)
+	}
 	srv, err := server.New(server.Config{Socket: a.config.Socket, Group: a.config.SocketGroup, HTTP: a.config.HTTP,
 		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, TokenFile: a.config.TokenFile,
-		Mounts: []server.Mount{a.mountTetragon(), a.mountHubble()}, Flows: a}, a, a.log)
+		Collectors: collectors,
+		Mounts:     []server.Mount{a.mountTetragon(), a.mountHubble()}, Flows: a}, a, a.log)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	if err := srv.Listen(ctx); err != nil {
 		return err
 	}
-	if a.exporters, err = a.startExporters(); err != nil {
+	if a.exporters, err = a.startExporters(metrics, srv.Gatherer()); err != nil {
 		return err
 	}
 

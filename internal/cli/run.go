@@ -68,6 +68,7 @@ func NewRun(env Env, defaults agent.Config, run Agent) *cobra.Command {
 		},
 	}
 	configFlags(cmd.Flags(), &c)
+	exportFlags(cmd.Flags(), &c)
 	o.flags(cmd)
 	return cmd
 }
@@ -83,7 +84,6 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.TokenFile, "token-file", c.TokenFile, "file with the token that clients of --http must present")
 	fs.StringVar(&c.TetragonAPI, "tetragon-api", c.TetragonAPI, "TCP address on loopback for Tetragon's clients, beside tetragon.sock in --state-dir; off: neither")
 	fs.StringVar(&c.HubbleAPI, "hubble-api", c.HubbleAPI, "TCP address for Hubble's clients, beside hubble.sock in --state-dir; off: neither. Off loopback it needs TLS and a token")
-	fs.StringVar(&c.ExportJSON, "export-json", c.ExportJSON, "write every event as a line of JSON to this file; -: standard output")
 	fs.StringVar(&c.LockFile, "lock-file", c.LockFile, "held while the agent runs, so that there is one on a host")
 	fs.StringSliceVar(&c.Sensors, "sensors", c.Sensors, "only these sensors (default all)")
 	fs.IntVar(&c.ArgsLimit, "args-limit", c.ArgsLimit, "bytes of a command line to keep, at most 8191")

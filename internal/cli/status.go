@@ -126,6 +126,7 @@ func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse, poli
 	p.line("")
 	p.sensors(s.GetSensors())
 	p.queues(s.GetQueues())
+	p.exporters(s.GetSubscribers())
 	p.subscribers(s.GetSubscribers())
 	p.resources(s)
 	if p.wide {
@@ -200,6 +201,9 @@ func (p *statusPrinter) queues(queues []*vigiev1.QueueStatus) {
 func (p *statusPrinter) subscribers(subs []*vigiev1.SubscriberStatus) {
 	var rows [][]string
 	for _, s := range subs {
+		if s.GetExporter() {
+			continue
+		}
 		lost := fmt.Sprint(s.GetLost())
 		if s.GetLost() > 0 {
 			lost = p.screen.Style.Red(lost)
@@ -207,6 +211,30 @@ func (p *statusPrinter) subscribers(subs []*vigiev1.SubscriberStatus) {
 		rows = append(rows, []string{term.Escape(s.GetName()), fmt.Sprint(s.GetQueued()), lost, term.Escape(s.GetPeer())})
 	}
 	p.table([]string{"SUBSCRIBER", "WAITING", "LOST", "PEER"}, rows, 1, 2)
+}
+
+// exporters are the subscribers that take events to places outside.
+func (p *statusPrinter) exporters(subs []*vigiev1.SubscriberStatus) {
+	var rows [][]string
+	for _, s := range subs {
+		if !s.GetExporter() {
+			continue
+		}
+		lost, note := fmt.Sprint(s.GetLost()), term.Escape(s.GetTrouble())
+		if s.GetLost() > 0 {
+			lost = p.screen.Style.Red(lost)
+		}
+		if note != "" {
+			note = p.screen.Style.Red(note)
+		}
+		full := "-"
+		if s.GetQueueBytes() > 0 {
+			full = fmt.Sprintf("%d%%", s.GetQueuedBytes()*100/s.GetQueueBytes())
+		}
+		rows = append(rows, []string{term.Escape(strings.TrimPrefix(s.GetName(), "export ")), fmt.Sprint(s.GetQueued()), full, fmt.Sprint(s.GetSent()),
+			fmt.Sprint(s.GetRetried()), lost, note})
+	}
+	p.table([]string{"EXPORTER", "WAITING", "FULL", "SENT", "RETRIED", "LOST", "TROUBLE"}, rows, 1, 2, 3, 4, 5)
 }
 
 func (p *statusPrinter) resources(s *vigiev1.Status) {

@@ -184,6 +184,9 @@ func jsonLabels(dst []byte, name string, labels map[string]string) []byte {
 	return append(jsonClose(dst), ',')
 }
 
+// AppendJSONText appends s as a JSON string under the rules of Event.AppendJSON, for other JSON than the events'.
+func AppendJSONText(dst []byte, s string) []byte { return appendText(dst, s) }
+
 // appendText appends s as a JSON string. Whatever could end a line, close the string, steer a terminal
 // or turn the direction of text is written as \u escapes: C0 and C1 controls, DEL, the line and
 // paragraph separators, the bidirectional controls. A byte that is no UTF-8 becomes the text \xHH, as

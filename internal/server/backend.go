@@ -145,4 +145,10 @@ type Store struct {
 type Subscriber struct {
 	Name, Peer   string
 	Queued, Lost uint64
+
+	// Of exporters:
+	Exporter                bool
+	Sent, Retried           uint64
+	Trouble                 string // what keeps it from delivering now
+	QueuedBytes, QueueBytes uint64 // what waits, and may wait, in its own queue
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"runtime"
 
@@ -13,12 +14,25 @@ import (
 	"github.com/vigie-io/vigie/internal/model"
 )
 
-// metrics serves /metrics from a registry of its own.
-func (s *Server) metrics() http.Handler {
+// register puts all metrics into a registry of its own.
+func (s *Server) register() (*prometheus.Registry, error) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{server: s, d: newDescriptions()})
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
+	all := append([]prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		&collector{server: s, d: newDescriptions()}}, s.config.Collectors...)
+	for _, c := range all {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return registry, nil
+}
+
+// Gatherer is everything that /metrics shows.
+func (s *Server) Gatherer() prometheus.Gatherer { return s.metrics }
+
+// metricsHandler serves /metrics.
+func (s *Server) metricsHandler() http.Handler {
+	return promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
 }
 
 // collector turns the backend's status into metrics when somebody asks for them.
@@ -29,7 +43,7 @@ type collector struct {
 
 type descriptions struct {
 	build, start, ready, events, lost, processes, evictions, stored, storedBytes, queued, capacity, clients, sensor, runs,
-	runTime, maps, policies, policyHits *prometheus.Desc
+	runTime, maps, policies, policyHits, exported, exportRetries, exportLost, exportWaiting, exportFailing *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -37,24 +51,29 @@ func newDescriptions() descriptions {
 		return prometheus.NewDesc("vigie_"+name, help, labels, nil)
 	}
 	return descriptions{
-		build:       d("build_info", "Always 1; what is running.", "version", "commit", "goversion", "kernel"),
-		start:       d("start_time_seconds", "When the agent started, in seconds since 1970."),
-		ready:       d("ready", "1 when everything that was asked for works."),
-		events:      d("events_total", "Events since the agent started, after folding.", "type"),
-		lost:        d("lost_events_total", "Events lost since the agent started, by where and why.", "stage", "reason"),
-		processes:   d("processes", "Process images in the table.", "state"),
-		evictions:   d("process_evictions_total", "Ended process images dropped from the table to make room."),
-		stored:      d("store_events", "Events in the memory store."),
-		storedBytes: d("store_bytes", "Estimated size of the memory store in bytes."),
-		queued:      d("queue_length", "What waits in a queue, in its unit.", "queue", "unit"),
-		capacity:    d("queue_capacity", "How much a queue holds at most, in its unit.", "queue", "unit"),
-		clients:     d("subscribers", "Receivers of events.", "name"),
-		sensor:      d("sensor_up", "1 for a sensor that runs.", "sensor", "rung"),
-		runs:        d("program_runs_total", "Runs of a BPF program, while the kernel's statistics are on.", "sensor", "program"),
-		runTime:     d("program_run_seconds_total", "Time spent in a BPF program, while the kernel's statistics are on.", "sensor", "program"),
-		maps:        d("bpf_map_bytes", "Memory of BPF maps in bytes."),
-		policies:    d("policies", "Policies, by mode and state.", "mode", "state"),
-		policyHits:  d("policy_hits_total", "What a policy denied, killed or, in mode audit, would have.", "policy"),
+		build:         d("build_info", "Always 1; what is running.", "version", "commit", "goversion", "kernel"),
+		start:         d("start_time_seconds", "When the agent started, in seconds since 1970."),
+		ready:         d("ready", "1 when everything that was asked for works."),
+		events:        d("events_total", "Events since the agent started, after folding.", "type"),
+		lost:          d("lost_events_total", "Events lost since the agent started, by where and why.", "stage", "reason"),
+		processes:     d("processes", "Process images in the table.", "state"),
+		evictions:     d("process_evictions_total", "Ended process images dropped from the table to make room."),
+		stored:        d("store_events", "Events in the memory store."),
+		storedBytes:   d("store_bytes", "Estimated size of the memory store in bytes."),
+		queued:        d("queue_length", "What waits in a queue, in its unit.", "queue", "unit"),
+		capacity:      d("queue_capacity", "How much a queue holds at most, in its unit.", "queue", "unit"),
+		clients:       d("subscribers", "Receivers of events.", "name"),
+		sensor:        d("sensor_up", "1 for a sensor that runs.", "sensor", "rung"),
+		runs:          d("program_runs_total", "Runs of a BPF program, while the kernel's statistics are on.", "sensor", "program"),
+		runTime:       d("program_run_seconds_total", "Time spent in a BPF program, while the kernel's statistics are on.", "sensor", "program"),
+		maps:          d("bpf_map_bytes", "Memory of BPF maps in bytes."),
+		policies:      d("policies", "Policies, by mode and state.", "mode", "state"),
+		exported:      d("export_sent_total", "Events that an exporter's destination took; of OTLP metrics, exports.", "exporter"),
+		exportRetries: d("export_retries_total", "Events that an exporter sent again, once for each time.", "exporter"),
+		exportLost:    d("export_lost_total", "Events that an exporter lost.", "exporter"),
+		exportWaiting: d("export_waiting", "Events that wait in an exporter's queue.", "exporter"),
+		exportFailing: d("export_failing", "1 while something keeps an exporter from delivering.", "exporter"),
+		policyHits:    d("policy_hits_total", "What a policy denied, killed or, in mode audit, would have.", "policy"),
 	}
 }
 
@@ -62,7 +81,7 @@ func newDescriptions() descriptions {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.d.build, c.d.start, c.d.ready, c.d.events, c.d.lost, c.d.processes, c.d.evictions,
 		c.d.stored, c.d.storedBytes, c.d.queued, c.d.capacity, c.d.clients, c.d.sensor, c.d.runs, c.d.runTime, c.d.maps, c.d.policies,
-		c.d.policyHits} {
+		c.d.policyHits, c.d.exported, c.d.exportRetries, c.d.exportLost, c.d.exportWaiting, c.d.exportFailing} {
 		ch <- d
 	}
 }
@@ -97,6 +116,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	byName := map[string]int{"client": 0}
 	for _, s := range append(st.Subscribers, c.server.streams.subscribers()...) {
 		byName[s.Name]++
+		if s.Exporter {
+			count(c.d.exported, float64(s.Sent), s.Name)
+			count(c.d.exportRetries, float64(s.Retried), s.Name)
+			count(c.d.exportLost, float64(s.Lost), s.Name)
+			gauge(c.d.exportWaiting, float64(s.Queued), s.Name)
+			gauge(c.d.exportFailing, oneIf(s.Trouble != ""), s.Name)
+		}
 	}
 	for name, n := range byName {
 		gauge(c.d.clients, float64(n), name)

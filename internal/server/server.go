@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vigie-io/vigie/api/vigie/v1/vigiev1connect"
 )
@@ -38,6 +39,8 @@ type Config struct {
 	TLSCert, TLSKey string
 	// TokenFile holds the token that TCP clients must send as "Authorization: Bearer TOKEN".
 	TokenFile string
+	// Collectors are metrics that /metrics shows beside the server's own.
+	Collectors []prometheus.Collector
 	// Mounts are foreign APIs that are served beside the agent's own.
 	Mounts []Mount
 	// Flows answers about conversations; nil when none are followed.
@@ -72,6 +75,7 @@ type Server struct {
 	backend Backend
 	log     *slog.Logger
 	handler http.Handler
+	metrics *prometheus.Registry // what /metrics shows
 	// identity is the beginning of the boot id and when the agent started: they don't change, and the
 	// whole status is more work than a query.
 	identity func() (boot string, started time.Time)
@@ -117,6 +121,9 @@ func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
 	if err := s.secureTCP(); err != nil {
 		return nil, err
 	}
+	if s.metrics, err = s.register(); err != nil {
+		return nil, err
+	}
 	s.handler = s.routes()
 	return s, nil
 }
@@ -133,7 +140,7 @@ func (s *Server) routes() http.Handler {
 			s.log.Error("a call failed: please report this", "procedure", spec.Procedure, "panic", cause)
 			return connect.NewError(connect.CodeInternal, errors.New("the agent failed to answer, see its log"))
 		})))
-	mux.Handle("GET /metrics", s.metrics())
+	mux.Handle("GET /metrics", s.metricsHandler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		answer := "ok"

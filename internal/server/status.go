@@ -49,7 +49,8 @@ func (s *service) GetStatus(context.Context, *connect.Request[pb.GetStatusReques
 		m.Losses = append(m.Losses, &pb.LossStatus{Stage: l.Stage, Reason: l.Reason, Count: l.Count})
 	}
 	for _, x := range st.Subscribers {
-		m.Subscribers = append(m.Subscribers, &pb.SubscriberStatus{Name: x.Name, Peer: x.Peer, Queued: x.Queued, Lost: x.Lost})
+		m.Subscribers = append(m.Subscribers, &pb.SubscriberStatus{Name: x.Name, Peer: x.Peer, Queued: x.Queued, Lost: x.Lost, Exporter: x.Exporter, Sent: x.Sent, Retried: x.Retried,
+			Trouble: x.Trouble, QueuedBytes: x.QueuedBytes, QueueBytes: x.QueueBytes})
 	}
 	return connect.NewResponse(&pb.GetStatusResponse{Status: m}), nil
 }

@@ -762,7 +762,19 @@ type SubscriberStatus struct {
 	// Events that wait for it.
 	Queued uint64 `protobuf:"varint,3,opt,name=queued,proto3" json:"queued,omitempty"`
 	// Events that it lost.
-	Lost          uint64 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	Lost uint64 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	// It takes events to a place outside by itself; the fields below are of such.
+	Exporter bool `protobuf:"varint,5,opt,name=exporter,proto3" json:"exporter,omitempty"`
+	// Events that its destination took; of OTLP metrics, exports.
+	Sent uint64 `protobuf:"varint,6,opt,name=sent,proto3" json:"sent,omitempty"`
+	// Events that were sent again, once for each time.
+	Retried uint64 `protobuf:"varint,7,opt,name=retried,proto3" json:"retried,omitempty"`
+	// What keeps it from delivering now.
+	Trouble string `protobuf:"bytes,8,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	// Bytes that wait in its own queue.
+	QueuedBytes uint64 `protobuf:"varint,9,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	// Bytes that may wait there.
+	QueueBytes    uint64 `protobuf:"varint,10,opt,name=queue_bytes,json=queueBytes,proto3" json:"queue_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -821,6 +833,48 @@ func (x *SubscriberStatus) GetQueued() uint64 {
 func (x *SubscriberStatus) GetLost() uint64 {
 	if x != nil {
 		return x.Lost
+	}
+	return 0
+}
+
+func (x *SubscriberStatus) GetExporter() bool {
+	if x != nil {
+		return x.Exporter
+	}
+	return false
+}
+
+func (x *SubscriberStatus) GetSent() uint64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *SubscriberStatus) GetRetried() uint64 {
+	if x != nil {
+		return x.Retried
+	}
+	return 0
+}
+
+func (x *SubscriberStatus) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *SubscriberStatus) GetQueuedBytes() uint64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *SubscriberStatus) GetQueueBytes() uint64 {
+	if x != nil {
+		return x.QueueBytes
 	}
 	return 0
 }
@@ -895,12 +949,20 @@ const file_vigie_v1_status_proto_rawDesc = "" +
 	"\fMemoryStatus\x12\x10\n" +
 	"\x03rss\x18\x01 \x01(\x04R\x03rss\x12\x12\n" +
 	"\x04heap\x18\x02 \x01(\x04R\x04heap\x12\x12\n" +
-	"\x04maps\x18\x03 \x01(\x04R\x04maps\"f\n" +
+	"\x04maps\x18\x03 \x01(\x04R\x04maps\"\x8e\x02\n" +
 	"\x10SubscriberStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x16\n" +
 	"\x06queued\x18\x03 \x01(\x04R\x06queued\x12\x12\n" +
-	"\x04lost\x18\x04 \x01(\x04R\x04lostB0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
+	"\x04lost\x18\x04 \x01(\x04R\x04lost\x12\x1a\n" +
+	"\bexporter\x18\x05 \x01(\bR\bexporter\x12\x12\n" +
+	"\x04sent\x18\x06 \x01(\x04R\x04sent\x12\x18\n" +
+	"\aretried\x18\a \x01(\x04R\aretried\x12\x18\n" +
+	"\atrouble\x18\b \x01(\tR\atrouble\x12!\n" +
+	"\fqueued_bytes\x18\t \x01(\x04R\vqueuedBytes\x12\x1f\n" +
+	"\vqueue_bytes\x18\n" +
+	" \x01(\x04R\n" +
+	"queueBytesB0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
 
 var (
 	file_vigie_v1_status_proto_rawDescOnce sync.Once

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package json exports events as JSON, one a line, to a file or to standard output. In: events of the
-// hub. Out: lines in the form of docs/events.md, each whole: a disk that is full costs lines, which are
-// counted, and never leaves half of one in the middle.
+// hub. Out: lines in the form of docs/events.md, or another encoding, each whole: a disk that is full costs lines,
+// which are counted, and never leaves half of one in the middle. A file can be put aside by size and age.
 package json
 
 import (
@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,7 +40,9 @@ const (
 type Options struct {
 	Path   string    // a file, which is appended to and made with mode 0640, or Dash
 	Stdout io.Writer // what Dash stands for
-	Boot   string    // the beginning of the boot id, as exec_ids carry it
+	Encode export.Encoder
+	Keep   func(*model.Event) bool // which events are exported; nil takes all
+	Rotate Rotation
 	Log    *slog.Logger
 	Losses *pipeline.Losses
 }
@@ -58,6 +61,11 @@ type Exporter struct {
 	failing string    // the cause of the failure that was reported, until a write succeeds
 	lost    uint64    // while failing
 	closed  bool
+	size    int64     // of the file
+	since   time.Time // when the file was begun
+	stuck   bool      // it was reported that a file can't be put aside
+
+	sent, lostAll atomic.Uint64
 }
 
 var _ export.Exporter = (*Exporter)(nil)
@@ -77,7 +85,15 @@ func (e *Exporter) Name() string { return "export json" }
 
 // Subscribe implements export.Exporter.
 func (e *Exporter) Subscribe() pipeline.SubscribeOptions {
-	return pipeline.SubscribeOptions{Name: e.Name(), Queue: queue, Wait: hold}
+	return pipeline.SubscribeOptions{Name: e.Name(), Queue: queue, Wait: hold, Keep: e.options.Keep}
+}
+
+// Stats implements export.Exporter.
+func (e *Exporter) Stats() export.Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return export.Stats{Waiting: uint64(e.lines), Bytes: uint64(len(e.pending)), Capacity: maxPending, Sent: e.sent.Load(), Lost: e.lostAll.Load(),
+		Trouble: e.failing}
 }
 
 // Run implements export.Exporter.
@@ -86,6 +102,9 @@ func (e *Exporter) Run(sub *pipeline.Subscription) error {
 		batch, err := e.next(sub)
 		e.mu.Lock()
 		for _, event := range batch {
+			if e.options.Keep != nil && !e.options.Keep(event) {
+				continue // a loss of the subscription's own, which no filter has seen
+			}
 			e.add(event)
 			if len(e.pending) >= writeAt && e.failing == "" {
 				e.write()
@@ -126,6 +145,7 @@ func (e *Exporter) open() error {
 		_ = e.file.Close()
 	}
 	e.file, e.out, e.torn = f, f, endsMidLine(e.options.Path)
+	e.size, e.since = begun(f)
 	return nil
 }
 
@@ -167,13 +187,18 @@ func (e *Exporter) add(event *model.Event) {
 	if len(e.pending) == 0 {
 		e.due = time.Now().Add(flushEvery)
 	}
-	e.pending = append(event.AppendJSON(e.pending, e.options.Boot), '\n')
+	before := len(e.pending)
+	if e.pending = e.options.Encode(e.pending, event); len(e.pending) == before {
+		return // the encoding has no word for it
+	}
+	e.pending = append(e.pending, '\n')
 	e.lines++
 }
 
 func (e *Exporter) lose(n int) {
 	e.options.Losses.Counter("export json", e.failing).Add(uint64(n))
 	e.lost += uint64(n)
+	e.lostAll.Add(uint64(n))
 }
 
 // write writes what is pending. What can't be written stays pending, from the beginning of a line.
@@ -181,14 +206,18 @@ func (e *Exporter) write() {
 	if len(e.pending) == 0 {
 		return
 	}
+	e.rotate(time.Now())
 	err := e.endTornLine()
 	n := 0
 	if err == nil {
 		n, err = e.out.Write(e.pending)
+		e.size += int64(n)
 	}
 	if err != nil {
 		whole := bytes.LastIndexByte(e.pending[:n], '\n') + 1
-		e.lines -= bytes.Count(e.pending[:whole], []byte{'\n'})
+		written := bytes.Count(e.pending[:whole], []byte{'\n'})
+		e.lines -= written
+		e.sent.Add(uint64(written))
 		if n > whole {
 			e.torn = !e.cutBack(int64(n - whole))
 		}
@@ -197,6 +226,7 @@ func (e *Exporter) write() {
 		e.report(err)
 		return
 	}
+	e.sent.Add(uint64(e.lines))
 	e.pending, e.lines = e.pending[:0], 0
 	if cap(e.pending) > 4*writeAt {
 		e.pending = nil // a burst is over

@@ -49,12 +49,19 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
+// own is vigie's own encoding.
+func own(dst []byte, e *model.Event) []byte { return e.AppendJSON(dst, modeltest.Boot) }
+
 func start(t *testing.T, path string, stdout io.Writer) *run {
+	return startRotating(t, path, stdout, Rotation{})
+}
+
+func startRotating(t *testing.T, path string, stdout io.Writer, rotate Rotation) *run {
 	t.Helper()
 	r := &run{losses: new(pipeline.Losses), log: new(lockedBuffer)}
 	r.hub = pipeline.NewHub(r.losses)
 	var err error
-	r.Exporter, err = New(Options{Path: path, Stdout: stdout, Boot: modeltest.Boot, Losses: r.losses,
+	r.Exporter, err = New(Options{Path: path, Stdout: stdout, Encode: own, Rotate: rotate, Losses: r.losses,
 		Log: slog.New(slog.NewTextHandler(r.log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +277,7 @@ func (w *shortWriter) Write(p []byte) (int, error) {
 // Where a part of a line can't be taken back, the next begins on a line of its own, and no event is missing.
 func TestShortWritesElsewhere(t *testing.T) {
 	out := new(shortWriter)
-	e, err := New(Options{Path: "-", Stdout: out, Losses: new(pipeline.Losses), Log: slog.New(slog.DiscardHandler)})
+	e, err := New(Options{Path: "-", Stdout: out, Encode: own, Losses: new(pipeline.Losses), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
