@@ -14,6 +14,7 @@ import (
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/server"
 	"github.com/vigie-io/vigie/internal/store"
+	"github.com/vigie-io/vigie/ui"
 )
 
 // serve puts everything above the source in place, runs source until ctx ends or it fails, and takes all
@@ -24,9 +25,13 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 		a.store.Append(batch)
 		a.hub.Publish(batch)
 	}
+	page, err := ui.Page()
+	if err != nil {
+		return fmt.Errorf("open the web page: %w", err)
+	}
 	srv, err := server.New(server.Config{Socket: a.config.Socket, Group: a.config.SocketGroup, HTTP: a.config.HTTP,
 		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, TokenFile: a.config.TokenFile,
-		Mounts: []server.Mount{a.mountTetragon()}, Flows: a}, a, a.log)
+		Mounts: []server.Mount{a.mountTetragon()}, Flows: a, Page: page}, a, a.log)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
