@@ -57,6 +57,7 @@ function Shell() {
       </nav>
       <header className="top">
         <FilterBar text={filter} set={(f) => route.set({ f })} />
+        <span className="grow" />
         <ThemeSwitch />
       </header>
       <main className="main" id="main" tabIndex={-1}>

@@ -27,7 +27,7 @@ export function byteRate(n: number, seconds: number): string {
 /** Nanoseconds → "1.2 ms". */
 export function duration(ns: number | bigint): string {
   const n = Number(ns);
-  if (n < 1e3) return `${n} ns`;
+  if (n < 1e3) return `${Math.round(n)} ns`;
   if (n < 1e6) return `${digits(n / 1e3)} µs`;
   if (n < 1e9) return `${digits(n / 1e6)} ms`;
   return seconds(n / 1e9);

@@ -4,7 +4,7 @@ import { toJson } from "@bufbuild/protobuf";
 import { vigie } from "../api/client";
 import { useCall } from "../api/use";
 import { line } from "../format/event";
-import { date, moment } from "../format/units";
+import { bytes, date, duration, moment } from "../format/units";
 import { type Event, EventSchema } from "../gen/vigie/v1/event_pb";
 import { Failure } from "../parts/empty";
 
@@ -59,14 +59,29 @@ function Policies({ event }: { event: Event }) {
 
 const plain = new Set(["type", "time", "seq", "count", "boot_time_ns"]);
 
+function shown(key: string, value: unknown): string {
+  if (key.endsWith("_ns")) return duration(Number(value));
+  return key.startsWith("bytes_") || key.endsWith("_bytes") ? bytes(Number(value)) : String(value);
+}
+
+// title is the field's name without the message it is in and without its unit: "local address".
+function title(name: string): string {
+  return name
+    .slice(name.indexOf(".") + 1)
+    .replace(/_ns$/, "")
+    .replaceAll("_", " ");
+}
+
 // flat makes "socket.remote_port" of nested fields; what the head says already is left out.
 function flat(value: object, prefix = ""): [string, string][] {
   return Object.entries(value).flatMap(([k, v]): [string, string][] => {
     if (v === undefined || (prefix === "" && plain.has(k))) return [];
     const name = prefix ? `${prefix}.${k}` : k;
     if (Array.isArray(v))
-      return v.length ? [[name, v.map((x) => (typeof x === "object" ? JSON.stringify(x) : String(x))).join(", ")]] : [];
+      return v.length
+        ? [[title(name), v.map((x) => (typeof x === "object" ? JSON.stringify(x) : String(x))).join(", ")]]
+        : [];
     if (v !== null && typeof v === "object") return flat(v, prefix ? name : k);
-    return [[name.slice(name.indexOf(".") + 1), String(v)]];
+    return [[title(name), shown(k, v)]];
   });
 }

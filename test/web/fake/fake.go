@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command fake serves the web page with a made-up map as large as is asked for, to measure how the page draws it. In: the
-// numbers of nodes and edges. Out: the page and the calls that it makes for the map, on the address that it prints.
-package main
+// Package fake serves the web page with a made-up map as large as is asked for, to measure how the page draws it. In: the
+// numbers of nodes and edges. Out: the page, and the calls that it makes for the map.
+package fake
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"time"
 
 	"connectrpc.com/connect"
@@ -22,38 +18,16 @@ import (
 	"github.com/vigie-io/vigie/ui"
 )
 
-func main() {
-	nodes := flag.Int("nodes", 1000, "nodes of the map")
-	edges := flag.Int("edges", 5000, "edges of the map")
-	addr := flag.String("addr", "127.0.0.1:0", "address to listen on")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := serve(ctx, *addr, &agent{world: makeWorld(*nodes, *edges)}); err != nil {
-		fmt.Fprintln(os.Stderr, "fake:", err)
-		os.Exit(1)
-	}
-}
-
-func serve(ctx context.Context, addr string, a *agent) error {
+// New makes the handler.
+func New(nodes, edges int) (http.Handler, error) {
 	page, err := ui.Page()
 	if err != nil {
-		return fmt.Errorf("open the page: %w", err)
+		return nil, fmt.Errorf("open the page: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(vigiev1connect.NewVigieHandler(a))
+	mux.Handle(vigiev1connect.NewVigieHandler(&agent{world: makeWorld(nodes, edges)}))
 	mux.Handle("/", http.FileServerFS(page))
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	fmt.Printf("http://%s/\n", l.Addr())
-	s := &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return ctx }}
-	go func() { <-ctx.Done(); _ = s.Close() }()
-	if err := s.Serve(l); ctx.Err() == nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
+	return mux, nil
 }
 
 // agent answers for a world that it makes up.
