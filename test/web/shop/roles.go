@@ -24,8 +24,8 @@ const (
 	redisPort = "27379"
 )
 
-// payment is an address that nobody has (RFC 5737), on a network that cannot be reached: the connection fails.
-const payment = "198.51.100.7:443"
+// payment is where nobody listens: the connection is refused.
+const payment = "127.0.0.1:27443"
 
 func roles() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{"api": api, "stock": stock, "worker": worker, "visitors": visitors}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import { colours } from "../app/theme";
+import { overlap, type Rectangle } from "./place";
 import { along, type Line, type Scene } from "./scene";
 import { portName } from "./words";
 
@@ -67,7 +68,7 @@ export function draw(ctx: CanvasRenderingContext2D, s: Scene, v: View, e: Emphas
   );
   drawLines(ctx, lines, v, e, c);
   if (v.zoom < farZoom) drawBoxes(ctx, s, e, c);
-  else if (e.details) for (const l of lines) if (!dim(l, e)) label(ctx, l, v, e, c);
+  else if (e.details) drawLabels(ctx, lines, s, v, e, c);
 }
 
 function drawFrames(ctx: CanvasRenderingContext2D, s: Scene, v: View, c: Palette): void {
@@ -155,21 +156,31 @@ function arrow(ctx: CanvasRenderingContext2D, l: Line, width: number): void {
   ctx.fill();
 }
 
-function label(ctx: CanvasRenderingContext2D, l: Line, v: View, e: Emphasis, c: Palette): void {
-  const strong = e.hover === l.link.id || e.lit?.has(l.link.id);
-  if (!strong && v.zoom < 0.7) return;
-  const text =
-    l.link.edges.slice(0, 2).map(portName).join(", ") + (l.link.edges.length > 2 ? ` +${l.link.edges.length - 2}` : "");
-  const size = Math.max(11, 10.5 / v.zoom);
-  ctx.font = `${strong ? 600 : 500} ${size}px Inter, system-ui, sans-serif`;
-  const p = along(l, 0.5);
-  const width = ctx.measureText(text).width;
-  ctx.fillStyle = c.surface;
-  ctx.beginPath();
-  ctx.roundRect(p.x - width / 2 - 4, p.y - size * 0.75, width + 8, size * 1.5, 4);
-  ctx.fill();
-  ctx.fillStyle = strong ? c.text : c.muted;
-  ctx.fillText(text, p.x - width / 2, p.y + size * 0.36);
+// drawLabels writes ports on lines, each where no box and no other label is.
+function drawLabels(ctx: CanvasRenderingContext2D, lines: Line[], s: Scene, v: View, e: Emphasis, c: Palette): void {
+  const taken: Rectangle[] = s.rects.map((b) => b.rect);
+  for (const l of lines) {
+    const strong = e.hover === l.link.id || e.lit?.has(l.link.id) === true;
+    if (dim(l, e) || (!strong && v.zoom < 0.7)) continue;
+    const more = l.link.edges.length > 2 ? ` +${l.link.edges.length - 2}` : "";
+    const text = l.link.edges.slice(0, 2).map(portName).join(", ") + more;
+    const size = Math.max(11, 10.5 / v.zoom);
+    ctx.font = `${strong ? 600 : 500} ${size}px Inter, system-ui, sans-serif`;
+    const width = ctx.measureText(text).width + 8;
+    const at = (t: number) => {
+      const p = along(l, t);
+      return { x: p.x - width / 2, y: p.y - size * 0.75, width, height: size * 1.5 };
+    };
+    const r = [0.5, 0.38, 0.62, 0.28, 0.72, 0.18, 0.82].map(at).find((x) => !taken.some((y) => overlap(x, y, 1)));
+    if (!r) continue; // it is beside the box, and in the table
+    taken.push(r);
+    ctx.fillStyle = c.surface;
+    ctx.beginPath();
+    ctx.roundRect(r.x, r.y, r.width, r.height, 4);
+    ctx.fill();
+    ctx.fillStyle = strong ? c.text : c.muted;
+    ctx.fillText(text, r.x + 4, r.y + size * 1.11);
+  }
 }
 
 function drawBoxes(ctx: CanvasRenderingContext2D, s: Scene, e: Emphasis, c: Palette): void {

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import { Controls, type NodeTypes, ReactFlow, ReactFlowProvider, useReactFlow, useStore } from "@xyflow/react";
+import {
+  ControlButton,
+  Controls,
+  type NodeTypes,
+  ReactFlow,
+  ReactFlowProvider,
+  useReactFlow,
+  useStore,
+  useStoreApi,
+} from "@xyflow/react";
 import "@xyflow/react/dist/base.css";
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { BoxCard, type BoxNode } from "./box";
 import { MapCanvas } from "./canvas";
 import { type Emphasis, farZoom } from "./draw";
 import { type Box, boxId, type Graph, type Link } from "./graph";
-import type { Point } from "./place";
+import { bounds, type Point } from "./place";
 import { itemOf, lineAt, type Scene, sceneOf } from "./scene";
 
 const nodeTypes: NodeTypes = { box: BoxCard };
@@ -47,7 +56,7 @@ function Flow({ graph, boxes, links, places, window, chosen, found, choose, move
     () => (far && boxes.size > 200 ? [] : cards({ graph, boxes, places, window, chosen, found, choose, links })),
     [far, graph, boxes, places, window, chosen, found, choose, links],
   );
-  useFit(scene);
+  const fit = useFit(scene);
   const at = (e: React.MouseEvent) => screenToFlowPosition({ x: e.clientX, y: e.clientY });
   return (
     <div className="flow" role="application" aria-label="Map of who talks to whom. The same as a table: button Table">
@@ -79,27 +88,41 @@ function Flow({ graph, boxes, links, places, window, chosen, found, choose, move
           choose(box?.id ?? lineAt(scene, p, 7 / getZoom())?.link.id ?? "");
         }}
       >
-        <Controls showInteractive={false} position="bottom-right" fitViewOptions={{ padding: 0.06 }} />
+        <Controls showInteractive={false} showFitView={false} position="bottom-right">
+          <ControlButton onClick={fit} title="Show the whole map" aria-label="Show the whole map">
+            <svg viewBox="0 0 24 24" aria-hidden="true">
+              <path d="M3 3h7v3H6v4H3zM14 3h7v7h-3V6h-4zM3 14h3v4h4v3H3zM18 14h3v7h-7v-3h4z" />
+            </svg>
+          </ControlButton>
+        </Controls>
       </ReactFlow>
     </div>
   );
 }
 
-// useFit shows the whole map once it has places for the first time.
-function useFit(scene: Scene) {
+// useFit is how to show the whole map. It is done once by itself, when boxes have places.
+function useFit(scene: Scene): () => void {
   const fitted = useRef(false);
-  const { fitBounds } = useReactFlow();
+  const { setViewport } = useReactFlow();
+  const store = useStoreApi();
   const ready = useStore((s) => s.width > 0 && s.panZoom !== null);
+  const fit = useCallback(() => {
+    const all = bounds(scene.frames.map(([, r]) => r));
+    if (!all) return;
+    const { width, height } = store.getState();
+    const zoom = Math.min(1.1, (width - 32) / all.width, (height - 32) / all.height);
+    void setViewport({
+      x: (width - all.width * zoom) / 2 - all.x * zoom,
+      y: (height - all.height * zoom) / 2 - all.y * zoom,
+      zoom,
+    });
+  }, [scene, store, setViewport]);
   useEffect(() => {
     if (fitted.current || !ready || scene.frames.length === 0) return;
     fitted.current = true;
-    const rects = scene.frames.map(([, r]) => r);
-    const x = Math.min(...rects.map((r) => r.x));
-    const y = Math.min(...rects.map((r) => r.y));
-    const width = Math.max(...rects.map((r) => r.x + r.width)) - x;
-    const height = Math.max(...rects.map((r) => r.y + r.height)) - y;
-    void fitBounds({ x, y, width, height }, { padding: 0.06 });
-  }, [scene, ready, fitBounds]);
+    fit();
+  }, [scene, ready, fit]);
+  return fit;
 }
 
 function litLines(g: Graph, links: Link[], chosen: string): Set<string> | undefined {

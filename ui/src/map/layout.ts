@@ -2,6 +2,8 @@
 
 import type { ELK, ElkNode } from "elkjs/lib/elk-api";
 import ElkApi from "elkjs/lib/elk-api";
+// As it is: a bundler's wrapping makes ELK believe that it is no worker.
+import workerUrl from "elkjs/lib/elk-worker.min.js?url";
 import { gap, type Item, type Pair, type Point, tile } from "./place";
 
 /** Up to this many boxes and pairs ELK finds a layout within a second or two; above, tiles are as good to look at. */
@@ -19,13 +21,12 @@ export function startLayout(): Layout {
   return {
     run: async (items, pairs) => {
       if (items.length > small.items || pairs.length > small.pairs) return tile(items, pairs);
-      elk ??= new ElkApi({
-        workerFactory: () => new Worker(new URL("elkjs/lib/elk-worker.min.js", import.meta.url)),
-      });
+      elk ??= new ElkApi({ workerFactory: () => new Worker(workerUrl) });
       try {
         return places(await elk.layout(graph(items, pairs)));
-      } catch {
-        return tile(items, pairs); // what ELK cannot lay out is still to be seen
+      } catch (err) {
+        console.warn("the layout failed, boxes are tiled", err);
+        return tile(items, pairs);
       }
     },
     close: () => elk?.terminateWorker(),
@@ -37,12 +38,11 @@ const options = {
   "elk.direction": "RIGHT",
   "elk.hierarchyHandling": "INCLUDE_CHILDREN",
   "elk.layered.spacing.nodeNodeBetweenLayers": "72",
-  "elk.spacing.nodeNode": String(gap.y),
+  "elk.spacing.nodeNode": "28",
   "elk.spacing.componentComponent": String(gap.group / 2),
   "elk.layered.spacing.edgeNodeBetweenLayers": "16",
-  "elk.spacing.edgeNode": "10",
+  "elk.spacing.edgeNode": "24",
   "elk.spacing.edgeEdge": "6",
-  "elk.layered.considerModelOrder.strategy": "NODES_AND_EDGES",
   "elk.aspectRatio": "1.6",
 };
 

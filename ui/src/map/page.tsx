@@ -4,7 +4,7 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import { useRoute } from "../app/route";
 import { parse } from "../filter/parse";
 import { offerNames } from "../filter/suggest";
-import { plural } from "../format/units";
+import { date, plural } from "../format/units";
 import { Empty, Failure, Loading } from "../parts/empty";
 import { MapFlow } from "./flow";
 import { boxesOf, boxId, type Graph, linksOf, matches } from "./graph";
@@ -27,6 +27,7 @@ export default function MapPage() {
   const links = useMemo(() => linksOf(graph), [graph]);
   const boxes = useMemo(() => boxesOf(graph, links), [graph, links]);
   const { places, move, arrange } = usePlaces(graph, boxes, links);
+  const seconds = useMemo(() => spanOf(graph, time.window, time.at === undefined), [graph, time.window, time.at]);
   const found = useMemo(() => foundNodes(graph, parse(text).words), [graph, text]);
   const choose = useCallback((id: string) => set({ sel: id }), [set]);
   useEffect(() => offerNames([...graph.nodes.values()].map((n) => name(n))), [graph]);
@@ -65,15 +66,15 @@ export default function MapPage() {
         {boxes.size === 0 ? (
           <Nothing source={source} filtered={text !== ""} />
         ) : table ? (
-          <EdgeTable graph={graph} links={links} window={time.window} choose={choose} chosen={chosen} />
+          <EdgeTable graph={graph} links={links} window={seconds} choose={choose} chosen={chosen} />
         ) : (
-          <MapFlow {...{ graph, boxes, links, places, chosen, found, choose, move }} window={time.window} />
+          <MapFlow {...{ graph, boxes, links, places, chosen, found, choose, move }} window={seconds} />
         )}
         {chosen && (
           <Panel
             graph={graph}
             links={links}
-            window={time.window}
+            window={seconds}
             chosen={chosen}
             choose={choose}
             expanded={expand}
@@ -85,6 +86,12 @@ export default function MapPage() {
       <TimeBar completeSince={source.completeSince} comparing={time.before > 0} />
     </div>
   );
+}
+
+// spanOf is the time over which there was something to count: less than the window while the agent is young.
+function spanOf(g: Graph, window: number, live: boolean): number {
+  const first = Math.min(...[...g.edges.values()].map((e) => date(e.firstSeen)?.getTime() ?? 0));
+  return live && first > 0 ? Math.max(1, Math.min(window, (Date.now() - first) / 1000)) : window;
 }
 
 function name(n: { kind: string; name: string; group: string }) {

@@ -174,7 +174,8 @@ function outside(r: Rectangle, group: string, all: Map<string, Rectangle>): bool
   return true;
 }
 
-function overlap(a: Rectangle, b: Rectangle, margin: number): boolean {
+/** Whether two rectangles are nearer than margin. */
+export function overlap(a: Rectangle, b: Rectangle, margin: number): boolean {
   return (
     a.x < b.x + b.width + margin &&
     b.x < a.x + a.width + margin &&
