@@ -2,6 +2,9 @@ module github.com/vigie-io/vigie
 
 go 1.26.0
 
+// Packages of the web page: some bring Go along.
+ignore ./ui/node_modules
+
 require (
 	cel.dev/cel-go v0.32.0
 	charm.land/bubbletea/v2 v2.1.1

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/server"
+	"github.com/vigie-io/vigie/ui"
 )
 
 // serve puts everything above the source in place, runs source until ctx ends or it fails, and takes all
@@ -29,10 +30,14 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 	if metrics != nil {
 		collectors = append(collectors, metrics)
 	}
+	page, err := ui.Page()
+	if err != nil {
+		return fmt.Errorf("open the web page: %w", err)
+	}
 	srv, err := server.New(server.Config{Socket: a.config.Socket, Group: a.config.SocketGroup, HTTP: a.config.HTTP,
 		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, TokenFile: a.config.TokenFile,
 		Collectors: collectors,
-		Mounts:     []server.Mount{a.mountTetragon(), a.mountHubble()}, Flows: a}, a, a.log)
+		Mounts:     []server.Mount{a.mountTetragon(), a.mountHubble()}, Flows: a, Page: page}, a, a.log)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}

@@ -124,6 +124,7 @@ func (s *Server) admit(next http.Handler) http.Handler {
 			http.Error(w, err.Message(), status)
 			return
 		}
+		w.Header().Set("Cache-Control", "no-store") // what the page's files say differently
 		deadlines := http.NewResponseController(w)
 		_ = deadlines.SetReadDeadline(time.Now().Add(requestTimeout))
 		_ = deadlines.SetWriteDeadline(time.Now().Add(requestTimeout))
@@ -160,6 +161,8 @@ func (s *Server) allow(r *http.Request) *connect.Error {
 		return s.allowUser(p)
 	case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
 		return nil // probes have no token, and learn nothing
+	case s.page.has(r) && (s.tokens != nil || isLocal(r.Host)):
+		return nil // a link to it may stand on any site: its files hold no data, and it goes into no frame
 	case s.tokens != nil:
 		// A page of another site has no token, so there is nothing to ask about where r comes from.
 		return s.tokens.check(r.Header.Get("Authorization"))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server answers for the agent: the API (Connect: gRPC, gRPC-Web and JSON), Prometheus metrics
+// Package server answers for the agent: the API (Connect: gRPC, gRPC-Web and JSON), the web page, Prometheus metrics
 // and health, on a unix socket and on TCP. In: requests of peers that are allowed to ask. Out: what the
 // Backend knows, and policies for it. It changes nothing on the host but its socket file.
 package server
@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -45,6 +46,9 @@ type Config struct {
 	Mounts []Mount
 	// Flows answers about conversations; nil when none are followed.
 	Flows Flows
+	// Page holds the files of the web page, index.html first among them; nil for none. It is served to whoever reaches the
+	// port: it has no data in it.
+	Page fs.FS
 
 	// MaxStreams is how many streams may be open at once; DefaultMaxStreams when 0.
 	MaxStreams int
@@ -80,6 +84,7 @@ type Server struct {
 	// whole status is more work than a query.
 	identity func() (boot string, started time.Time)
 	tokens   *tokenCheck // nil when none is asked for
+	page     page
 	group    *uint32
 	tls      *tls.Config
 
@@ -124,6 +129,9 @@ func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
 	if s.metrics, err = s.register(); err != nil {
 		return nil, err
 	}
+	if s.page, err = readPage(c.Page); err != nil {
+		return nil, err
+	}
 	s.handler = s.routes()
 	return s, nil
 }
@@ -150,6 +158,7 @@ func (s *Server) routes() http.Handler {
 		}
 		_, _ = fmt.Fprintln(w, answer)
 	})
+	mux.Handle("/", s.page)
 	return s.admit(mux)
 }
 

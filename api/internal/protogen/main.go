@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command protogen generates the Go code of the API, without protoc: it compiles vigie/v1/*.proto and
-// hands the result to the generators that go.mod names as tools. In: the current directory, which is
-// api. Out: *.pb.go beside the definitions.
+// Command protogen generates the code of the API, without protoc: it compiles vigie/v1/*.proto and hands the result
+// to generators. In: the current directory, which is api. Out: *.pb.go beside the definitions, by the generators that
+// go.mod names as tools; or, with -typescript DIR, what the web page's generator makes, in DIR.
 package main
 
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -23,14 +25,16 @@ import (
 )
 
 func main() {
-	if err := run(context.Background(), "."); err != nil {
+	typescript := flag.String("typescript", "", "generate TypeScript into this directory, with ../ui/node_modules/.bin/protoc-gen-es")
+	flag.Parse()
+	if err := run(context.Background(), ".", *typescript); err != nil {
 		fmt.Fprintln(os.Stderr, "protogen:", err)
 		os.Exit(1)
 	}
 }
 
-// run generates code for all definitions below root.
-func run(ctx context.Context, root string) error {
+// run generates code for all definitions below root: Go, or TypeScript where a directory for it is given.
+func run(ctx context.Context, root, typescript string) error {
 	files, err := definitions.Compile(ctx, root)
 	if err != nil {
 		return err
@@ -39,14 +43,19 @@ func run(ctx context.Context, root string) error {
 	for _, f := range files {
 		names = append(names, f.Path())
 	}
-	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: names, Parameter: proto.String("paths=source_relative")}
+	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: names}
 	seen := make(map[string]bool)
 	for _, f := range files {
 		request.ProtoFile = appendWithImports(request.ProtoFile, f, seen)
 	}
+	if typescript != "" {
+		request.Parameter = proto.String("target=ts")
+		return generate(ctx, typescript, request, filepath.Join(root, "../ui/node_modules/.bin/protoc-gen-es"))
+	}
+	request.Parameter = proto.String("paths=source_relative")
 	for _, tool := range []string{"protoc-gen-go", "protoc-gen-connect-go"} {
-		if err := generate(ctx, root, tool, request); err != nil {
-			return fmt.Errorf("%s: %w", tool, err)
+		if err := generate(ctx, root, request, "go", "tool", tool); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -71,20 +80,20 @@ func appendWithImports(list []*descriptorpb.FileDescriptorProto, f protoreflect.
 }
 
 // generate runs one generator and writes what it answers.
-func generate(ctx context.Context, root, tool string, request *pluginpb.CodeGeneratorRequest) error {
+func generate(ctx context.Context, root string, request *pluginpb.CodeGeneratorRequest, command ...string) error {
 	in, err := proto.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "tool", tool)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("run: %w", err)
+		return fmt.Errorf("run %s: %w", strings.Join(command, " "), err)
 	}
 	var response pluginpb.CodeGeneratorResponse
 	if err := proto.Unmarshal(out, &response); err != nil {
-		return fmt.Errorf("decode response: %w", err)
+		return fmt.Errorf("decode the answer of %s: %w", strings.Join(command, " "), err)
 	}
 	if response.Error != nil {
 		return fmt.Errorf("generate: %s", response.GetError())

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import { colours } from "../app/theme";
+import { overlap, type Rectangle } from "./place";
+import { along, type Line, type Scene } from "./scene";
+import { portName } from "./words";
+
+const names = [
+  "bg",
+  "surface",
+  "line",
+  "line-strong",
+  "text",
+  "muted",
+  "accent",
+  "ok",
+  "warn",
+  "bad",
+  "edge",
+  "edge-quiet",
+] as const;
+
+/** The colours that the map is drawn with. */
+export type Palette = Record<(typeof names)[number], string>;
+
+/** Reads the colours of the theme. */
+export const palette = (): Palette => colours(names);
+
+/** What part of the map is seen: screen = map × zoom + (x, y), in CSS pixels. */
+export interface View {
+  x: number;
+  y: number;
+  zoom: number;
+  width: number;
+  height: number;
+}
+
+/** What stands out. An empty set of lit lines lights all. */
+export interface Emphasis {
+  lit: Set<string> | undefined;
+  hover: string | undefined;
+  found: Set<string> | undefined;
+  details: boolean; // lines have arrows and ports; of maps with few of them
+}
+
+/** Below this zoom a box is a coloured rectangle: its text could not be read. */
+export const farZoom = 0.42;
+
+/** Draws frames, lines and, from afar, boxes. */
+export function draw(ctx: CanvasRenderingContext2D, s: Scene, v: View, e: Emphasis, c: Palette, ratio: number): void {
+  ctx.setTransform(1, 0, 0, 1, 0, 0);
+  ctx.fillStyle = c.bg;
+  ctx.fillRect(0, 0, ctx.canvas.width, ctx.canvas.height);
+  ctx.setTransform(ratio * v.zoom, 0, 0, ratio * v.zoom, ratio * v.x, ratio * v.y);
+  const seen = {
+    left: -v.x / v.zoom,
+    top: -v.y / v.zoom,
+    right: (v.width - v.x) / v.zoom,
+    bottom: (v.height - v.y) / v.zoom,
+  };
+  drawFrames(ctx, s, v, c);
+  const lines = s.lines.filter(
+    (l) =>
+      Math.max(l.from.x, l.to.x) + Math.abs(l.out) > seen.left &&
+      Math.min(l.from.x, l.to.x) - Math.abs(l.out) < seen.right &&
+      Math.max(l.from.y, l.to.y) > seen.top &&
+      Math.min(l.from.y, l.to.y) < seen.bottom,
+  );
+  drawLines(ctx, lines, v, e, c);
+  if (v.zoom < farZoom) drawBoxes(ctx, s, e, c);
+  else if (e.details) drawLabels(ctx, lines, s, v, e, c);
+}
+
+function drawFrames(ctx: CanvasRenderingContext2D, s: Scene, v: View, c: Palette): void {
+  const text = Math.max(12.5, 12 / v.zoom);
+  for (const [, r] of s.frames) {
+    ctx.beginPath();
+    ctx.roundRect(r.x, r.y, r.width, r.height, 14);
+    ctx.fillStyle = c.surface;
+    ctx.fill();
+    ctx.strokeStyle = c.line;
+    ctx.lineWidth = 1 / v.zoom;
+    ctx.stroke();
+  }
+  ctx.fillStyle = c.muted;
+  ctx.font = `600 ${text}px Inter, system-ui, sans-serif`;
+  for (const [name, r] of s.frames) {
+    // From afar the name is larger than the frame's head: then it stands above.
+    const inside = text < 20;
+    ctx.fillText(name || "ungrouped", r.x + (inside ? 18 : 4), inside ? r.y + 27 : r.y - text * 0.35, r.width - 8);
+  }
+}
+
+function dim(l: Line, e: Emphasis): boolean {
+  return e.lit !== undefined && !e.lit.has(l.link.id);
+}
+
+function style(l: Line, e: Emphasis, c: Palette): [colour: string, width: number, dash: boolean] {
+  const strong = e.hover === l.link.id || e.lit?.has(l.link.id) === true;
+  const width = (strong ? 1.2 : 0.4) + Math.min(3, Math.log10(1 + l.link.bytes) / 3);
+  if (dim(l, e)) return [c["edge-quiet"], 0.6, false];
+  if (l.link.change === "new") return [c.ok, width + 0.8, false];
+  if (l.link.change === "vanished") return [c.muted, width, true];
+  switch (l.link.state) {
+    case "denied":
+      return [c.bad, width + 0.6, false];
+    case "audited":
+      return [c.warn, width + 0.4, false];
+    case "failed":
+      return [c.warn, width, true];
+    default:
+      return [strong ? c.accent : c.edge, width, false];
+  }
+}
+
+// Lines of one look are stroked together: setting a style for each of thousands takes longer than drawing.
+function drawLines(ctx: CanvasRenderingContext2D, lines: Line[], v: View, e: Emphasis, c: Palette): void {
+  const looks = new Map<string, { look: [string, number, boolean]; lines: Line[] }>();
+  for (const l of lines) {
+    const look = style(l, e, c);
+    const width = Math.round(look[1] * 2) / 2;
+    const key = `${look[0]} ${width} ${look[2]} ${dim(l, e) ? 0 : 1}`;
+    const same = looks.get(key) ?? { look: [look[0], width, look[2]], lines: [] };
+    looks.set(key, same);
+    same.lines.push(l);
+  }
+  const order = [...looks].sort(([a], [b]) => (a.endsWith("0") ? 0 : 1) - (b.endsWith("0") ? 0 : 1));
+  for (const [, { look, lines: same }] of order) {
+    const [colour, width, dash] = look;
+    ctx.strokeStyle = colour;
+    ctx.fillStyle = colour;
+    ctx.lineWidth = Math.max(width, 0.7 / v.zoom);
+    ctx.setLineDash(dash ? [6, 5] : []);
+    const chunk = e.details ? same.length : 64; // a path of very many strokes is slow to fill
+    for (let i = 0; i < same.length; i += chunk) {
+      ctx.beginPath();
+      for (const l of same.slice(i, i + chunk)) {
+        ctx.moveTo(l.from.x, l.from.y);
+        if (e.details) ctx.bezierCurveTo(l.from.x + l.out, l.from.y, l.to.x + l.back, l.to.y, l.to.x, l.to.y);
+        else ctx.lineTo(l.to.x, l.to.y);
+      }
+      ctx.stroke();
+    }
+    ctx.setLineDash([]);
+    if (e.details && v.zoom > 0.3) for (const l of same) arrow(ctx, l, width);
+  }
+}
+
+function arrow(ctx: CanvasRenderingContext2D, l: Line, width: number): void {
+  const side = l.back < 0 ? -1 : 1;
+  const s = 5 + width;
+  ctx.beginPath();
+  ctx.moveTo(l.to.x, l.to.y);
+  ctx.lineTo(l.to.x + side * s * 1.5, l.to.y - s * 0.75);
+  ctx.lineTo(l.to.x + side * s * 1.5, l.to.y + s * 0.75);
+  ctx.fill();
+}
+
+// drawLabels writes ports on lines, each where no box and no other label is.
+function drawLabels(ctx: CanvasRenderingContext2D, lines: Line[], s: Scene, v: View, e: Emphasis, c: Palette): void {
+  const taken: Rectangle[] = s.rects.map((b) => b.rect);
+  for (const l of lines) {
+    const strong = e.hover === l.link.id || e.lit?.has(l.link.id) === true;
+    if (dim(l, e) || (!strong && v.zoom < 0.7)) continue;
+    const more = l.link.edges.length > 2 ? ` +${l.link.edges.length - 2}` : "";
+    const text = l.link.edges.slice(0, 2).map(portName).join(", ") + more;
+    const size = Math.max(11, 10.5 / v.zoom);
+    ctx.font = `${strong ? 600 : 500} ${size}px Inter, system-ui, sans-serif`;
+    const width = ctx.measureText(text).width + 8;
+    const at = (t: number) => {
+      const p = along(l, t);
+      return { x: p.x - width / 2, y: p.y - size * 0.75, width, height: size * 1.5 };
+    };
+    const r = [0.5, 0.38, 0.62, 0.28, 0.72, 0.18, 0.82].map(at).find((x) => !taken.some((y) => overlap(x, y, 1)));
+    if (!r) continue; // it is beside the box, and in the table
+    taken.push(r);
+    ctx.fillStyle = c.surface;
+    ctx.beginPath();
+    ctx.roundRect(r.x, r.y, r.width, r.height, 4);
+    ctx.fill();
+    ctx.fillStyle = strong ? c.text : c.muted;
+    ctx.fillText(text, r.x + 4, r.y + size * 1.11);
+  }
+}
+
+function drawBoxes(ctx: CanvasRenderingContext2D, s: Scene, e: Emphasis, c: Palette): void {
+  for (const b of s.rects) {
+    const far = e.found !== undefined && !e.found.has(b.id);
+    ctx.fillStyle = far ? c.line : b.state === "denied" ? c.bad : b.state === "allowed" ? c["line-strong"] : c.warn;
+    ctx.fillRect(b.rect.x, b.rect.y, b.rect.width, b.rect.height);
+  }
+}
