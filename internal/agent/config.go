@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/enforce"
+	"github.com/vigie-io/vigie/internal/sensor/l7"
 )
 
 // The defaults of Config.
@@ -70,6 +71,9 @@ type Config struct {
 	Rules    string `yaml:"rules"`
 	RulesDir string `yaml:"rules-dir"`
 
+	// L7 says whose requests are looked at: "off", "all", or patterns for names of workloads with commas between them.
+	L7 string `yaml:"l7"`
+
 	// Replay is a capture file to play in place of the kernel; needs no privilege.
 	Replay string `yaml:"replay"`
 	// Speed is how fast to play: 1 as recorded, 0 as fast as it goes.
@@ -81,7 +85,7 @@ func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI,
 		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
-		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
+		MaxPolicies: enforce.DefaultMaxPolicies, L7: Off, Speed: 1}
 }
 
 // tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.
@@ -135,6 +139,9 @@ func (c *Config) Validate() error {
 		bad("speed", "%v must not be negative", c.Speed)
 	}
 	c.checkEnforcement(bad)
+	if _, err := l7.ParseChoice(c.L7, nil); err != nil {
+		bad("l7", "%v", err)
+	}
 	known := sensorNames()
 	for _, s := range c.Sensors {
 		if !slices.Contains(known, s) {

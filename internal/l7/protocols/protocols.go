@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package protocols lists the protocols that are understood. In: nothing. Out: the list, in the order in which they are tried.
+package protocols
+
+import (
+	"github.com/vigie-io/vigie/internal/l7"
+	"github.com/vigie-io/vigie/internal/l7/http1"
+)
+
+// All returns every protocol. A new one is one folder and one line here.
+func All() []l7.Protocol {
+	return []l7.Protocol{
+		http1.Protocol(),
+	}
+}
