@@ -72,8 +72,9 @@ func (m *message) header(line []byte) {
 		m.chunked = is(bytes.Trim(codings[len(codings)-1], " \t"), "chunked")
 	default:
 		// "Content-Length :" and the like, which some servers take for the header.
-		if trimmed := bytes.TrimRight(name, " \t"); len(trimmed) < len(name) && (is(trimmed, "content-length") || is(trimmed, "transfer-encoding")) {
-			m.odd = true
+		if n := len(name); n > 0 && (name[n-1] == ' ' || name[n-1] == '\t') {
+			name = bytes.TrimRight(name, " \t")
+			m.odd = m.odd || is(name, "content-length") || is(name, "transfer-encoding")
 		}
 	}
 }
