@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfL7File struct {
+	_      structs.HostLayout
+	Inode  uint64
+	Device uint32
+	Pad    uint32
+}
+
 type bpfVgCgroupRef struct {
 	_         structs.HostLayout
 	Id        uint64
@@ -91,13 +98,21 @@ const (
 const (
 	bpfMapVgL7Cgroups        = "vg_l7_cgroups"
 	bpfMapVgL7Conns          = "vg_l7_conns"
+	bpfMapVgL7Files          = "vg_l7_files"
+	bpfMapVgL7LibraryCalls   = "vg_l7_library_calls"
 	bpfMapVgL7Processes      = "vg_l7_processes"
+	bpfMapVgL7Sessions       = "vg_l7_sessions"
 	bpfMapVgLosses           = "vg_losses"
 	bpfMapVgSecurity         = "vg_security"
 	bpfMapVgSocks            = "vg_socks"
 	bpfMapVgState            = "vg_state"
 	bpfMapVgTelemetry        = "vg_telemetry"
 	bpfProgVgL7Closed        = "vg_l7_closed"
+	bpfProgVgL7Enter         = "vg_l7_enter"
+	bpfProgVgL7Exec          = "vg_l7_exec"
+	bpfProgVgL7Free          = "vg_l7_free"
+	bpfProgVgL7Leave         = "vg_l7_leave"
+	bpfProgVgL7Mmap          = "vg_l7_mmap"
 	bpfProgVgL7Read          = "vg_l7_read"
 	bpfProgVgL7Readv         = "vg_l7_readv"
 	bpfProgVgL7Recvfrom      = "vg_l7_recvfrom"
@@ -107,6 +122,7 @@ const (
 	bpfProgVgL7Splice        = "vg_l7_splice"
 	bpfProgVgL7Write         = "vg_l7_write"
 	bpfProgVgL7Writev        = "vg_l7_writev"
+	bpfVarVgExportL7File     = "vg_export_l7_file"
 	bpfVarVgExportVgL7       = "vg_export_vg_l7"
 	bpfVarVgExportVgL7Conn   = "vg_export_vg_l7_conn"
 	bpfVarVgExportVgL7Mode   = "vg_export_vg_l7_mode"
@@ -159,6 +175,11 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	VgL7Closed   *ebpf.ProgramSpec `ebpf:"vg_l7_closed"`
+	VgL7Enter    *ebpf.ProgramSpec `ebpf:"vg_l7_enter"`
+	VgL7Exec     *ebpf.ProgramSpec `ebpf:"vg_l7_exec"`
+	VgL7Free     *ebpf.ProgramSpec `ebpf:"vg_l7_free"`
+	VgL7Leave    *ebpf.ProgramSpec `ebpf:"vg_l7_leave"`
+	VgL7Mmap     *ebpf.ProgramSpec `ebpf:"vg_l7_mmap"`
 	VgL7Read     *ebpf.ProgramSpec `ebpf:"vg_l7_read"`
 	VgL7Readv    *ebpf.ProgramSpec `ebpf:"vg_l7_readv"`
 	VgL7Recvfrom *ebpf.ProgramSpec `ebpf:"vg_l7_recvfrom"`
@@ -174,20 +195,24 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	VgL7Cgroups   *ebpf.MapSpec `ebpf:"vg_l7_cgroups"`
-	VgL7Conns     *ebpf.MapSpec `ebpf:"vg_l7_conns"`
-	VgL7Processes *ebpf.MapSpec `ebpf:"vg_l7_processes"`
-	VgLosses      *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgSecurity    *ebpf.MapSpec `ebpf:"vg_security"`
-	VgSocks       *ebpf.MapSpec `ebpf:"vg_socks"`
-	VgState       *ebpf.MapSpec `ebpf:"vg_state"`
-	VgTelemetry   *ebpf.MapSpec `ebpf:"vg_telemetry"`
+	VgL7Cgroups      *ebpf.MapSpec `ebpf:"vg_l7_cgroups"`
+	VgL7Conns        *ebpf.MapSpec `ebpf:"vg_l7_conns"`
+	VgL7Files        *ebpf.MapSpec `ebpf:"vg_l7_files"`
+	VgL7LibraryCalls *ebpf.MapSpec `ebpf:"vg_l7_library_calls"`
+	VgL7Processes    *ebpf.MapSpec `ebpf:"vg_l7_processes"`
+	VgL7Sessions     *ebpf.MapSpec `ebpf:"vg_l7_sessions"`
+	VgLosses         *ebpf.MapSpec `ebpf:"vg_losses"`
+	VgSecurity       *ebpf.MapSpec `ebpf:"vg_security"`
+	VgSocks          *ebpf.MapSpec `ebpf:"vg_socks"`
+	VgState          *ebpf.MapSpec `ebpf:"vg_state"`
+	VgTelemetry      *ebpf.MapSpec `ebpf:"vg_telemetry"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	VgExportL7File     *ebpf.VariableSpec `ebpf:"vg_export_l7_file"`
 	VgExportVgL7       *ebpf.VariableSpec `ebpf:"vg_export_vg_l7"`
 	VgExportVgL7Conn   *ebpf.VariableSpec `ebpf:"vg_export_vg_l7_conn"`
 	VgExportVgL7Mode   *ebpf.VariableSpec `ebpf:"vg_export_vg_l7_mode"`
@@ -217,21 +242,27 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	VgL7Cgroups   *ebpf.Map `ebpf:"vg_l7_cgroups"`
-	VgL7Conns     *ebpf.Map `ebpf:"vg_l7_conns"`
-	VgL7Processes *ebpf.Map `ebpf:"vg_l7_processes"`
-	VgLosses      *ebpf.Map `ebpf:"vg_losses"`
-	VgSecurity    *ebpf.Map `ebpf:"vg_security"`
-	VgSocks       *ebpf.Map `ebpf:"vg_socks"`
-	VgState       *ebpf.Map `ebpf:"vg_state"`
-	VgTelemetry   *ebpf.Map `ebpf:"vg_telemetry"`
+	VgL7Cgroups      *ebpf.Map `ebpf:"vg_l7_cgroups"`
+	VgL7Conns        *ebpf.Map `ebpf:"vg_l7_conns"`
+	VgL7Files        *ebpf.Map `ebpf:"vg_l7_files"`
+	VgL7LibraryCalls *ebpf.Map `ebpf:"vg_l7_library_calls"`
+	VgL7Processes    *ebpf.Map `ebpf:"vg_l7_processes"`
+	VgL7Sessions     *ebpf.Map `ebpf:"vg_l7_sessions"`
+	VgLosses         *ebpf.Map `ebpf:"vg_losses"`
+	VgSecurity       *ebpf.Map `ebpf:"vg_security"`
+	VgSocks          *ebpf.Map `ebpf:"vg_socks"`
+	VgState          *ebpf.Map `ebpf:"vg_state"`
+	VgTelemetry      *ebpf.Map `ebpf:"vg_telemetry"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgL7Cgroups,
 		m.VgL7Conns,
+		m.VgL7Files,
+		m.VgL7LibraryCalls,
 		m.VgL7Processes,
+		m.VgL7Sessions,
 		m.VgLosses,
 		m.VgSecurity,
 		m.VgSocks,
@@ -244,6 +275,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	VgExportL7File     *ebpf.Variable `ebpf:"vg_export_l7_file"`
 	VgExportVgL7       *ebpf.Variable `ebpf:"vg_export_vg_l7"`
 	VgExportVgL7Conn   *ebpf.Variable `ebpf:"vg_export_vg_l7_conn"`
 	VgExportVgL7Mode   *ebpf.Variable `ebpf:"vg_export_vg_l7_mode"`
@@ -258,6 +290,11 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	VgL7Closed   *ebpf.Program `ebpf:"vg_l7_closed"`
+	VgL7Enter    *ebpf.Program `ebpf:"vg_l7_enter"`
+	VgL7Exec     *ebpf.Program `ebpf:"vg_l7_exec"`
+	VgL7Free     *ebpf.Program `ebpf:"vg_l7_free"`
+	VgL7Leave    *ebpf.Program `ebpf:"vg_l7_leave"`
+	VgL7Mmap     *ebpf.Program `ebpf:"vg_l7_mmap"`
 	VgL7Read     *ebpf.Program `ebpf:"vg_l7_read"`
 	VgL7Readv    *ebpf.Program `ebpf:"vg_l7_readv"`
 	VgL7Recvfrom *ebpf.Program `ebpf:"vg_l7_recvfrom"`
@@ -272,6 +309,11 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.VgL7Closed,
+		p.VgL7Enter,
+		p.VgL7Exec,
+		p.VgL7Free,
+		p.VgL7Leave,
+		p.VgL7Mmap,
 		p.VgL7Read,
 		p.VgL7Readv,
 		p.VgL7Recvfrom,

@@ -4,62 +4,22 @@
 #define VIGIE_L7_CALLS_H
 
 #include "conn.h"
+#include "library.h"
 
-/* One returned call on a socket. */
-struct l7_call {
-	struct sock *flow; /* the TCP socket: of MPTCP its first */
-	u64 conn;
-	u32 size;
-	u32 dir;
-	bool mptcp;
-};
-
-static __always_inline bool l7_tcp(struct l7_call *k, u32 fd, s64 ret)
+/* Whether a TLS library made the call. Then the connection is the one that the library's caller speaks on. */
+static __always_inline bool l7_in_library(struct l7_call *k, struct vg_l7_conn *c)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
-	struct sock *sk, *flow;
-	u16 family, protocol;
+	u64 id = bpf_get_current_pid_tgid();
+	struct l7_library_call *l = bpf_map_lookup_elem(&vg_l7_library_calls, &id);
+	struct l7_session s = {};
 
-	if (ret <= 0 || !listened(t))
+	if (!l)
 		return false;
-	flow = sk = vg_sock_of_fd(t, fd);
-	if (!sk)
-		return false;
-	family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	protocol = BPF_CORE_READ(sk, sk_protocol);
-	if (family != AF_INET && family != AF_INET6)
-		return false;
-	if (protocol == IPPROTO_MPTCP && bpf_core_type_exists(struct mptcp_sock))
-		flow = BPF_CORE_READ((struct mptcp_sock *)sk, first);
-	else if (protocol != IPPROTO_TCP)
-		return false;
-	if (!flow)
-		return false;
-	k->mptcp = sk != flow;
-	k->flow = flow;
-	k->conn = BPF_CORE_READ(flow, __sk_common.skc_cookie.counter) ?: (u64)flow;
-	k->size = ret > 0x7fffffff ? 0x7fffffff : ret;
+	s.pid = id >> 32;
+	s.session = l->session;
+	bpf_map_update_elem(&vg_l7_sessions, &s, &k->conn, BPF_ANY);
+	l7_source(c, l->source);
 	return true;
-}
-
-/* What is known of the connection from now on. */
-static __always_inline struct vg_l7_conn *l7_meet(struct l7_call *k)
-{
-	struct vg_l7_conn fresh = {};
-	struct sock *sk = k->flow;
-
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
-		vg_map_ipv4(fresh.local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
-		vg_map_ipv4(fresh.remote, BPF_CORE_READ(sk, __sk_common.skc_daddr));
-	} else {
-		bpf_core_read(fresh.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
-		bpf_core_read(fresh.remote, 16, &sk->__sk_common.skc_v6_daddr);
-	}
-	fresh.local_port = BPF_CORE_READ((struct inet_sock *)sk, inet_sport);
-	fresh.remote_port = BPF_CORE_READ(sk, __sk_common.skc_dport);
-	fresh.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	bpf_map_update_elem(&vg_l7_conns, &k->conn, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&vg_l7_conns, &k->conn);
 }
 
 /*
@@ -72,7 +32,7 @@ static __always_inline u32 l7_place(struct l7_call *k, const struct vg_l7_conn *
 	u32 seq;
 
 	if (k->mptcp) {
-		*offset = c->spoken & (1 << k->dir);
+		*offset = c->spoken & L7_SPOKEN(k->dir);
 		return c->end[k->dir & 1];
 	}
 	if (k->dir == VG_L7_SENT) {
@@ -119,19 +79,6 @@ static __always_inline const void *l7_first(const struct l7_bytes *b)
 	return v.base;
 }
 
-/* Tells len bytes of one segment of size. */
-static __always_inline u32 l7_segment(struct vg_l7_conn *c, struct l7_call *k, struct l7_said *said, u32 size)
-{
-	u32 len = l7_budget(c, k->dir, size);
-
-	if (!len || len > VG_L7_MAX)
-		return 0;
-	said->size = size;
-	l7_emit(c, said, len);
-	said->flags &= ~VG_L7_F_BEGINS;
-	return len;
-}
-
 static __always_inline void l7_vector(struct vg_l7_conn *c, struct l7_call *k, struct l7_said *said, const struct l7_bytes *b)
 {
 	u32 left = k->size, size, len;
@@ -144,7 +91,7 @@ static __always_inline void l7_vector(struct vg_l7_conn *c, struct l7_call *k, s
 			continue;
 		size = v.len < left ? v.len : left;
 		said->buf = v.base;
-		len = l7_segment(c, k, said, size);
+		len = l7_segment(c, k->dir, said, size);
 		l7_passed(c, k->dir, said->pos, size, len);
 		said->pos += size;
 		left -= size;
@@ -164,12 +111,18 @@ static __always_inline int l7_moved(struct l7_call *k, const struct l7_bytes *b)
 		if (l7_encrypted(l7_first(b)))
 			c->mode = VG_L7_ENCRYPTED;
 	}
-	if (c->mode != VG_L7_LISTENING || c->source != VG_L7_CLEAR)
+	if (l7_in_library(k, c) || c->source != VG_L7_CLEAR || c->mode == VG_L7_IGNORED)
 		return 0;
-	said.conn = k->conn;
 	said.pos = l7_place(k, c, &offset);
+	if (!(c->spoken & (L7_SPOKEN(0) | L7_SPOKEN(1))) && offset <= 1)
+		c->spoken |= L7_WHOLE;
+	if (c->mode == VG_L7_ENCRYPTED) {
+		c->spoken |= L7_SPOKEN(k->dir);
+		return 0;
+	}
+	said.conn = k->conn;
 	said.flags = k->dir == VG_L7_SENT ? VG_L7_F_SENT : 0;
-	if (!(c->spoken & (1 << k->dir)) && offset <= 1) /* the peer's SYN or FIN may be counted */
+	if (!(c->spoken & L7_SPOKEN(k->dir)) && offset <= 1) /* the peer's SYN or FIN may be counted */
 		said.flags |= VG_L7_F_BEGINS;
 	if (b->vec) {
 		u32 pos = said.pos;
@@ -179,7 +132,7 @@ static __always_inline int l7_moved(struct l7_call *k, const struct l7_bytes *b)
 		return 0;
 	}
 	said.buf = b->buf;
-	l7_passed(c, k->dir, said.pos, k->size, b->buf ? l7_segment(c, k, &said, k->size) : 0);
+	l7_passed(c, k->dir, said.pos, k->size, b->buf ? l7_segment(c, k->dir, &said, k->size) : 0);
 	return 0;
 }
 

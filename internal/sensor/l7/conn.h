@@ -61,13 +61,16 @@ enum vg_l7_mode {
 #define VG_L7_RECEIVED 0
 #define VG_L7_SENT     1
 
+#define L7_SPOKEN(dir) (1 << ((dir) & 1)) /* something was said in the direction */
+#define L7_WHOLE       0x10               /* the connection was met at its beginning */
+
 struct vg_l7_conn {
 	u64 at[2];  /* by direction: when its last bytes passed; CLOCK_BOOTTIME, ns */
 	u32 end[2]; /* the place after them */
 	u32 run;    /* bytes copied since last_dir began to speak */
 	u8 mode;
 	u8 last_dir;
-	u8 spoken; /* by direction, a bit: something was said */
+	u8 spoken; /* L7_SPOKEN of each direction, L7_WHOLE */
 	u8 source; /* enum vg_l7_source of what is heard */
 	u8 local[16]; /* IPv4 as ::ffff:a.b.c.d; all zero where the socket is not known */
 	u8 remote[16];
@@ -98,6 +101,7 @@ enum vg_l7_source {
 #define VG_L7_F_SENT   0x1
 #define VG_L7_F_BEGINS 0x2 /* nothing went in this direction before */
 #define VG_L7_F_CLOSED 0x4 /* the connection has ended: no bytes */
+#define VG_L7_F_FILE   0x8 /* no connection: the process runs code of a file, whose inode is conn, for the first time */
 
 /* What one call moved. len bytes follow; the record can be longer. */
 struct vg_l7 {
@@ -122,6 +126,64 @@ VG_EXPORT(struct, vg_l7_conn);
 VG_EXPORT(struct, vg_l7);
 VG_EXPORT(enum, vg_l7_mode);
 VG_EXPORT(enum, vg_l7_source);
+
+/* One returned call on a socket. */
+struct l7_call {
+	struct sock *flow; /* the TCP socket: of MPTCP its first */
+	u64 conn;
+	u32 size;
+	u32 dir;
+	bool mptcp;
+};
+
+/* Finds the TCP connection behind a descriptor of a process that is listened to; false when there is none, or nothing was moved. */
+static __always_inline bool l7_tcp(struct l7_call *k, u32 fd, s64 ret)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct sock *sk, *flow;
+	u16 family, protocol;
+
+	if (ret <= 0 || !listened(t))
+		return false;
+	flow = sk = vg_sock_of_fd(t, fd);
+	if (!sk)
+		return false;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	protocol = BPF_CORE_READ(sk, sk_protocol);
+	if (family != AF_INET && family != AF_INET6)
+		return false;
+	if (protocol == IPPROTO_MPTCP && bpf_core_type_exists(struct mptcp_sock))
+		flow = BPF_CORE_READ((struct mptcp_sock *)sk, first);
+	else if (protocol != IPPROTO_TCP)
+		return false;
+	if (!flow)
+		return false;
+	k->mptcp = sk != flow;
+	k->flow = flow;
+	k->conn = BPF_CORE_READ(flow, __sk_common.skc_cookie.counter) ?: (u64)flow;
+	k->size = ret > 0x7fffffff ? 0x7fffffff : ret;
+	return true;
+}
+
+/* What is known of the connection from now on. */
+static __always_inline struct vg_l7_conn *l7_meet(struct l7_call *k)
+{
+	struct vg_l7_conn fresh = {};
+	struct sock *sk = k->flow;
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
+		vg_map_ipv4(fresh.local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		vg_map_ipv4(fresh.remote, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+	} else {
+		bpf_core_read(fresh.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		bpf_core_read(fresh.remote, 16, &sk->__sk_common.skc_v6_daddr);
+	}
+	fresh.local_port = BPF_CORE_READ((struct inet_sock *)sk, inet_sport);
+	fresh.remote_port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	fresh.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	bpf_map_update_elem(&vg_l7_conns, &k->conn, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&vg_l7_conns, &k->conn);
+}
 
 /* A message that is about to be told. */
 struct l7_said {
@@ -219,7 +281,7 @@ static __always_inline u32 l7_budget(struct vg_l7_conn *c, u32 dir, u32 size)
 {
 	u32 left;
 
-	if (c->last_dir != dir || !c->spoken) {
+	if (c->last_dir != dir) {
 		c->last_dir = dir;
 		c->run = 0;
 	}
@@ -233,7 +295,20 @@ static __always_inline void l7_passed(struct vg_l7_conn *c, u32 dir, u32 pos, u3
 	c->at[dir & 1] = bpf_ktime_get_boot_ns();
 	c->end[dir & 1] = pos + size;
 	c->run += len;
-	c->spoken |= 1 << (dir & 1);
+	c->spoken |= L7_SPOKEN(dir);
+}
+
+/* Tells of what is said, a segment of it, what the budget allows. */
+static __always_inline u32 l7_segment(struct vg_l7_conn *c, u32 dir, struct l7_said *said, u32 size)
+{
+	u32 len = l7_budget(c, dir, size);
+
+	if (!len || len > VG_L7_MAX)
+		return 0;
+	said->size = size;
+	l7_emit(c, said, len);
+	said->flags &= ~VG_L7_F_BEGINS;
+	return len;
 }
 
 #endif

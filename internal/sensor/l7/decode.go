@@ -21,6 +21,7 @@ const (
 	flagSent   = 0x1
 	flagBegins = 0x2
 	flagClosed = 0x4
+	flagFile   = 0x8
 )
 
 // conn is one connection as one of its ends sees it.
@@ -30,7 +31,7 @@ type conn struct {
 	tid           uint32
 	local, remote netip.AddrPort
 	netns         uint32
-	tls           string
+	source        uint8
 	last          uint64 // when there was a record of it
 }
 
@@ -49,7 +50,15 @@ func (s *Sensor) decode(r kernel.Record, ev *model.Event) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if v.Flags&flagFile != 0 {
+		s.libraries.notice(notice{pid: v.H.Pid, inode: v.Conn, device: v.Netns})
+		return false, nil
+	}
 	c := s.conns[v.Conn]
+	if c != nil && c.source != v.Source {
+		c.Close(ev.BootTime) // what was heard so far was what the library made of it
+		c = nil
+	}
 	if c == nil {
 		if v.Flags&flagClosed != 0 {
 			return false, nil
@@ -81,7 +90,7 @@ func (s *Sensor) decode(r kernel.Record, ev *model.Event) (bool, error) {
 	}
 	keep := s.give(v.Conn, c, ev)
 	if c.State() == l7.Ignored && v.Flags&flagClosed == 0 {
-		return keep, s.ignore(v.Conn)
+		return keep, s.ignore(v.Conn, c.source)
 	}
 	return keep, nil
 }
@@ -91,7 +100,7 @@ func (s *Sensor) meet(v *bpfVgL7) *conn {
 	if len(s.conns) >= s.options.Connections {
 		return nil
 	}
-	c := &conn{local: address(v.Local, v.LocalPort), remote: address(v.Remote, v.RemotePort), netns: v.Netns, tls: library(v.Source)}
+	c := &conn{local: address(v.Local, v.LocalPort), remote: address(v.Remote, v.RemotePort), netns: v.Netns, source: v.Source}
 	c.Conn = l7.NewConn(s.protocols, &s.counts, func(r *model.Request, t uint64) { s.found = append(s.found, found{r, t}) })
 	s.conns[v.Conn] = c
 	return c
@@ -115,7 +124,7 @@ func (s *Sensor) give(cookie uint64, c *conn, ev *model.Event) (keep bool) {
 
 // fill makes an event of a request of the connection.
 func (c *conn) fill(cookie uint64, r *model.Request, ev *model.Event) {
-	r.Role, r.TLS = c.Role(), c.tls
+	r.Role, r.TLS = c.Role(), library(c.source)
 	r.Local, r.Remote, r.NetNS = c.local, c.remote, c.netns
 	if c.local.IsValid() {
 		r.Cookie = cookie
@@ -125,9 +134,9 @@ func (c *conn) fill(cookie uint64, r *model.Request, ev *model.Event) {
 }
 
 // ignore has the kernel tell no more of a connection.
-func (s *Sensor) ignore(key uint64) error {
+func (s *Sensor) ignore(key uint64, source uint8) error {
 	delete(s.conns, key)
-	v := bpfVgL7Conn{Mode: uint8(bpfVgL7ModeVG_L7IGNORED)}
+	v := bpfVgL7Conn{Mode: uint8(bpfVgL7ModeVG_L7IGNORED), Source: source}
 	if err := s.objs.VgL7Conns.Update(key, &v, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("have a connection ignored: %w", err)
 	}

@@ -7,7 +7,8 @@
  *   sys_exit of read, write and      by then the bytes are in the caller's memory, or still are: who speaks is the current
  *     their kin                      process, the order is the process's own, and nothing is seen twice
  *   tp_btf/inet_sock_set_state       the end of a connection
- *   uprobes in TLS libraries         the same bytes before they are encrypted (tls.h)
+ *   uprobes in TLS libraries         the same bytes before they are encrypted (library.h)
+ *   sys_exit of mmap, exec           which files have the code of such libraries (files.h)
  * Works from 5.15 with BTF; needs no trampoline. Fails open: it only observes, and counts what it loses.
  *
  * Of what one side says in a row only the first bytes are copied; bodies stay where they are, and cost a comparison. The
@@ -20,5 +21,6 @@
  */
 #include "conn.h"
 #include "calls.h"
+#include "files.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

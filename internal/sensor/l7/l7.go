@@ -9,6 +9,7 @@ package l7
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/cilium/ebpf"
@@ -30,6 +31,7 @@ type Options struct {
 	Prefix int
 	// Connections is how many are followed at once; 16,384 when 0.
 	Connections int
+	Log         *slog.Logger // nil: silent
 	// Losses counts what did not become requests. May be nil.
 	Losses *pipeline.Losses
 }
@@ -40,6 +42,7 @@ type Sensor struct {
 	objs      bpfObjects
 	protocols []l7.Protocol
 	conns     map[uint64]*conn
+	libraries *libraries
 	ready     []*model.Event // those beyond the first of a record, for the next Flush
 	found     []found        // by the record that is being decoded
 
@@ -58,6 +61,9 @@ func New(o Options) *Sensor {
 	if o.Losses == nil {
 		o.Losses = new(pipeline.Losses)
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	return &Sensor{options: o, protocols: protocols.All(), conns: make(map[uint64]*conn), losses: newLosses(o.Losses)}
 }
 
@@ -65,7 +71,7 @@ func New(o Options) *Sensor {
 func (s *Sensor) Name() string { return "l7" }
 
 // Rung implements sensor.Sensor.
-func (s *Sensor) Rung() string { return "sys_exit" }
+func (s *Sensor) Rung() string { return "sys_exit + uprobe" }
 
 // Off implements sensor.Optional.
 func (s *Sensor) Off() string {
@@ -76,7 +82,7 @@ func (s *Sensor) Off() string {
 }
 
 // Start implements sensor.Sensor.
-func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
+func (s *Sensor) Start(ctx context.Context, h *kernel.Host) error {
 	if s.options.Prefix < 64 || s.options.Prefix > maxPrefix {
 		return fmt.Errorf("a prefix of %d bytes is outside 64 to %d", s.options.Prefix, maxPrefix)
 	}
@@ -112,6 +118,18 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 			return err
 		}
 	}
+	if err := h.AttachTracing(s.Name(), s.objs.VgL7Exec); err != nil {
+		return err
+	}
+	if err := h.OnSyscall(s.Name(), s.objs.VgL7Mmap, unix.SYS_MMAP); err != nil {
+		return err
+	}
+	s.libraries = newLibraries(&s.objs, s.options.Log, s.options.Losses)
+	for name, p := range map[string]*ebpf.Program{"vg_l7_enter": s.objs.VgL7Enter, "vg_l7_leave": s.objs.VgL7Leave, "vg_l7_free": s.objs.VgL7Free} {
+		h.Account(s.Name(), name, p)
+	}
+	h.OnClose(s.libraries)
+	s.libraries.start(ctx)
 	return nil
 }
 
