@@ -85,7 +85,8 @@ const (
 	bpfVgLostVG_LOST_PROBE_EVENT         bpfVgLost = 15
 	bpfVgLostVG_LOST_L7RING_BUSY         bpfVgLost = 16
 	bpfVgLostVG_LOST_L7UNREADABLE        bpfVgLost = 17
-	bpfVgLostVG_LOST_REASONS             bpfVgLost = 18
+	bpfVgLostVG_LOST_L7FRAMES            bpfVgLost = 18
+	bpfVgLostVG_LOST_REASONS             bpfVgLost = 19
 )
 
 type bpfVgNs struct {

@@ -18,6 +18,7 @@ type Counts struct {
 	Wrong        uint64 // connections that were taken for a protocol that they then did not speak
 	Gaps         uint64 // places where bytes were missing that a parser needed
 	Gone         uint64 // connections that could not be followed after such a place
+	Crowded      uint64 // requests beyond those that can wait for their answers on a connection
 }
 
 // maxTries is how many turns of each side are looked at before a connection counts as not recognised.
@@ -34,7 +35,8 @@ type Conn struct {
 	parser   Parser
 	client   int // index of the direction in which the client speaks, once the protocol is known
 	streams  [2]stream
-	last     int // the direction that spoke last: -1 at the beginning
+	last     int  // the direction that spoke last: -1 at the beginning
+	whole    bool // it was met at its beginning
 	tries    int
 }
 
@@ -86,12 +88,16 @@ func (c *Conn) Feed(k Chunk) {
 	}
 	s := &c.streams[dir]
 	if c.last != dir {
+		c.whole = c.whole || c.last < 0 && k.Begins
 		c.last = dir
 		c.turn(s)
 	}
 	data, size := k.Data, max(k.Size, len(k.Data))
 	if !s.begun {
 		s.begun, s.begins = true, k.Begins
+		if c.whole && !k.Begins {
+			c.unseen(dir)
+		}
 	} else if d := int(int32(k.Pos - s.next)); d < 0 {
 		// Seen before: a look that left the bytes where they were (MSG_PEEK).
 		again := min(-d, size)
@@ -246,11 +252,9 @@ func (c *Conn) gap(dir int, n uint64, t uint64) {
 	c.missing(dir)
 }
 
-// missing says that bytes that were needed will not come.
-func (c *Conn) missing(dir int) {
-	s := &c.streams[dir]
+// unseen says that bytes that a parser needs went by before those that come.
+func (c *Conn) unseen(dir int) {
 	c.counts.Gaps++
-	s.lost, s.skip, s.skipped, s.begins, s.buf = true, 0, false, false, nil
 	if c.state != Understood {
 		return
 	}
@@ -262,4 +266,11 @@ func (c *Conn) missing(dir int) {
 		c.counts.Gone++
 		c.end()
 	}
+}
+
+// missing says that bytes that were needed will not come.
+func (c *Conn) missing(dir int) {
+	s := &c.streams[dir]
+	s.lost, s.skip, s.skipped, s.begins, s.buf = true, 0, false, false, nil
+	c.unseen(dir)
 }

@@ -34,20 +34,18 @@ func (c *Conn) detect(dir int, b []byte, t uint64) []byte {
 
 // settle begins to parse: what the direction said by which the protocol was recognised, and what waits of the other.
 func (c *Conn) settle(p *Protocol, dir int, side Side, b []byte, t uint64) []byte {
-	c.state, c.protocol, c.parser = Understood, p.Name, p.New(c.emit)
+	c.state, c.protocol, c.parser = Understood, p.Name, p.New(c.emit, c.counts)
 	c.client = dir
 	if side == Server {
 		c.client = 1 - dir
 	}
-	rest := c.parse(dir, b, t)
-	other := &c.streams[1-dir]
-	if c.state != Understood || len(other.buf) == 0 {
-		return rest
-	}
-	// It was not complete when it was looked at.
-	waits := c.parse(1-dir, other.buf, other.at)
-	if c.state == Understood {
+	// What waits of the other direction came before.
+	if other := &c.streams[1-dir]; len(other.buf) > 0 {
+		waits := c.parse(1-dir, other.buf, other.at)
+		if c.state != Understood {
+			return nil
+		}
 		other.buf = append(other.buf[:0], waits...)
 	}
-	return rest
+	return c.parse(dir, b, t)
 }

@@ -91,7 +91,7 @@ type Protocol struct {
 	// Detect judges the first bytes that a side said. begins: the connection began with them; else they may be anything's
 	// middle. It says Yes only to what hardly anything else begins with.
 	Detect func(s Side, b []byte, begins bool) Match
-	New    func(emit Emit) Parser
+	New    func(emit Emit, counts *Counts) Parser
 }
 
 // Bounds of what a connection can hold.

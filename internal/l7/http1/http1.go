@@ -15,7 +15,7 @@ import (
 
 // Protocol is HTTP/1, for the list of protocols.
 func Protocol() l7.Protocol {
-	return l7.Protocol{Name: "http", Detect: detect, New: func(emit l7.Emit) l7.Parser { return &parser{emit: emit} }}
+	return l7.Protocol{Name: "http", Detect: detect, New: func(emit l7.Emit, counts *l7.Counts) l7.Parser { return &parser{emit: emit, counts: counts} }}
 }
 
 // maxLine is how much of a line is looked at. What is longer is cut: no header that is read is.
@@ -24,6 +24,7 @@ const maxLine = 4 << 10
 // parser is one connection.
 type parser struct {
 	emit    l7.Emit
+	counts  *l7.Counts
 	sides   [2]message
 	pending l7.Pending
 	asked   l7.Ask // the request whose answer is being read

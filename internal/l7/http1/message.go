@@ -134,7 +134,7 @@ func (p *parser) request(line []byte, t uint64) (step l7.Step, more bool) {
 		r.Host, r.Path = l7.Host(target), ""
 	}
 	if !p.pending.Push(r, t) {
-		p.missed = true
+		p.counts.Crowded++
 		return l7.Step{Next: l7.Done}, false
 	}
 	return step, true

@@ -78,7 +78,10 @@ func (p *Player) Say(s Said, cuts ...int) {
 }
 
 // Skip says that n bytes of a side went by unseen.
-func (p *Player) Skip(by l7.Side, n int) { p.pos[by] += uint32(n) }
+func (p *Player) Skip(by l7.Side, n int) {
+	p.pos[by] += uint32(n)
+	p.begun[by] = p.begun[by] || n > 0
+}
 
 // End closes the connection and returns the requests.
 func (p *Player) End() []*model.Request {

@@ -6,11 +6,13 @@ package protocols
 import (
 	"github.com/vigie-io/vigie/internal/l7"
 	"github.com/vigie-io/vigie/internal/l7/http1"
+	"github.com/vigie-io/vigie/internal/l7/http2"
 )
 
 // All returns every protocol. A new one is one folder and one line here.
 func All() []l7.Protocol {
 	return []l7.Protocol{
 		http1.Protocol(),
+		http2.Protocol(),
 	}
 }

@@ -73,6 +73,12 @@ type bpfVgL7Conn struct {
 	LocalPort  uint16
 	RemotePort uint16
 	Netns      uint32
+	Left       [2]uint32
+	Head       [2][16]uint8
+	Have       [2]uint8
+	Data       [2]uint8
+	Frames     uint8
+	Pad        [3]uint8
 }
 
 type bpfVgL7Mode uint32

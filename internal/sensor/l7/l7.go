@@ -143,7 +143,7 @@ func (s *Sensor) Decoders() map[kernel.RecordType]sensor.Decode {
 
 // losses are the counters of what did not become requests.
 type losses struct {
-	unrecognised, wrong, gaps, gone, full *pipeline.Counter
+	unrecognised, wrong, gaps, gone, crowded, full *pipeline.Counter
 }
 
 func newLosses(l *pipeline.Losses) losses {
@@ -152,6 +152,7 @@ func newLosses(l *pipeline.Losses) losses {
 		wrong:        l.Counter("l7", "protocol guessed wrong"),
 		gaps:         l.Counter("l7", "message beyond what is captured"),
 		gone:         l.Counter("l7", "connection no longer understood"),
+		crowded:      l.Counter("l7", "too many requests on a connection"),
 		full:         l.Counter("l7", "too many connections"),
 	}
 }
@@ -162,4 +163,5 @@ func (s *Sensor) report() {
 	s.losses.wrong.Raise(s.counts.Wrong)
 	s.losses.gaps.Raise(s.counts.Gaps)
 	s.losses.gone.Raise(s.counts.Gone)
+	s.losses.crowded.Raise(s.counts.Crowded)
 }

@@ -11,7 +11,7 @@
 #ifndef VIGIE_L7_LIBRARY_H
 #define VIGIE_L7_LIBRARY_H
 
-#include "conn.h"
+#include "frames.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -87,6 +87,7 @@ static __always_inline void l7_source(struct vg_l7_conn *c, u32 source)
 	c->mode = VG_L7_LISTENING;
 	c->spoken &= L7_WHOLE;
 	c->run = 0;
+	c->frames = false;
 	c->at[0] = c->at[1] = 0;
 	c->end[0] = c->end[1] = 0;
 }

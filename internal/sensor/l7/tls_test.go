@@ -86,3 +86,19 @@ func TestGnuTLS(t *testing.T) {
 	w.said("server", "openssl", at("/small.html"))
 	w.hidden("secret-of")
 }
+
+func TestHTTP2OverOpenSSL(t *testing.T) {
+	w := newWorld(t)
+	curl := w.need("curl", "curl")
+	w.tlsNginx()
+	w.run(curl, "-s", "-k", "--http2", "-H", "Authorization: Bearer secret-of-curl", "https://127.0.0.1/small.html?secret-of-the-query",
+		"https://127.0.0.1/large.bin", "https://127.0.0.1/small.html?again")
+	for _, role := range []string{"client", "server"} {
+		for path, size := range map[string]uint64{"/small.html": 5, "/large.bin": 950000} {
+			if r := w.said(role, "openssl", at(path)); r.Version != "HTTP/2" || r.ResponseBytes != size || r.Host != "127.0.0.1" {
+				t.Errorf("%s: %+v", role, r)
+			}
+		}
+	}
+	w.hidden("secret-of", "again")
+}
