@@ -34,8 +34,10 @@ type libraries struct {
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
-	known map[fileID]bool
 	links []link.Link // of the goroutine, until it has ended
+
+	mu    sync.Mutex
+	known map[fileID]bool // files that were looked at; true once their probes are attached
 }
 
 // notice is a process that runs code of a file for the first time.
@@ -179,10 +181,9 @@ func (l *libraries) file(path string) {
 	}
 	defer f.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || l.known[fileID{st.Dev, st.Ino}] {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || !l.first(fileID{st.Dev, st.Ino}) {
 		return
 	}
-	l.known[fileID{st.Dev, st.Ino}] = true
 	probes, err := probesOf(f)
 	if err != nil {
 		if !errors.Is(err, site.ErrNone) {
@@ -207,7 +208,32 @@ func (l *libraries) file(path string) {
 		}
 		l.links = append(l.links, k)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known[fileID{st.Dev, st.Ino}] = true
 	l.log.Debug("TLS of a program is read", "file", path, "probes", len(probes))
+}
+
+// first reports whether a file has not been looked at, and notes that it has.
+func (l *libraries) first(id fileID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, seen := l.known[id]
+	if !seen {
+		l.known[id] = false
+	}
+	return !seen
+}
+
+// probed reports whether the probes of a file are attached.
+func (l *libraries) probed(f *os.File) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known[fileID{st.Dev, st.Ino}]
 }
 
 // probesOf says where the probes of a file go. Errors: site.ErrNone, or why it cannot be said.
