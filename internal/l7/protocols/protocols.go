@@ -7,6 +7,7 @@ import (
 	"github.com/vigie-io/vigie/internal/l7"
 	"github.com/vigie-io/vigie/internal/l7/http1"
 	"github.com/vigie-io/vigie/internal/l7/http2"
+	"github.com/vigie-io/vigie/internal/l7/postgres"
 )
 
 // All returns every protocol. A new one is one folder and one line here.
@@ -14,5 +15,6 @@ func All() []l7.Protocol {
 	return []l7.Protocol{
 		http1.Protocol(),
 		http2.Protocol(),
+		postgres.Protocol(),
 	}
 }
