@@ -8,6 +8,7 @@ import (
 	"github.com/vigie-io/vigie/internal/l7/http1"
 	"github.com/vigie-io/vigie/internal/l7/http2"
 	"github.com/vigie-io/vigie/internal/l7/postgres"
+	"github.com/vigie-io/vigie/internal/l7/redis"
 )
 
 // All returns every protocol. A new one is one folder and one line here.
@@ -16,5 +17,6 @@ func All() []l7.Protocol {
 		http1.Protocol(),
 		http2.Protocol(),
 		postgres.Protocol(),
+		redis.Protocol(),
 	}
 }
