@@ -36,6 +36,7 @@ enum vg_type {
 	VG_DNS,
 	VG_VERDICT,
 	VG_PROBE,
+	VG_L7,
 	VG_TYPES, /* number of types */
 };
 

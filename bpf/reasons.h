@@ -23,6 +23,9 @@ enum vg_lost {
 	VG_LOST_DNS_NAMES_FULL,      /* an address of a DNS answer could not be kept for a policy's names */
 	VG_LOST_POLICY_TABLE_GONE,   /* a policy's table was not where a process's entry says: nothing was decided */
 	VG_LOST_PROBE_EVENT,         /* a hit of a TracingPolicy's hook that could not be reported whole */
+	VG_LOST_L7_RING_BUSY,        /* what was said on a connection, given up to leave the ring to other events */
+	VG_LOST_L7_UNREADABLE,       /* what was said on a connection, in memory that could not be read */
+	VG_LOST_L7_FRAMES,           /* an HTTP/2 connection with more frames in one call than are followed: it is given up */
 	VG_LOST_REASONS,             /* number of reasons */
 };
 

@@ -29,6 +29,7 @@ import (
 	"github.com/vigie-io/vigie/internal/sensor/all"
 	"github.com/vigie-io/vigie/internal/sensor/dns"
 	"github.com/vigie-io/vigie/internal/sensor/exec"
+	"github.com/vigie-io/vigie/internal/sensor/l7"
 	"github.com/vigie-io/vigie/internal/server/compat/hubble"
 	"github.com/vigie-io/vigie/internal/server/compat/tetragon"
 	"github.com/vigie-io/vigie/internal/store"
@@ -78,6 +79,7 @@ type Agent struct {
 	hubble       *hubble.Service
 	tracer       *tracing.Manager
 	rules        *detections // nil when they are off
+	requests     *l7.Choice  // whose requests are looked at; nil when nobody's
 	policies     *policyStore
 
 	replayed capture.Header // of the capture that is played
@@ -128,6 +130,9 @@ func (a *Agent) observe(ctx context.Context) error {
 	a.resolver = workload.ForHost("/", a.log, a.losses)
 	a.newTable(a.resolver)
 	a.resolver.OnChange(a.table.ReplaceWorkload)
+	if err := a.chooseRequests(); err != nil {
+		return err
+	}
 
 	host, err := kernel.Open(kernel.Options{Log: a.log, Losses: a.losses})
 	if err != nil {
@@ -243,8 +248,25 @@ func nameAddresses(names *dns.Names) func(*model.Event) {
 			if name, ok := names.Lookup(ev.Key, ev.Socket.NetNS, ev.Socket.Remote.Addr(), ev.BootTime); ok {
 				ev.Socket.RemoteName = name
 			}
+		case ev.Request != nil && ev.Request.Remote.IsValid() && ev.Request.Role == "client":
+			if name, ok := names.Lookup(ev.Key, ev.Request.NetNS, ev.Request.Remote.Addr(), ev.BootTime); ok {
+				ev.Request.RemoteName = name
+			}
 		}
 	}
+}
+
+// chooseRequests reads whose requests are to be looked at.
+func (a *Agent) chooseRequests() error {
+	choice, err := l7.ParseChoice(a.config.L7, a.resolver)
+	if err != nil {
+		return fmt.Errorf("configuration: l7: %w", err)
+	}
+	if a.requests = choice; choice != nil {
+		a.resolver.OnChange(func(_, _ *model.Workload) { choice.NoticeWorkloads() })
+		a.river.observers = append(a.river.observers, choice.Observe)
+	}
+	return nil
 }
 
 // startSensors starts all that are configured. Without the process sensor there is no agent; any other may fail
@@ -255,6 +277,10 @@ func (a *Agent) startSensors(ctx context.Context) error {
 		a.sensors = append(a.sensors, st)
 		if len(a.config.Sensors) > 0 && !slices.Contains(a.config.Sensors, s.Name()) && s.Name() != "exec" {
 			st.state, st.message = "off", "not among the configured sensors"
+			continue
+		}
+		if o, ok := s.(sensor.Optional); ok && o.Off() != "" {
+			st.state, st.message = "off", o.Off()
 			continue
 		}
 		if err := s.Start(ctx, a.host); err != nil {
@@ -281,13 +307,14 @@ func (a *Agent) startSensors(ctx context.Context) error {
 }
 
 func (a *Agent) allSensors() []sensor.Sensor {
-	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), Losses: a.losses, OnCgroup: func(c exec.CgroupChange) {
+	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), Losses: a.losses, Requests: a.requests, OnCgroup: func(c exec.CgroupChange) {
 		if c.Removed {
 			a.resolver.CgroupRemoved(c.Hierarchy, c.ID)
 		} else {
 			a.resolver.CgroupCreated(c.Hierarchy, c.ID, c.Path)
 			a.enforcer.NoticeWorkloads()
 			a.tracer.NoticeWorkloads()
+			a.requests.NoticeWorkloads()
 		}
 	}})
 }

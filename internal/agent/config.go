@@ -12,6 +12,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/enforce"
 	destinations "github.com/vigie-io/vigie/internal/export/all"
+	"github.com/vigie-io/vigie/internal/sensor/l7"
 	"github.com/vigie-io/vigie/internal/store"
 )
 
@@ -86,6 +87,9 @@ type Config struct {
 	// Destinations are where events go by themselves.
 	destinations.Destinations `yaml:",inline"`
 
+	// L7 says whose requests are looked at: "off", "all", or patterns for names of workloads with commas between them.
+	L7 string `yaml:"l7"`
+
 	// Replay is a capture file to play in place of the kernel; needs no privilege.
 	Replay string `yaml:"replay"`
 	// Speed is how fast to play: 1 as recorded, 0 as fast as it goes.
@@ -97,7 +101,7 @@ func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI, HubbleAPI: DefaultHubbleAPI,
 		ArgsLimit: 4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
-		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), Speed: 1}
+		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), L7: Off, Speed: 1}
 }
 
 // tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.
@@ -160,6 +164,9 @@ func (c *Config) Validate() error {
 	}
 	c.checkEnforcement(bad)
 	c.Destinations.Check(bad)
+	if _, err := l7.ParseChoice(c.L7, nil); err != nil {
+		bad("l7", "%v", err)
+	}
 	known := sensorNames()
 	for _, s := range c.Sensors {
 		if !slices.Contains(known, s) {

@@ -100,6 +100,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.BoolVar(&c.Handover, "handover", c.Handover, "leave the programs running for the next agent when this one stops; needs bpffs")
 	fs.StringVar(&c.Rules, "rules", c.Rules, "detections: on or off")
 	fs.StringVar(&c.RulesDir, "rules-dir", c.RulesDir, "directory with files of rules beside those that come with vigie")
+	fs.StringVar(&c.L7, "l7", c.L7, "whose requests (HTTP, gRPC, SQL, Redis, Kafka) to look at: off, all, or names of workloads, * standing for anything; see docs/l7.md")
 	fs.StringVar(&c.Replay, "replay", c.Replay, "play this capture of vigie record instead of looking at this host")
 	fs.Float64Var(&c.Speed, "speed", c.Speed, "how fast to replay: 1 as recorded, 0 as fast as it goes")
 }

@@ -83,7 +83,10 @@ const (
 	bpfVgLostVG_LOST_DNS_NAMES_FULL      bpfVgLost = 13
 	bpfVgLostVG_LOST_POLICY_TABLE_GONE   bpfVgLost = 14
 	bpfVgLostVG_LOST_PROBE_EVENT         bpfVgLost = 15
-	bpfVgLostVG_LOST_REASONS             bpfVgLost = 16
+	bpfVgLostVG_LOST_L7RING_BUSY         bpfVgLost = 16
+	bpfVgLostVG_LOST_L7UNREADABLE        bpfVgLost = 17
+	bpfVgLostVG_LOST_L7FRAMES            bpfVgLost = 18
+	bpfVgLostVG_LOST_REASONS             bpfVgLost = 19
 )
 
 type bpfVgNs struct {
@@ -122,7 +125,8 @@ const (
 	bpfVgTypeVG_DNS         bpfVgType = 18
 	bpfVgTypeVG_VERDICT     bpfVgType = 19
 	bpfVgTypeVG_PROBE       bpfVgType = 20
-	bpfVgTypeVG_TYPES       bpfVgType = 21
+	bpfVgTypeVG_L7          bpfVgType = 21
+	bpfVgTypeVG_TYPES       bpfVgType = 22
 )
 
 // Names of all BPF objects in the ELF.

@@ -294,6 +294,13 @@ func (h *Host) Iterate(p *ebpf.Program, fn func(Record) error) error {
 	return eachRecord(r, fn)
 }
 
+// OnClose has c closed with the Host, before what was loaded.
+func (h *Host) OnClose(c io.Closer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closers = slices.Insert(h.closers, 0, c)
+}
+
 // Cgroup2 is the path of the cgroup v2 mount that programs are attached to; empty when there is none.
 func (h *Host) Cgroup2() string { return h.cgroup2 }
 

@@ -38,6 +38,7 @@ const (
 	RecordDNS        = bpfVgTypeVG_DNS
 	RecordVerdict    = bpfVgTypeVG_VERDICT
 	RecordProbe      = bpfVgTypeVG_PROBE
+	RecordL7         = bpfVgTypeVG_L7
 	RecordTypes      = bpfVgTypeVG_TYPES
 )
 

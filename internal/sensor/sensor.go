@@ -31,6 +31,12 @@ type Sensor interface {
 // that the record needs no event (yet).
 type Decode func(r kernel.Record, ev *model.Event) (bool, error)
 
+// Optional is implemented by sensors that run only where they are asked for.
+type Optional interface {
+	// Off says why the sensor is not to be started; empty when it is.
+	Off() string
+}
+
 // Inventory is implemented by sensors that can list what existed before they were started. fn gets the
 // same records as the rings would carry, flagged pre-existing.
 type Inventory interface {

@@ -10,6 +10,7 @@ import (
 	"github.com/vigie-io/vigie/internal/sensor/dns"
 	"github.com/vigie-io/vigie/internal/sensor/exec"
 	"github.com/vigie-io/vigie/internal/sensor/file"
+	"github.com/vigie-io/vigie/internal/sensor/l7"
 	"github.com/vigie-io/vigie/internal/sensor/privilege"
 	"github.com/vigie-io/vigie/internal/sensor/socket"
 )
@@ -18,6 +19,7 @@ import (
 type Options struct {
 	ArgsLimit uint32 // bytes of argv that are kept
 	OnCgroup  func(exec.CgroupChange)
+	Requests  *l7.Choice // whose requests are looked at; nobody's when nil
 	Losses    *pipeline.Losses
 }
 
@@ -28,6 +30,7 @@ func Sensors(o Options) []sensor.Sensor {
 		file.New(file.Options{}),
 		socket.New(socket.Options{}),
 		dns.New(dns.Options{Losses: o.Losses}), // after socket, whose owners it reads
+		l7.New(l7.Options{Choice: o.Requests, Losses: o.Losses}),
 		privilege.New(privilege.Options{Losses: o.Losses}),
 	}
 }
