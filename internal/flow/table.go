@@ -3,6 +3,7 @@
 package flow
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,13 +17,15 @@ const (
 	DefaultFirstReport = 2 * time.Second
 	DefaultInterval    = 30 * time.Second
 	DefaultIdle        = 60 * time.Second
+	DefaultEchoIdle    = 10 * time.Second
 )
 
 // How long what has ended waits for what is still to be said of it: the other end's accept and close, the policy that denied
 // it. Records of different processors come in a different order than they happened, by milliseconds.
 const (
 	grace      = 300 * time.Millisecond
-	localGrace = 2 * time.Second // where the other end is on this host: its process may be slow to accept
+	localGrace = 2 * time.Second     // where the other end is on this host: its process may be slow to accept
+	muteGrace  = 5 * time.Second / 2 // longer than from one reading of the kernel side (Talk) to the next
 	// An audited connect is decided when it is established or given up, which the kernel's retries can put off this long.
 	auditGrace = 150 * time.Second
 )
@@ -34,13 +37,21 @@ type Options struct {
 	MaxFlows int
 	// FirstReport is after how long a conversation is reported that still goes on, Interval how often from then on.
 	FirstReport, Interval time.Duration
-	// Idle is after how long of silence a conversation without connection (udp, icmp) has ended.
-	Idle   time.Duration
-	Losses *pipeline.Losses
+	// Idle is after how long of silence a conversation without connection has ended; EchoIdle the same of ICMP.
+	Idle, EchoIdle time.Duration
+	Losses         *pipeline.Losses
 	// Wall converts nanoseconds since boot to wall-clock time.
 	Wall func(boot uint64) time.Time
 	// Current is the process image of a key as it is known now, or nil: its workload may have got its name meanwhile.
 	Current func(model.ProcessKey) *model.Process
+	// Translated tells how the addresses of an outbound connection were translated; may be nil. An answer is given once.
+	Translated func(cookie uint64) (Translation, bool)
+}
+
+// Translation is what stands behind the address of a connection. Either Asked is set or the other two.
+type Translation struct {
+	Asked               netip.AddrPort // as connect was given it, where the socket got another one
+	Source, Destination netip.AddrPort // of the packets that leave
 }
 
 // Table follows conversations. See, Talk and Flush are called from one goroutine; everything else from any.
@@ -57,10 +68,14 @@ type Table struct {
 	older  queue
 	ending queue // ended, waiting out the grace
 	ended  queue // the same of those whose other end is on this host
+	mute   queue // the same of those without connection, of which the kernel side may have more to say
 	audits queue // what a policy would have denied, and that is not decided yet
-	idle   queue // udp and icmp, by when they fall silent
 	asked  map[attempt]*conversation
-	done   []*model.Event // to be given out by the next Flush
+	// translated are open connections by the cookie of their source, where its socket has other addresses than the key.
+	translated map[uint64]*conversation
+	// closing are cookies of UDP sockets that were closed, and when: what the kernel side still counts of them has ended.
+	closing map[uint64]uint64
+	done    []*model.Event // to be given out by the next Flush
 }
 
 // maxLocal bounds the addresses of this host that are remembered. One that is not costs a shorter wait for the other end.
@@ -80,11 +95,18 @@ func New(o Options) *Table {
 	if o.Idle <= 0 {
 		o.Idle = DefaultIdle
 	}
+	if o.EchoIdle <= 0 {
+		o.EchoIdle = DefaultEchoIdle
+	}
+	if o.Translated == nil {
+		o.Translated = func(uint64) (Translation, bool) { return Translation{}, false }
+	}
 	if o.Current == nil {
 		o.Current = func(model.ProcessKey) *model.Process { return nil }
 	}
 	return &Table{options: o, full: o.Losses.Counter("flow", "table full"), index: make(map[key]*conversation),
-		local: make(map[[16]byte]struct{}), asked: make(map[attempt]*conversation)}
+		local: make(map[[16]byte]struct{}), asked: make(map[attempt]*conversation),
+		translated: make(map[uint64]*conversation), closing: make(map[uint64]uint64)}
 }
 
 // See takes in an enriched event. Those that are not about conversations pass.
@@ -107,6 +129,9 @@ func (t *Table) socket(ev *model.Event) {
 		return
 	}
 	t.learn(placeOf(s.Local))
+	if ev.Type == model.TypeClose && s.Protocol == "udp" && s.Cookie != 0 {
+		t.closing[s.Cookie] = ev.BootTime
+	}
 	k, at, ok := keyOf(s)
 	if !ok {
 		return
@@ -137,13 +162,24 @@ func (t *Table) isLocal(p place) bool {
 // begun takes in one end of a conversation that has come about.
 func (t *Table) begun(ev *model.Event, k key, at side) {
 	s := ev.Socket
-	if old := t.find(k, at, s); old != nil {
+	if k.protocol == udp && k.source.any() {
+		// A datagram without connection, whose address is known when the kernel side tells of it. Perhaps it did not leave.
+		t.undelivered(ev, k)
+		return
+	}
+	if old, at := t.find(k, at, s); old != nil {
 		if old.protocol != tcp || s.Cookie != 0 && old.ends[at].cookie == s.Cookie {
 			return // told twice: the inventory saw it, too
 		}
 		// The same two ports again: the end of the last conversation was not seen.
 		t.end(old, at, ev.BootTime, model.CloseUnknown)
 		t.finish(old, ev.BootTime)
+	}
+	translation, translated := Translation{}, false
+	if at == source {
+		if translation, translated = t.options.Translated(s.Cookie); translation.Destination.IsValid() {
+			k.source, k.destination = placeOf(translation.Source), placeOf(translation.Destination)
+		}
 	}
 	c := t.other(k, at, s.NetNS)
 	if c == nil {
@@ -158,25 +194,65 @@ func (t *Table) begun(ev *model.Event, k key, at side) {
 	}
 	c.attach(at, ev.Process, s.Cookie, s.NetNS)
 	if at == source {
+		c.start = ev.BootTime - min(uint64(s.Latency), ev.BootTime)
 		c.latency = uint32(s.Latency / time.Microsecond)
 		c.name = s.RemoteName
 	}
-	t.decide(c, ev)
+	if translated {
+		t.translate(c, s, translation)
+	}
+	if len(t.asked) > 0 {
+		t.decide(c, at, ev.Key.PID, ev.BootTime)
+	}
 }
 
-// find is the conversation whose end at a side is this socket.
-func (t *Table) find(k key, at side, s *model.Socket) *conversation {
+// translate notes what the source asked for, and which addresses its socket has.
+func (t *Table) translate(c *conversation, s *model.Socket, n Translation) {
+	m := c.rare()
+	if n.Asked.IsValid() {
+		m.service = &model.Service{Address: n.Asked}
+		return
+	}
+	if n.Destination != s.Remote {
+		m.service = &model.Service{Address: s.Remote}
+	}
+	m.shown = placeOf(s.Local)
+	t.translated[s.Cookie] = c
+}
+
+// find is the conversation whose end at a side is this socket, and which side it is of it: where both began at once, the one
+// that was seen later is the destination.
+func (t *Table) find(k key, at side, s *model.Socket) (*conversation, side) {
+	if at == source {
+		if c := t.translated[s.Cookie]; c != nil {
+			return c, at
+		}
+	}
 	for c := t.index[k]; c != nil; c = c.next {
 		e := &c.ends[at]
 		if e.known && !e.closed && e.netns == s.NetNS && (e.cookie == s.Cookie || e.cookie == 0 || s.Cookie == 0) {
-			return c
+			return c, at
 		}
 	}
-	// Both began at once, and this is the one that became the destination.
 	for c := t.index[k.reversed()]; c != nil && at == source; c = c.next {
 		e := &c.ends[destination]
 		if e.known && !e.closed && e.netns == s.NetNS && e.cookie == s.Cookie && s.Cookie != 0 {
-			return c
+			return c, destination
+		}
+	}
+	return nil, at
+}
+
+// holding is the conversation of which a socket without connection is an end, also when it was closed.
+func (t *Table) holding(k key, at side, netns uint32, cookie uint64) *conversation {
+	for _, way := range []struct {
+		key
+		at side
+	}{{k, at}, {k.reversed(), at.other()}} {
+		for c := t.index[way.key]; c != nil; c = c.next {
+			if e := &c.ends[way.at]; e.known && e.netns == netns && e.cookie == cookie {
+				return c
+			}
 		}
 	}
 	return nil
@@ -199,7 +275,7 @@ func candidate(first *conversation, at side, netns uint32, sameOnly bool) *conve
 	for c := first; c != nil; c = c.next {
 		e := &c.ends[at.other()]
 		switch {
-		case c.ends[at].known || !e.known:
+		case !e.known, c.ends[at].known && (c.protocol == tcp || !c.ends[at].closed):
 		case e.netns == netns:
 			return c
 		case sameOnly:
@@ -236,14 +312,15 @@ func (t *Table) make(k key, start uint64) *conversation {
 // closed takes in the end of one end.
 func (t *Table) closed(ev *model.Event, k key, at side) {
 	s := ev.Socket
-	c := t.find(k, at, s)
+	c, at := t.find(k, at, s)
 	if c == nil {
+		if k.protocol != tcp {
+			return // what was counted of it, the kernel side tells
+		}
 		// Its beginning was lost, or there was no room: all that is known of it is in the close.
 		c = t.make(k, ev.BootTime-min(uint64(s.Duration), ev.BootTime))
 		c.attach(at, ev.Process, s.Cookie, s.NetNS)
 		c.name = s.RemoteName
-	} else if c.key != k {
-		at = at.other()
 	}
 	c.take(at, countsOf(s))
 	if c.flags&unread != 0 {
@@ -253,14 +330,22 @@ func (t *Table) closed(ev *model.Event, k key, at side) {
 		c.err = s.Error
 	}
 	t.end(c, at, ev.BootTime, closeReason(c.protocol, s.Error))
+	t.await(c, ev.BootTime)
+}
+
+// await has a conversation of which an end was closed wait for what is still to be said of it.
+func (t *Table) await(c *conversation, now uint64) {
+	both := c.ends[source].known && c.ends[destination].known
 	switch {
 	case c.open():
-	case c.ends[at.other()].known || c.flags&indexed == 0:
-		t.finish(c, ev.BootTime)
-	case t.isLocal(c.placeOf(at.other())):
-		t.ended.put(c, ev.BootTime+uint64(localGrace))
+	case c.flags&indexed == 0, both && c.protocol == tcp:
+		t.finish(c, now)
+	case c.protocol != tcp:
+		t.mute.put(c, now+uint64(muteGrace))
+	case t.isLocal(c.source) && t.isLocal(c.destination):
+		t.ended.put(c, now+uint64(localGrace))
 	default:
-		t.ending.put(c, ev.BootTime+uint64(grace))
+		t.ending.put(c, now+uint64(grace))
 	}
 }
 
@@ -288,6 +373,9 @@ func (t *Table) forget(c *conversation) {
 	}
 	c.flags &^= indexed
 	t.open--
+	if c.more != nil && c.more.shown != (place{}) {
+		delete(t.translated, c.ends[source].cookie)
+	}
 	first := t.index[c.key]
 	if first == c {
 		if c.next == nil {

@@ -26,7 +26,7 @@ func Sensors(o Options) []sensor.Sensor {
 	return []sensor.Sensor{
 		exec.New(exec.Options{ArgsLimit: o.ArgsLimit, OnCgroup: o.OnCgroup}),
 		file.New(file.Options{}),
-		socket.New(socket.Options{}),
+		socket.New(socket.Options{Losses: o.Losses}),
 		dns.New(dns.Options{Losses: o.Losses}), // after socket, whose owners it reads
 		privilege.New(privilege.Options{Losses: o.Losses}),
 	}
