@@ -70,6 +70,9 @@ type Agent struct {
 	hub          *pipeline.Hub
 	table        *process.Table
 	flows        *flow.Table
+	names        *dns.Names // by which processes asked for addresses
+	// countersRead is when the counters of sockets were read last, ns since boot.
+	countersRead uint64
 	resolver     *workload.Resolver
 	river        *river
 	host         *kernel.Host
@@ -232,7 +235,8 @@ func (a *Agent) handover() {
 func (a *Agent) newTable(w process.Workloads) {
 	a.table = process.New(process.Options{Boot: a.boot, Exited: a.config.ExitedProcesses, Workloads: w,
 		Losses: a.losses, Wall: a.clock.wall})
-	a.river = &river{log: a.log, clock: a.clock, table: a.table, losses: a.losses, annotate: nameAddresses(dns.NewNames(dns.NamesOptions{})),
+	a.names = dns.NewNames(dns.NamesOptions{})
+	a.river = &river{log: a.log, clock: a.clock, table: a.table, losses: a.losses, annotate: nameAddresses(a.names),
 		publish: a.hub.Publish, malformed: a.losses.Counter("decode", "malformed record"),
 		reported: make(map[pipeline.LossKey]uint64)}
 	a.newFlows()

@@ -4,12 +4,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/filter"
 	"github.com/vigie-io/vigie/internal/flow"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/sensor/socket"
 	"github.com/vigie-io/vigie/internal/server"
 )
 
@@ -18,15 +20,95 @@ var _ server.Flows = (*Agent)(nil)
 
 // newFlows puts the flow table into the river: it sees every event, and its reports follow them.
 func (a *Agent) newFlows() {
-	a.flows = flow.New(flow.Options{Losses: a.losses, Wall: a.clock.wall, Current: a.table.Get})
+	a.flows = flow.New(flow.Options{Losses: a.losses, Wall: a.clock.wall, Current: a.table.Get, Translated: a.translated})
 	a.river.observers = append(a.river.observers, a.flows.See)
 	a.river.sources = append(a.river.sources, func(emit func(*model.Event)) {
-		a.flows.Flush(a.clock.boottime(), a.river.final, emit)
+		now := a.clock.boottime()
+		a.readCounters(now)
+		a.flows.Flush(now, a.river.final, emit)
 	})
+}
+
+// countersInterval is how often counters are read at most: of what is open, when reports are due, and of what has no connection.
+const countersInterval = time.Second
+
+// readCounters brings the flow table's counters up to date before it makes reports that need them.
+func (a *Agent) readCounters(now uint64) {
+	s := a.sockets()
+	if s == nil || !a.river.final && now < a.countersRead+uint64(countersInterval) {
+		return
+	}
+	a.countersRead = now
+	interval := flow.DefaultInterval - countersInterval // those that would become due before the next reading, too
+	if a.river.final {
+		interval = 0
+	}
+	if a.river.final || a.flows.Wants(now) {
+		if err := s.Counters(a.host, flow.DefaultFirstReport-countersInterval, interval, a.flows.Count); err != nil {
+			a.log.Warn("flows are reported without their counters", "error", err)
+		}
+	}
+	var silent []*socket.Talk
+	err := s.Talks(func(k *socket.Talk) {
+		if a.flows.Talk(now, a.talk(k)) {
+			silent = append(silent, k)
+		}
+	})
+	for _, k := range silent {
+		err = errors.Join(err, s.Forget(k))
+	}
+	if err != nil {
+		a.log.Warn("not all conversations without connection are followed", "error", err)
+	}
+}
+
+// sockets is the socket sensor when it runs.
+func (a *Agent) sockets() *socket.Sensor {
+	for _, st := range a.sensors {
+		if s, ok := st.Sensor.(*socket.Sensor); ok && st.state == "on" {
+			return s
+		}
+	}
+	return nil
+}
+
+// talk is a conversation as the flow table takes it.
+func (a *Agent) talk(k *socket.Talk) *flow.Talk {
+	t := &flow.Talk{Protocol: k.Protocol, Local: k.Local, Remote: k.Remote, Inbound: k.Inbound, Cookie: k.Cookie, NetNS: k.NetNS,
+		First: k.First, Last: k.Last, Counters: k.Counters, ICMPType: k.ICMPType, ICMPCode: k.ICMPCode, Closed: k.Closed}
+	if k.Owner.IsZero() {
+		t.Workload = kernelWorkload()
+		return t
+	}
+	t.Owner = a.table.Get(k.Owner)
+	if !k.Inbound {
+		t.Name, _ = a.names.Lookup(k.Owner, k.NetNS, k.Remote.Addr(), k.First)
+	}
+	return t
+}
+
+// kernelWorkload stands for what the kernel says by itself: answers to echo requests.
+func kernelWorkload() *model.Workload {
+	return &model.Workload{Kind: model.WorkloadKernel, Name: "kernel", ID: "kernel"}
+}
+
+// translated asks the socket sensor what stands behind the address of a connection.
+func (a *Agent) translated(cookie uint64) (flow.Translation, bool) {
+	s := a.sockets()
+	if s == nil {
+		return flow.Translation{}, false
+	}
+	t, ok := s.Translated(cookie)
+	return flow.Translation(t), ok
 }
 
 // OpenFlows implements server.Flows.
 func (a *Agent) OpenFlows(ctx context.Context, keep func(*model.Event) bool, limit int) ([]*model.Event, int, error) {
+	if s := a.sockets(); s != nil {
+		if err := s.Counters(a.host, 0, 0, a.flows.Count); err != nil {
+			a.log.Warn("open flows are listed with the counters of their last report", "error", err)
+		}
+	}
 	return a.flows.List(ctx, a.clock.boottime(), keep, limit)
 }
 

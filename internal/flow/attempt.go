@@ -148,12 +148,9 @@ func (t *Table) failed(ev *model.Event, k key) {
 }
 
 // decide moves what a policy said of an attempt to the conversation that came of it.
-func (t *Table) decide(c *conversation, ev *model.Event) {
-	if len(t.asked) == 0 {
-		return
-	}
-	a := attempt{key{destination: c.destination, protocol: c.protocol}, ev.Key.PID}
-	if ev.Type == model.TypeAccept {
+func (t *Table) decide(c *conversation, at side, pid uint32, now uint64) {
+	a := attempt{key{destination: c.destination, protocol: c.protocol}, pid}
+	if at == destination {
 		a = attempt{key: c.key}
 	}
 	said := t.asked[a]
@@ -165,8 +162,18 @@ func (t *Table) decide(c *conversation, ev *model.Event) {
 	m := c.rare()
 	m.verdict, m.policy, m.rule = said.more.verdict, said.more.policy, said.more.rule
 	if m.verdict == model.FlowDenied { // a datagram that did not leave its socket
-		c.ends[source].closed, c.ended, c.close = true, ev.BootTime, model.CloseDenied
-		t.finish(c, ev.BootTime)
+		t.end(c, at, now, model.CloseDenied)
+		t.finish(c, now)
+	}
+}
+
+// undelivered takes in that a datagram was sent without connection: where a policy denied it, that is told already.
+func (t *Table) undelivered(ev *model.Event, k key) {
+	a := attempt{key{destination: k.destination, protocol: k.protocol}, ev.Key.PID}
+	if c := t.asked[a]; c != nil && c.more != nil && c.more.verdict == model.FlowDenied {
+		c.attach(source, ev.Process, ev.Socket.Cookie, ev.Socket.NetNS)
+		c.ends[source].closed = true
+		c.name = ev.Socket.RemoteName
 	}
 }
 

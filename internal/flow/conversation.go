@@ -70,6 +70,9 @@ type more struct {
 	verdict      model.FlowVerdict
 	policy, rule string
 	service      *model.Service
+	// shown is the source's own address, where its packets leave with another one.
+	shown     place
+	workloads [2]*model.Workload // of ends without a process
 }
 
 func (c *conversation) rare() *more {
@@ -82,7 +85,7 @@ func (c *conversation) rare() *more {
 // attach makes a socket one end of the conversation.
 func (c *conversation) attach(s side, p *model.Process, cookie uint64, netns uint32) {
 	e := &c.ends[s]
-	e.process, e.cookie, e.netns, e.known = p, cookie, netns, true
+	e.process, e.cookie, e.netns, e.known, e.closed = p, cookie, netns, true, false
 }
 
 // open reports whether an end that is known goes on.

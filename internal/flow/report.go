@@ -36,7 +36,12 @@ func (t *Table) Flush(now uint64, final bool, emit func(*model.Event)) {
 
 // reports makes the reports of what is due until a moment, as of now.
 func (t *Table) reports(now, due uint64) {
-	for _, q := range []*queue{&t.ending, &t.ended, &t.audits} {
+	for cookie, at := range t.closing {
+		if at+uint64(2*muteGrace) < now {
+			delete(t.closing, cookie)
+		}
+	}
+	for _, q := range []*queue{&t.ending, &t.ended, &t.mute, &t.audits} {
 		for c := q.take(due); c != nil; c = q.take(due) {
 			t.unask(c)
 			t.finish(c, c.ended)
@@ -56,6 +61,12 @@ func (t *Table) reports(now, due uint64) {
 
 // event makes a report of a conversation.
 func (t *Table) event(c *conversation, now uint64, state model.FlowState) *model.Event {
+	if c.report == 0 && c.protocol == tcp && c.ends[source].known && c.flags&failed == 0 && (c.more == nil || c.more.service == nil) {
+		// What connect was given is noted when it returns, which can be after the connection was told.
+		if n, ok := t.options.Translated(c.ends[source].cookie); ok && n.Asked.IsValid() {
+			c.rare().service = &model.Service{Address: n.Asked}
+		}
+	}
 	c.report++
 	f := t.flow(c, state)
 	f.Report = c.report
@@ -94,6 +105,9 @@ func (t *Table) flow(c *conversation, state model.FlowState) *model.Flow {
 	}
 	if m := c.more; m != nil {
 		f.Service = m.service
+		if m.shown != (place{}) {
+			f.Source.Address = m.shown.addrPort()
+		}
 		if m.verdict != "" && (m.verdict != model.FlowAudited || c.flags&failed == 0) {
 			f.Verdict, f.Policy, f.Rule = m.verdict, m.policy, m.rule
 			f.Reason = "policy " + m.policy + ", " + m.rule
@@ -110,6 +124,8 @@ func (t *Table) endpoint(c *conversation, s side) model.Endpoint {
 			c.ends[s].process = now
 		}
 		e.Workload = e.Process.Workload
+	} else if c.more != nil {
+		e.Workload = c.more.workloads[s]
 	}
 	return e
 }

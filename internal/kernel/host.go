@@ -281,7 +281,12 @@ func (h *Host) Detach(sensor string) error {
 // Iterate runs a BPF iterator program to its end. The program writes records, each preceded by its length
 // as a u32; each is handed to fn and valid only until fn returns.
 func (h *Host) Iterate(p *ebpf.Program, fn func(Record) error) error {
-	it, err := link.AttachIter(link.IterOptions{Program: p})
+	return h.IterateMap(p, nil, fn)
+}
+
+// IterateMap is Iterate over the entries of a map.
+func (h *Host) IterateMap(p *ebpf.Program, m *ebpf.Map, fn func(Record) error) error {
+	it, err := link.AttachIter(link.IterOptions{Program: p, Map: m})
 	if err != nil {
 		return Explain("attach iterator "+progName(p), err)
 	}

@@ -28,7 +28,7 @@ func Sensors(o Options) []sensor.Sensor {
 	return []sensor.Sensor{
 		exec.New(exec.Options{ArgsLimit: o.ArgsLimit, OnCgroup: o.OnCgroup}),
 		file.New(file.Options{}),
-		socket.New(socket.Options{}),
+		socket.New(socket.Options{Losses: o.Losses}),
 		dns.New(dns.Options{Losses: o.Losses}), // after socket, whose owners it reads
 		l7.New(l7.Options{Choice: o.Requests, Losses: o.Losses}),
 		privilege.New(privilege.Options{Losses: o.Losses}),

@@ -62,6 +62,15 @@ type bpfVgHeader struct {
 	Pad   uint32
 }
 
+type bpfVgNat struct {
+	_               structs.HostLayout
+	Source          [16]uint8
+	Destination     [16]uint8
+	SourcePort      uint16
+	DestinationPort uint16
+	Kind            uint32
+}
+
 type bpfVgProtocol uint32
 
 const (
@@ -70,6 +79,39 @@ const (
 	bpfVgProtocolVG_PROTO_UNIX bpfVgProtocol = 2
 	bpfVgProtocolVG_PROTO_NONE bpfVgProtocol = 3
 )
+
+type bpfVgTalk struct {
+	_     structs.HostLayout
+	Owner struct {
+		_     structs.HostLayout
+		Start uint64
+		Pid   uint32
+		Exec  uint32
+	}
+	Local      [16]uint8
+	LocalPort  uint16
+	Inbound    uint8
+	IcmpType   uint8
+	IcmpCode   uint8
+	Closed     uint8
+	Pad        [2]uint8
+	First      uint64
+	Last       uint64
+	BytesOut   uint64
+	BytesIn    uint64
+	PacketsOut uint64
+	PacketsIn  uint64
+}
+
+type bpfVgTalkKey struct {
+	_        structs.HostLayout
+	Cookie   uint64
+	Remote   [16]uint8
+	Netns    uint32
+	Port     uint16
+	Protocol uint8
+	Pad      uint8
+}
 
 type bpfVgUnix struct {
 	_       structs.HostLayout
@@ -85,14 +127,17 @@ type bpfVgUnix struct {
 const (
 	bpfMapVgAccepted              = "vg_accepted"
 	bpfMapVgFailed                = "vg_failed"
+	bpfMapVgFlowSocks             = "vg_flow_socks"
 	bpfMapVgListenPorts           = "vg_listen_ports"
 	bpfMapVgLosses                = "vg_losses"
+	bpfMapVgNats                  = "vg_nats"
 	bpfMapVgPeers                 = "vg_peers"
 	bpfMapVgResetEarly            = "vg_reset_early"
 	bpfMapVgSecurity              = "vg_security"
 	bpfMapVgSocks                 = "vg_socks"
 	bpfMapVgState                 = "vg_state"
 	bpfMapVgStateBusy             = "vg_state_busy"
+	bpfMapVgTalks                 = "vg_talks"
 	bpfMapVgTelemetry             = "vg_telemetry"
 	bpfMapVgUnixScratch           = "vg_unix_scratch"
 	bpfProgVgBind4                = "vg_bind4"
@@ -104,20 +149,29 @@ const (
 	bpfProgVgExitBind             = "vg_exit_bind"
 	bpfProgVgExitConnect          = "vg_exit_connect"
 	bpfProgVgExitListen           = "vg_exit_listen"
+	bpfProgVgFlowCounters         = "vg_flow_counters"
 	bpfProgVgIngress              = "vg_ingress"
 	bpfProgVgInventoryConnections = "vg_inventory_connections"
 	bpfProgVgInventoryListeners   = "vg_inventory_listeners"
 	bpfProgVgSendmsg4             = "vg_sendmsg4"
 	bpfProgVgSendmsg6             = "vg_sendmsg6"
+	bpfProgVgSkError              = "vg_sk_error"
+	bpfProgVgSockCreate           = "vg_sock_create"
 	bpfProgVgSockRelease          = "vg_sock_release"
 	bpfProgVgTcp                  = "vg_tcp"
 	bpfProgVgTcpNested            = "vg_tcp_nested"
 	bpfVarVgExportVgClosed        = "vg_export_vg_closed"
 	bpfVarVgExportVgConn          = "vg_export_vg_conn"
 	bpfVarVgExportVgDirection     = "vg_export_vg_direction"
+	bpfVarVgExportVgNat           = "vg_export_vg_nat"
 	bpfVarVgExportVgProtocol      = "vg_export_vg_protocol"
+	bpfVarVgExportVgTalk          = "vg_export_vg_talk"
+	bpfVarVgExportVgTalkKey       = "vg_export_vg_talk_key"
 	bpfVarVgExportVgUnix          = "vg_export_vg_unix"
+	bpfVarVgFlowAsk               = "vg_flow_ask"
+	bpfVarVgNatsSeen              = "vg_nats_seen"
 	bpfVarVgNrConnect             = "vg_nr_connect"
+	bpfVarVgTalksLost             = "vg_talks_lost"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -171,11 +225,14 @@ type bpfProgramSpecs struct {
 	VgExitBind             *ebpf.ProgramSpec `ebpf:"vg_exit_bind"`
 	VgExitConnect          *ebpf.ProgramSpec `ebpf:"vg_exit_connect"`
 	VgExitListen           *ebpf.ProgramSpec `ebpf:"vg_exit_listen"`
+	VgFlowCounters         *ebpf.ProgramSpec `ebpf:"vg_flow_counters"`
 	VgIngress              *ebpf.ProgramSpec `ebpf:"vg_ingress"`
 	VgInventoryConnections *ebpf.ProgramSpec `ebpf:"vg_inventory_connections"`
 	VgInventoryListeners   *ebpf.ProgramSpec `ebpf:"vg_inventory_listeners"`
 	VgSendmsg4             *ebpf.ProgramSpec `ebpf:"vg_sendmsg4"`
 	VgSendmsg6             *ebpf.ProgramSpec `ebpf:"vg_sendmsg6"`
+	VgSkError              *ebpf.ProgramSpec `ebpf:"vg_sk_error"`
+	VgSockCreate           *ebpf.ProgramSpec `ebpf:"vg_sock_create"`
 	VgSockRelease          *ebpf.ProgramSpec `ebpf:"vg_sock_release"`
 	VgTcp                  *ebpf.ProgramSpec `ebpf:"vg_tcp"`
 	VgTcpNested            *ebpf.ProgramSpec `ebpf:"vg_tcp_nested"`
@@ -187,14 +244,17 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	VgAccepted    *ebpf.MapSpec `ebpf:"vg_accepted"`
 	VgFailed      *ebpf.MapSpec `ebpf:"vg_failed"`
+	VgFlowSocks   *ebpf.MapSpec `ebpf:"vg_flow_socks"`
 	VgListenPorts *ebpf.MapSpec `ebpf:"vg_listen_ports"`
 	VgLosses      *ebpf.MapSpec `ebpf:"vg_losses"`
+	VgNats        *ebpf.MapSpec `ebpf:"vg_nats"`
 	VgPeers       *ebpf.MapSpec `ebpf:"vg_peers"`
 	VgResetEarly  *ebpf.MapSpec `ebpf:"vg_reset_early"`
 	VgSecurity    *ebpf.MapSpec `ebpf:"vg_security"`
 	VgSocks       *ebpf.MapSpec `ebpf:"vg_socks"`
 	VgState       *ebpf.MapSpec `ebpf:"vg_state"`
 	VgStateBusy   *ebpf.MapSpec `ebpf:"vg_state_busy"`
+	VgTalks       *ebpf.MapSpec `ebpf:"vg_talks"`
 	VgTelemetry   *ebpf.MapSpec `ebpf:"vg_telemetry"`
 	VgUnixScratch *ebpf.MapSpec `ebpf:"vg_unix_scratch"`
 }
@@ -206,9 +266,15 @@ type bpfVariableSpecs struct {
 	VgExportVgClosed    *ebpf.VariableSpec `ebpf:"vg_export_vg_closed"`
 	VgExportVgConn      *ebpf.VariableSpec `ebpf:"vg_export_vg_conn"`
 	VgExportVgDirection *ebpf.VariableSpec `ebpf:"vg_export_vg_direction"`
+	VgExportVgNat       *ebpf.VariableSpec `ebpf:"vg_export_vg_nat"`
 	VgExportVgProtocol  *ebpf.VariableSpec `ebpf:"vg_export_vg_protocol"`
+	VgExportVgTalk      *ebpf.VariableSpec `ebpf:"vg_export_vg_talk"`
+	VgExportVgTalkKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_talk_key"`
 	VgExportVgUnix      *ebpf.VariableSpec `ebpf:"vg_export_vg_unix"`
+	VgFlowAsk           *ebpf.VariableSpec `ebpf:"vg_flow_ask"`
+	VgNatsSeen          *ebpf.VariableSpec `ebpf:"vg_nats_seen"`
 	VgNrConnect         *ebpf.VariableSpec `ebpf:"vg_nr_connect"`
+	VgTalksLost         *ebpf.VariableSpec `ebpf:"vg_talks_lost"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -233,14 +299,17 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	VgAccepted    *ebpf.Map `ebpf:"vg_accepted"`
 	VgFailed      *ebpf.Map `ebpf:"vg_failed"`
+	VgFlowSocks   *ebpf.Map `ebpf:"vg_flow_socks"`
 	VgListenPorts *ebpf.Map `ebpf:"vg_listen_ports"`
 	VgLosses      *ebpf.Map `ebpf:"vg_losses"`
+	VgNats        *ebpf.Map `ebpf:"vg_nats"`
 	VgPeers       *ebpf.Map `ebpf:"vg_peers"`
 	VgResetEarly  *ebpf.Map `ebpf:"vg_reset_early"`
 	VgSecurity    *ebpf.Map `ebpf:"vg_security"`
 	VgSocks       *ebpf.Map `ebpf:"vg_socks"`
 	VgState       *ebpf.Map `ebpf:"vg_state"`
 	VgStateBusy   *ebpf.Map `ebpf:"vg_state_busy"`
+	VgTalks       *ebpf.Map `ebpf:"vg_talks"`
 	VgTelemetry   *ebpf.Map `ebpf:"vg_telemetry"`
 	VgUnixScratch *ebpf.Map `ebpf:"vg_unix_scratch"`
 }
@@ -249,14 +318,17 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgAccepted,
 		m.VgFailed,
+		m.VgFlowSocks,
 		m.VgListenPorts,
 		m.VgLosses,
+		m.VgNats,
 		m.VgPeers,
 		m.VgResetEarly,
 		m.VgSecurity,
 		m.VgSocks,
 		m.VgState,
 		m.VgStateBusy,
+		m.VgTalks,
 		m.VgTelemetry,
 		m.VgUnixScratch,
 	)
@@ -269,9 +341,15 @@ type bpfVariables struct {
 	VgExportVgClosed    *ebpf.Variable `ebpf:"vg_export_vg_closed"`
 	VgExportVgConn      *ebpf.Variable `ebpf:"vg_export_vg_conn"`
 	VgExportVgDirection *ebpf.Variable `ebpf:"vg_export_vg_direction"`
+	VgExportVgNat       *ebpf.Variable `ebpf:"vg_export_vg_nat"`
 	VgExportVgProtocol  *ebpf.Variable `ebpf:"vg_export_vg_protocol"`
+	VgExportVgTalk      *ebpf.Variable `ebpf:"vg_export_vg_talk"`
+	VgExportVgTalkKey   *ebpf.Variable `ebpf:"vg_export_vg_talk_key"`
 	VgExportVgUnix      *ebpf.Variable `ebpf:"vg_export_vg_unix"`
+	VgFlowAsk           *ebpf.Variable `ebpf:"vg_flow_ask"`
+	VgNatsSeen          *ebpf.Variable `ebpf:"vg_nats_seen"`
 	VgNrConnect         *ebpf.Variable `ebpf:"vg_nr_connect"`
+	VgTalksLost         *ebpf.Variable `ebpf:"vg_talks_lost"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
@@ -287,11 +365,14 @@ type bpfPrograms struct {
 	VgExitBind             *ebpf.Program `ebpf:"vg_exit_bind"`
 	VgExitConnect          *ebpf.Program `ebpf:"vg_exit_connect"`
 	VgExitListen           *ebpf.Program `ebpf:"vg_exit_listen"`
+	VgFlowCounters         *ebpf.Program `ebpf:"vg_flow_counters"`
 	VgIngress              *ebpf.Program `ebpf:"vg_ingress"`
 	VgInventoryConnections *ebpf.Program `ebpf:"vg_inventory_connections"`
 	VgInventoryListeners   *ebpf.Program `ebpf:"vg_inventory_listeners"`
 	VgSendmsg4             *ebpf.Program `ebpf:"vg_sendmsg4"`
 	VgSendmsg6             *ebpf.Program `ebpf:"vg_sendmsg6"`
+	VgSkError              *ebpf.Program `ebpf:"vg_sk_error"`
+	VgSockCreate           *ebpf.Program `ebpf:"vg_sock_create"`
 	VgSockRelease          *ebpf.Program `ebpf:"vg_sock_release"`
 	VgTcp                  *ebpf.Program `ebpf:"vg_tcp"`
 	VgTcpNested            *ebpf.Program `ebpf:"vg_tcp_nested"`
@@ -308,11 +389,14 @@ func (p *bpfPrograms) Close() error {
 		p.VgExitBind,
 		p.VgExitConnect,
 		p.VgExitListen,
+		p.VgFlowCounters,
 		p.VgIngress,
 		p.VgInventoryConnections,
 		p.VgInventoryListeners,
 		p.VgSendmsg4,
 		p.VgSendmsg6,
+		p.VgSkError,
+		p.VgSockCreate,
 		p.VgSockRelease,
 		p.VgTcp,
 		p.VgTcpNested,

@@ -4,6 +4,7 @@
 #ifndef VIGIE_SOCKET_CALLS_H
 #define VIGIE_SOCKET_CALLS_H
 
+#include "nat.h"
 #include "record.h"
 #include "regs.h"
 #include "tcp.h"
@@ -42,6 +43,30 @@ static __always_inline bool remote_from_user(struct vg_conn *c, const void *addr
 	return true;
 }
 
+/* Notes the address that connect was given, where a program of somebody else has put another one into the socket. An address
+ * that is none (0.0.0.0 is this host) is no service. */
+static __always_inline void note_asked(struct sock *flow, u64 cookie, const void *addr)
+{
+	struct vg_nat n = {};
+	struct vg_conn c;
+	const u64 *a = (const void *)c.remote, *b;
+
+	fill_ends(&c, flow);
+	__builtin_memcpy(n.destination, c.remote, 16);
+	n.destination_port = c.remote_port;
+	if (!cookie || !n.destination_port || !remote_from_user(&c, addr))
+		return;
+	b = (const void *)n.destination;
+	if (a[0] == b[0] && a[1] == b[1] && c.remote_port == n.destination_port)
+		return;
+	if (!a[0] && (!a[1] || a[1] == (u64)bpf_htonl(0xffff)))
+		return;
+	__builtin_memcpy(n.destination, c.remote, 16);
+	n.destination_port = c.remote_port;
+	n.kind = VG_NAT_ASKED;
+	keep_nat(cookie, &n);
+}
+
 static __always_inline int inet_connected(struct task_struct *t, struct sock *sk, s64 ret, const void *addr)
 {
 	u16 protocol = BPF_CORE_READ(sk, sk_protocol);
@@ -51,8 +76,10 @@ static __always_inline int inet_connected(struct task_struct *t, struct sock *sk
 	u32 *reported;
 
 	if (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP) {
-		if (ret == 0)
+		if (ret == 0) {
+			note_asked(flow, cookie, addr);
 			return 0; /* the state change has reported it, or will */
+		}
 		reported = bpf_map_lookup_elem(&vg_failed, &cookie);
 		if (cookie && reported && *reported == -ret) {
 			bpf_map_delete_elem(&vg_failed, &cookie);
@@ -67,6 +94,8 @@ static __always_inline int inet_connected(struct task_struct *t, struct sock *sk
 	if (!remote_from_user(&c, addr))
 		return 0; /* AF_UNSPEC: takes a connection back */
 	c.error = -ret;
+	if (ret == 0)
+		note_asked(flow, cookie, addr);
 	vg_emit_telemetry(&c, sizeof(c));
 	return 0;
 }
@@ -80,15 +109,18 @@ int vg_exit_connect(u64 *ctx)
 	struct sock *sk;
 	u16 family;
 
-	if (undecided(ret))
+	if (undecided(ret) && ret != -EINPROGRESS)
 		return 0;
 	sk = vg_sock_of_fd(t, vg_sys_arg0(r));
 	if (!sk)
 		return 0;
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	if (family == AF_INET || family == AF_INET6)
-		return inet_connected(t, sk, ret, (const void *)vg_sys_arg1(r));
-	if (family == AF_UNIX)
+	if (family == AF_INET || family == AF_INET6) {
+		if (ret != -EINPROGRESS)
+			return inet_connected(t, sk, ret, (const void *)vg_sys_arg1(r));
+		note_asked(subflow(sk), raw_cookie(subflow(sk)), (const void *)vg_sys_arg1(r));
+	}
+	if (family == AF_UNIX && ret != -EINPROGRESS)
 		return unix_connected(t, sk, ret, (const void *)vg_sys_arg1(r), vg_sys_arg2(r));
 	return 0;
 }

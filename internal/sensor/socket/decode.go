@@ -49,17 +49,26 @@ func decodeClose(r kernel.Record, ev *model.Event) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s, err := inetSocket(&c.C)
+	s, err := closedSocket(c)
 	if err != nil {
 		return false, err
+	}
+	ev.Type, ev.Socket = model.TypeClose, s
+	return true, nil
+}
+
+// closedSocket is a socket with its counters.
+func closedSocket(c *bpfVgClosed) (*model.Socket, error) {
+	s, err := inetSocket(&c.C)
+	if err != nil {
+		return nil, err
 	}
 	s.BytesSent, s.BytesReceived = c.BytesOut, c.BytesIn
 	s.PacketsSent, s.PacketsReceived = c.PacketsOut, c.PacketsIn
 	s.Retransmits = c.Retransmits
 	s.SRTT = time.Duration(c.SrttUs) * time.Microsecond
 	s.Duration = time.Duration(c.C.Elapsed)
-	ev.Type, ev.Socket = model.TypeClose, s
-	return true, nil
+	return s, nil
 }
 
 func inetSocket(c *bpfVgConn) (*model.Socket, error) {

@@ -11,6 +11,7 @@
 #define AF_INET6  10
 
 #define SOCK_STREAM    1
+#define SOCK_RAW       3
 #define SOCK_SEQPACKET 5
 
 #define IPPROTO_TCP   6

@@ -10,25 +10,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
+	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/sensor"
 )
 
-// Options configure the sensor. There are none yet.
-type Options struct{}
+// Options configure the sensor.
+type Options struct {
+	Losses *pipeline.Losses // may be nil
+}
 
 // Sensor is the socket sensor.
 type Sensor struct {
 	objs  bpfObjects
-	noUDP string // why UDP is not seen; empty when it is
+	noUDP string            // why UDP is not seen; empty when it is
+	lost  *pipeline.Counter // conversations for which the kernel side had no room; may be nil
+
+	asking sync.Mutex // Counters runs once at a time
+	keys   []bpfVgTalkKey
+	talks  []bpfVgTalk
 }
 
 // New returns the sensor; Start loads it.
-func New(Options) *Sensor { return &Sensor{} }
+func New(o Options) *Sensor {
+	s := &Sensor{}
+	if o.Losses != nil {
+		s.lost = o.Losses.Counter("kernel", "talk table full")
+	}
+	return s
+}
 
 // Name implements sensor.Sensor.
 func (s *Sensor) Name() string { return "socket" }
@@ -62,7 +77,7 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	if err := s.registerCalls(h); err != nil {
 		return err
 	}
-	return h.AttachTracing(s.Name(), s.objs.VgTcp, s.objs.VgTcpNested)
+	return h.AttachTracing(s.Name(), s.objs.VgTcp, s.objs.VgTcpNested, s.objs.VgSkError)
 }
 
 func (s *Sensor) registerCalls(h *kernel.Host) error {
@@ -87,6 +102,7 @@ func (s *Sensor) attachCgroup(h *kernel.Host) error {
 		prog *ebpf.Program
 		at   ebpf.AttachType
 	}{
+		{s.objs.VgSockCreate, ebpf.AttachCGroupInetSockCreate},
 		{s.objs.VgSockRelease, ebpf.AttachCgroupInetSockRelease},
 		{s.objs.VgBind4, ebpf.AttachCGroupInet4Bind},
 		{s.objs.VgBind6, ebpf.AttachCGroupInet6Bind},

@@ -10,7 +10,9 @@
 #ifndef VIGIE_SOCKET_UDP_H
 #define VIGIE_SOCKET_UDP_H
 
+#include "nat.h"
 #include "record.h"
+#include "talk.h"
 
 struct vg_peer {
 	u64 cookie;
@@ -226,7 +228,20 @@ static __always_inline void note_sender(struct __sk_buff *skb, struct vg_sock *s
 	s->recent[hash & (VG_SOCK_RECENT - 1)] = hash;
 }
 
-/* Counts a packet of a UDP socket. Everything else passes through the first lines. */
+/* An ICMP packet of a ping or raw socket, or of the kernel, whose sockets nobody has made an owner of. */
+static __always_inline int on_icmp(struct __sk_buff *skb, struct bpf_sock *sk, bool in)
+{
+	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, in ? 0 : BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!s)
+		return 1;
+	if (!s->sk)
+		s->sk = (u64)sk;
+	on_talk(skb, sk, s, in);
+	return 1;
+}
+
+/* Counts a packet of a UDP socket, and of those that speak ICMP. Everything else passes through the first lines. */
 static __always_inline int on_packet(struct __sk_buff *skb, bool in)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -238,11 +253,21 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool in)
 	if (!sk)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol != IPPROTO_UDP)
+	if (!sk)
 		return 1;
+	if (sk->protocol != IPPROTO_UDP) {
+		if (sk->protocol == IPPROTO_TCP) {
+			if (!in && sk->state == TCP_SYN_SENT)
+				note_nat(skb);
+			return 1;
+		}
+		return speaks_icmp(sk) ? on_icmp(skb, sk, in) : 1;
+	}
 	s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
 	if (!s)
 		return 1;
+	if (sk->state != TCP_ESTABLISHED && s->sk)
+		on_talk(skb, sk, s, in);
 	v4 = skb->protocol == bpf_htons(0x0800 /* ETH_P_IP */);
 	header = 40;
 	if (v4) {
@@ -275,6 +300,15 @@ int vg_egress(struct __sk_buff *skb)
 	return on_packet(skb, false);
 }
 
+/* A socket that can speak ICMP: its process, for there is no call to come that names an address. */
+SEC("cgroup/sock_create")
+int vg_sock_create(struct bpf_sock *ctx)
+{
+	if (speaks_icmp(ctx))
+		own_udp(ctx, bpf_get_socket_cookie(ctx));
+	return 1;
+}
+
 static __always_inline u8 udp_direction(u32 flags)
 {
 	if (flags & VG_SK_LISTENER)
@@ -285,19 +319,28 @@ static __always_inline u8 udp_direction(u32 flags)
 SEC("cgroup/sock_release")
 int vg_sock_release(struct bpf_sock *ctx)
 {
+	struct vg_flow_sock *f;
 	struct vg_closed r;
 	struct vg_sock *s;
 	struct sock *sk;
 
-	if (ctx->protocol != IPPROTO_UDP)
+	if (ctx->protocol == IPPROTO_TCP)
 		return 1;
+	if (ctx->protocol != IPPROTO_UDP) {
+		if (speaks_icmp(ctx))
+			end_talk(ctx);
+		return 1;
+	}
 	s = bpf_sk_storage_get(&vg_socks, ctx, 0, 0);
 	if (!s || !(s->flags & (VG_SK_LISTENER | VG_SK_OUTBOUND | VG_SK_INBOUND)))
 		return 1;
+	f = bpf_sk_storage_get(&vg_flow_socks, ctx, 0, 0);
+	end_talk(ctx);
 	sk = kernel_sock(s);
 	header_of(&r.c.h, VG_CLOSE, &s->owner, s->tid);
 	fill_ends(&r.c, sk);
 	fill_conn(&r.c, sk, VG_PROTO_UDP, udp_direction(s->flags), s->cookie);
+	r.c.error = f ? f->error : 0;
 	if (BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_ESTABLISHED && s->peer_port && !(s->flags & VG_SK_PEERS)) {
 		__builtin_memcpy(r.c.remote, s->peer, 16);
 		r.c.remote_port = s->peer_port;

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the agent asks for flows: the counters of what is open, and which address stands behind the one that was asked for.
+ * The counters are TCP's own and those of udp.h; an iterator over the sockets' storage reads those that are due, of all
+ * network namespaces at once. Nothing here runs for each packet but the first of a TCP connection.
+ */
+#ifndef VIGIE_SOCKET_FLOW_H
+#define VIGIE_SOCKET_FLOW_H
+
+#include "record.h"
+#include "talk.h"
+#include "tcp.h"
+#include "udp.h"
+#include "inventory.h"
+
+struct vg_flow_ask {
+	u64 now; /* CLOCK_BOOTTIME, ns */
+	u64 first; /* ns: what is younger is not due */
+	u64 interval; /* ns since it was last read; 0: all, and nobody minds */
+};
+
+/* Set before each run of the iterator. */
+volatile struct vg_flow_ask vg_flow_ask;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct sock *sk;
+	void *value;
+};
+
+#pragma clang attribute pop
+
+static __always_inline bool due(struct vg_sock *s, struct vg_flow_sock *f)
+{
+	u64 now = vg_flow_ask.now, interval = vg_flow_ask.interval;
+
+	if (!interval)
+		return true;
+	if (f && f->told)
+		return now >= f->told + interval;
+	return now >= s->since + vg_flow_ask.first;
+}
+
+static __always_inline void told(struct sock *sk, struct vg_flow_sock *f)
+{
+	if (!vg_flow_ask.interval)
+		return;
+	if (!f)
+		f = bpf_sk_storage_get(&vg_flow_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (f)
+		f->told = vg_flow_ask.now;
+}
+
+static __always_inline long write_tcp(struct seq_file *seq, struct sock *sk, const struct vg_sock *s, u8 direction)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct vg_closed r;
+
+	if (!tp)
+		return -1;
+	header_of(&r.c.h, VG_CLOSE, &s->owner, s->tid);
+	tcp_conn(&r.c, tp, direction, s->cookie);
+	r.c.elapsed = r.c.h.time - s->since;
+	tcp_closed(&r, tp);
+	return write_record(seq, &r, sizeof(r));
+}
+
+static __always_inline long write_udp(struct seq_file *seq, struct sock *sk, const struct vg_sock *s, u8 direction, u32 error)
+{
+	struct vg_closed r = {};
+
+	header_of(&r.c.h, VG_CLOSE, &s->owner, s->tid);
+	fill_ends(&r.c, sk);
+	fill_conn(&r.c, sk, VG_PROTO_UDP, direction, s->cookie);
+	r.c.error = error;
+	r.c.elapsed = r.c.h.time - s->since;
+	r.bytes_out = s->bytes_out;
+	r.bytes_in = s->bytes_in;
+	r.packets_out = s->packets_out;
+	r.packets_in = s->packets_in;
+	return write_record(seq, &r, sizeof(r));
+}
+
+SEC("iter/bpf_sk_storage_map")
+int vg_flow_counters(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	struct vg_sock *s = ctx->value;
+	struct sock *sk = ctx->sk;
+	struct vg_flow_sock *f;
+	struct vg_sock copy;
+	u8 state, direction;
+	long err;
+
+	if (!sk || !s || !(s->flags & (VG_SK_OUTBOUND | VG_SK_INBOUND)))
+		return 0;
+	state = sk->__sk_common.skc_state;
+	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT)
+		return 0;
+	f = bpf_sk_storage_get(&vg_flow_socks, sk, 0, 0);
+	if (!due(s, f))
+		return 0;
+	direction = s->flags & VG_SK_OUTBOUND ? VG_DIR_OUTBOUND : VG_DIR_INBOUND;
+	__builtin_memcpy(&copy, s, sizeof(copy));
+	if (sk->sk_protocol == IPPROTO_TCP)
+		err = write_tcp(seq, sk, &copy, direction);
+	else if (sk->sk_protocol == IPPROTO_UDP && state == TCP_ESTABLISHED)
+		err = write_udp(seq, sk, &copy, direction, f ? f->error : 0);
+	else
+		return 0;
+	if (!err)
+		told(sk, f);
+	return 0;
+}
+
+/* An error that ICMP brought to a connected UDP or ping socket. */
+SEC("tp_btf/inet_sk_error_report")
+int vg_sk_error(u64 *ctx)
+{
+	struct sock *sk = (struct sock *)ctx[0];
+	struct vg_flow_sock *f;
+
+	if (sk->sk_protocol != IPPROTO_UDP && sk->sk_protocol != IPPROTO_ICMP && sk->sk_protocol != IPPROTO_ICMPV6)
+		return 0;
+	if (!sk->sk_err || !bpf_sk_storage_get(&vg_socks, sk, 0, 0))
+		return 0;
+	f = bpf_sk_storage_get(&vg_flow_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (f)
+		f->error = sk->sk_err;
+	return 0;
+}
+
+#endif
