@@ -3,22 +3,33 @@
 package agent
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// garbage is how much memory may be waiting for the collector, in bytes, however much is in use. A fixed share of what
-// is in use (GOGC) would collect too often on a quiet host, where little is, and let a host with 50,000 processes take
-// half as much again.
-const garbage = 12 << 20
+// How much memory may be waiting for the collector, in bytes, however much is in use. A fixed share of what is in use (GOGC)
+// would collect too often on a quiet host, where little is, and let a host with 50,000 processes take half as much again.
+const (
+	leastGarbage = 3 << 20
+	mostGarbage  = 12 << 20
+	// In between, as much as comes in so many seconds: who allocates little can be collected from often, at no cost.
+	garbageSeconds = 8
+)
 
-// collector keeps the garbage collector's target at a fixed amount of garbage.
+// collector keeps the garbage collector's target at an amount of garbage.
 type collector struct {
 	before  int // the target that it found
 	percent int
-	live    []metrics.Sample
-	ticks   int // of adjust, about one a second
+	samples []metrics.Sample
+	made    uint64 // bytes, since the start
+	ticks   int    // of adjust, about one a second
 }
 
 // startUp is after how many ticks what the start needed has been delivered, and its memory goes back to the system.
@@ -29,7 +40,7 @@ func newCollector() *collector {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	c := &collector{percent: 100, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	c := &collector{percent: 100, samples: []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}}
 	c.before = debug.SetGCPercent(c.percent)
 	return c
 }
@@ -42,9 +53,12 @@ func (c *collector) adjust() {
 	}
 	if c.ticks++; c.ticks == startUp {
 		debug.FreeOSMemory()
+		giveProgramBack()
 	}
-	metrics.Read(c.live)
-	percent := gcPercent(c.live[0].Value.Uint64())
+	metrics.Read(c.samples)
+	made := c.samples[1].Value.Uint64()
+	percent := gcPercent(c.samples[0].Value.Uint64(), made-c.made)
+	c.made = made
 	if diff := percent - c.percent; diff > c.percent/8 || -diff > c.percent/8 {
 		c.percent = percent
 		debug.SetGCPercent(percent)
@@ -57,7 +71,45 @@ func (c *collector) restore() {
 	}
 }
 
-// gcPercent is the target that lets garbage gather beside so many bytes in use.
-func gcPercent(live uint64) int {
+// gcPercent is the target beside so many bytes in use, where so many are allocated in a second.
+func gcPercent(live, rate uint64) int {
+	garbage := min(max(rate*garbageSeconds, leastGarbage), mostGarbage)
 	return int(min(max(garbage*100/max(live, 1), 15), 400))
+}
+
+// giveProgramBack lets go of the pages of the program's own file. A third of it is what only the start needs: BPF programs,
+// tables of initialisation, rules' compiler. What is needed again comes back from the page cache. Nothing depends on it.
+func giveProgramBack() {
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	name, err := os.Executable()
+	if err != nil {
+		return
+	}
+	for _, m := range cleanMappings(f, name) {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(m[0]), uintptr(m[1]-m[0]), unix.MADV_DONTNEED)
+	}
+}
+
+// cleanMappings are begin and end of those of a file that nobody can write and nobody has written: of others, what was
+// written would be lost.
+func cleanMappings(smaps io.Reader, name string) (clean [][2]uint64) {
+	var at [2]uint64
+	candidate := false
+	for lines := bufio.NewScanner(smaps); lines.Scan(); {
+		line := lines.Text()
+		var begin, end uint64
+		var perms string
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &begin, &end, &perms); n == 3 {
+			at = [2]uint64{begin, end}
+			candidate = (perms == "r-xp" || perms == "r--p") && strings.HasSuffix(line, " "+name)
+		}
+		if f := strings.Fields(line); candidate && f[0] == "Anonymous:" && f[1] == "0" {
+			clean = append(clean, at)
+		}
+	}
+	return clean
 }

@@ -116,18 +116,26 @@ func TestDropInForFanotify(t *testing.T) {
 		_, _ = try("systemctl", "restart", "vigie")
 	})
 	install(t)
-	must(t, "systemctl", "restart", "vigie")
 	write(t, policies+"/clerk.yaml", policyText("release"))
-	await(t, "the policy to be refused", func() bool {
-		out, _ := try("vigie", "policy", "show", "clerk")
-		return strings.Contains(out, "CAP_SYS_ADMIN")
-	})
-	t.Log(must(t, "vigie", "policy", "list"))
-	if err := os.Remove(policies + "/clerk.yaml"); err != nil {
-		t.Fatal(err)
+	refused := func(needs string) {
+		t.Helper()
+		must(t, "systemctl", "daemon-reload")
+		must(t, "systemctl", "restart", "vigie")
+		await(t, "the policy to be refused for want of "+needs, func() bool {
+			out, _ := try("vigie", "policy", "show", "clerk")
+			return strings.Contains(out, needs)
+		})
+	}
+	refused("CAP_SYS_ADMIN")
+	must(t, "install", "-D", "-m", "644", "-t", dropInDir, "deploy/systemd/vigie-enforce.conf")
+	write(t, dropInDir+"/without.conf", "[Service]\nCapabilityBoundingSet=~CAP_SYS_CHROOT\n")
+	refused("CAP_SYS_CHROOT")
+	for _, name := range []string{policies + "/clerk.yaml", dropInDir + "/without.conf"} {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
 	}
 
-	must(t, "install", "-D", "-m", "644", "-t", dropInDir, "deploy/systemd/vigie-enforce.conf")
 	must(t, "systemctl", "daemon-reload")
 	must(t, "systemctl", "restart", "vigie")
 	t.Log(must(t, "vigie", "status"))
