@@ -12,11 +12,10 @@ import (
 )
 
 const (
-	policies  = "/etc/vigie/policies"
-	dropInDir = "/etc/systemd/system/vigie.service.d"
-	settings  = "/etc/default/vigie" // VIGIE_ARGS
-	secret    = "/srv/secret"
-	public    = "/srv/public"
+	policies = "/etc/vigie/policies"
+	settings = "/etc/default/vigie" // VIGIE_ARGS
+	secret   = "/srv/secret"
+	public   = "/srv/public"
 )
 
 // The service starts in the sandbox of its unit, and says itself that nothing is amiss.
@@ -111,7 +110,7 @@ func TestDropInForFanotify(t *testing.T) {
 	write(t, settings, "VIGIE_ARGS=--enforce-backends fanotify,execkill,network,after\n")
 	t.Cleanup(func() {
 		_ = os.Remove(settings)
-		_ = os.RemoveAll(dropInDir)
+		_ = os.Remove(dropInDir + "/vigie-enforce.conf")
 		_, _ = try("systemctl", "daemon-reload")
 		_, _ = try("systemctl", "restart", "vigie")
 	})
