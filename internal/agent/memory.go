@@ -32,6 +32,10 @@ type collector struct {
 	ticks   int    // of adjust, about one a second
 }
 
+// startPercent is the target until then. Reading BPF programs and compiling rules makes ten times as much garbage as it leaves, and
+// where much of it is around, what stays is scattered over memory that nobody else can have any more.
+const startPercent = 25
+
 // startUp is after how many ticks what the start needed has been delivered, and its memory goes back to the system.
 const startUp = 5
 
@@ -40,7 +44,7 @@ func newCollector() *collector {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	c := &collector{percent: 100, samples: []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}}
+	c := &collector{percent: startPercent, samples: []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}}
 	c.before = debug.SetGCPercent(c.percent)
 	return c
 }
