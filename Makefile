@@ -22,6 +22,10 @@ LINT         := $(CACHE)/golangci-lint-$(LINT_VERSION)/golangci-lint
 KERNEL_PACKAGES ?= ./internal/kernel/... ./internal/sensor/... ./internal/process/... ./internal/workload/... ./internal/enforce/... ./internal/tracing/... ./test/vm/smoke
 VM_PACKAGES     ?= $(KERNEL_PACKAGES)
 VM_KERNELS      ?= 6.1 6.12
+# On a whole Debian server: the service, an hour in which nothing happens, servers under attack.
+HOST_PACKAGES   ?= ./test/host ./test/servers
+HOST_KERNELS    ?= 6.12
+HOST_IDLE       ?= 60m
 # The race detector needs a C compiler; without root and without one the tests run without it.
 TEST_FLAGS      ?= $(if $(shell command -v gcc),-race) -timeout 15m
 
@@ -62,6 +66,11 @@ test-kernel: deps ## the tests that load programs into this kernel (root)
 test-vm: ## the kernel tests on other kernels under QEMU: VM_KERNELS, VM_PACKAGES, VM_ARGS="-v -run X"
 	tools/deps.sh vm
 	go run ./test/vm -kernels '$(VM_KERNELS)' $(VM_ARGS) $(VM_PACKAGES)
+
+.PHONY: test-host
+test-host: ## a Debian server with systemd under QEMU (root, once): HOST_PACKAGES, HOST_KERNELS, HOST_IDLE, VM_ARGS
+	tools/deps.sh host
+	go run ./test/vm -guest debian -memory 2G -timeout 4h -kernels '$(HOST_KERNELS)' -env VIGIE_IDLE=$(HOST_IDLE) $(VM_ARGS) $(HOST_PACKAGES)
 
 .PHONY: bench
 bench: build ## measure with and without the agent (root); rewrites docs/benchmarks.md

@@ -6,14 +6,16 @@
 #
 #   tools/deps.sh test    compile BPF C, race detector, network namespaces, servers to attack
 #   tools/deps.sh vm      QEMU 10 and busybox; an error without them
+#   tools/deps.sh host    QEMU 10 and what makes a Debian root; an error without them
 set -euo pipefail
 
-lane=${1:?usage: tools/deps.sh test|vm}
+lane=${1:?usage: tools/deps.sh test|vm|host}
 case $lane in
 test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc libc6-dev iproute2 nftables procps util-linux
 	nginx-light redis-server redis-tools postgresql) ;;
 vm) packages=(qemu-system-x86 busybox-static) ;;
-*) echo "tools/deps.sh: unknown lane $lane; it is test or vm" >&2; exit 2 ;;
+host) packages=(qemu-system-x86 mmdebstrap e2fsprogs) ;;
+*) echo "tools/deps.sh: unknown lane $lane; it is test, vm or host" >&2; exit 2 ;;
 esac
 
 if ! command -v go >/dev/null; then
@@ -40,8 +42,8 @@ release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 if [ "$(id -u)" != 0 ]; then
 	echo "missing Debian packages: ${missing[*]}" >&2
 	echo "install them: sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
-	if [ "$lane" = vm ]; then
-		echo "on Debian 12 QEMU 10 is in bookworm-backports; sudo tools/deps.sh vm does it" >&2
+	if [ "$lane" != test ]; then
+		echo "on Debian 12 QEMU 10 is in bookworm-backports; sudo tools/deps.sh $lane does it" >&2
 		exit 1
 	fi
 	exit 0
@@ -49,7 +51,7 @@ fi
 
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
-if [ "$lane" = vm ] && [ "$release" = bookworm ]; then
+if [ "$lane" != test ] && [ "$release" = bookworm ]; then
 	# bookworm-backports is named for this one installation; the machine's sources stay as they are.
 	# Its mirror is the one that the machine uses already.
 	mirror=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |

@@ -65,7 +65,9 @@ func (e *Engine) Use(set *Set) {
 			r.counts = c
 		}
 	}
-	e.set.Store(set)
+	inForce := *set
+	inForce.Examples = nil // for those who check files
+	e.set.Store(&inForce)
 }
 
 // Status lists the rules in force by id, also the disabled ones.

@@ -104,9 +104,7 @@ func (e *Enforcer) carry(t *policy.Table, r *policy.Rule) (Carried, error) {
 		if out.Guarantee == "" || c.Guarantee.Strength() < out.Guarantee.Strength() {
 			out.Guarantee = c.Guarantee
 		}
-		if !slices.Contains(rungs, c.Rung) {
-			rungs = append(rungs, c.Rung)
-		}
+		rungs = addRung(rungs, c.Rung)
 		for _, l := range c.Limits {
 			if !slices.Contains(out.Limits, l) {
 				out.Limits = append(out.Limits, l)
@@ -115,6 +113,14 @@ func (e *Enforcer) carry(t *policy.Table, r *policy.Rule) (Carried, error) {
 	}
 	out.Rung = strings.Join(rungs, ", ")
 	return out, nil
+}
+
+// addRung adds the hooks of one operation, unless those of another begin with them ("file_open" and "file_open, path_mknod").
+func addRung(rungs []string, rung string) []string {
+	if slices.ContainsFunc(rungs, func(r string) bool { return r == rung || strings.HasPrefix(r, rung+", ") }) {
+		return rungs
+	}
+	return append(slices.DeleteFunc(rungs, func(r string) bool { return strings.HasPrefix(rung, r+", ") }), rung)
 }
 
 // sideDoors are operations that rules about others take along.

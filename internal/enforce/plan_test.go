@@ -97,6 +97,16 @@ func TestPlanRefusesWeaker(t *testing.T) {
 	}
 }
 
+func TestHooksAreNamedOnce(t *testing.T) {
+	var got []string
+	for _, rung := range []string{"lsm file_open", "lsm file_open, path_mknod", "lsm path_*", "lsm file_open", "lsm file"} {
+		got = addRung(got, rung)
+	}
+	if want := "lsm file_open, path_mknod, lsm path_*, lsm file"; strings.Join(got, ", ") != want {
+		t.Errorf("%s, want %s", strings.Join(got, ", "), want)
+	}
+}
+
 func TestPlanJoinsOperations(t *testing.T) {
 	b := fakeBackend{"b", map[model.Operation]Carried{model.OpRead: {Rung: "open", Guarantee: model.DeniedBefore, Limits: []string{"x"}},
 		model.OpWrite: {Rung: "open", Guarantee: model.DeniedBefore, Limits: []string{"x"}}, model.OpModify: {Rung: "after", Guarantee: model.KilledAfter}}}

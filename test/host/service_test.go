@@ -12,11 +12,10 @@ import (
 )
 
 const (
-	policies  = "/etc/vigie/policies"
-	dropInDir = "/etc/systemd/system/vigie.service.d"
-	settings  = "/etc/default/vigie" // VIGIE_ARGS
-	secret    = "/srv/secret"
-	public    = "/srv/public"
+	policies = "/etc/vigie/policies"
+	settings = "/etc/default/vigie" // VIGIE_ARGS
+	secret   = "/srv/secret"
+	public   = "/srv/public"
 )
 
 // The service starts in the sandbox of its unit, and says itself that nothing is amiss.
@@ -111,23 +110,31 @@ func TestDropInForFanotify(t *testing.T) {
 	write(t, settings, "VIGIE_ARGS=--enforce-backends fanotify,execkill,network,after\n")
 	t.Cleanup(func() {
 		_ = os.Remove(settings)
-		_ = os.RemoveAll(dropInDir)
+		_ = os.Remove(dropInDir + "/vigie-enforce.conf")
 		_, _ = try("systemctl", "daemon-reload")
 		_, _ = try("systemctl", "restart", "vigie")
 	})
 	install(t)
-	must(t, "systemctl", "restart", "vigie")
 	write(t, policies+"/clerk.yaml", policyText("release"))
-	await(t, "the policy to be refused", func() bool {
-		out, _ := try("vigie", "policy", "show", "clerk")
-		return strings.Contains(out, "CAP_SYS_ADMIN")
-	})
-	t.Log(must(t, "vigie", "policy", "list"))
-	if err := os.Remove(policies + "/clerk.yaml"); err != nil {
-		t.Fatal(err)
+	refused := func(needs string) {
+		t.Helper()
+		must(t, "systemctl", "daemon-reload")
+		must(t, "systemctl", "restart", "vigie")
+		await(t, "the policy to be refused for want of "+needs, func() bool {
+			out, _ := try("vigie", "policy", "show", "clerk")
+			return strings.Contains(out, needs)
+		})
+	}
+	refused("CAP_SYS_ADMIN")
+	must(t, "install", "-D", "-m", "644", "-t", dropInDir, "deploy/systemd/vigie-enforce.conf")
+	write(t, dropInDir+"/without.conf", "[Service]\nCapabilityBoundingSet=~CAP_SYS_CHROOT\n")
+	refused("CAP_SYS_CHROOT")
+	for _, name := range []string{policies + "/clerk.yaml", dropInDir + "/without.conf"} {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
 	}
 
-	must(t, "install", "-D", "-m", "644", "-t", dropInDir, "deploy/systemd/vigie-enforce.conf")
 	must(t, "systemctl", "daemon-reload")
 	must(t, "systemctl", "restart", "vigie")
 	t.Log(must(t, "vigie", "status"))

@@ -19,7 +19,7 @@ import (
 )
 
 // deadline bounds how long a test waits for something that must happen. These tests run on emulated hosts too.
-const deadline = 3 * testkit.Deadline
+const deadline = 9 * testkit.Deadline
 
 // programsEnv names a directory with the programs of these tests. Without it they are made: a guest has no Go.
 const programsEnv = "VIGIE_TEST_PROGRAMS"

@@ -7,4 +7,7 @@
 // binaries of the packages statically, packs them with busybox into an initramfs, boots that under QEMU
 // in software emulation, and reads the verdicts from the serial console. Emulation answers whether
 // something works, never how fast.
+//
+// There are two guests: busybox, which starts in seconds and has nothing but the kernel, and with -guest debian a server with
+// systemd and Debian's packages, whose root file system mmdebstrap makes once from the machine's own apt sources.
 package main

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/enforce"
+	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/policy"
@@ -86,7 +87,8 @@ func New(o Options) *Backend {
 	return &Backend{opts: o}
 }
 
-// try makes a group and marks a file that nobody else can open.
+// try makes a group, marks a file that nobody else can open, and enters a mount namespace, as is done for each one with
+// processes that are watched.
 func try() error {
 	g, err := newGroup()
 	if err != nil {
@@ -100,6 +102,10 @@ func try() error {
 	defer unix.Close(file)
 	if err := unix.FanotifyMark(g.fd, unix.FAN_MARK_ADD, maskOpen|maskExec, file, ""); err != nil {
 		return unsupported(err)
+	}
+	if err := inside(namespace{pid: int32(os.Getpid())}, func([]Mount) {}); err != nil {
+		return &kernel.UnsupportedError{Feature: feature, Cause: "files are watched from within the mount namespaces of processes, and the kernel did not let this one in: " +
+			err.Error(), Needs: "CAP_SYS_CHROOT and CAP_SYS_ADMIN"}
 	}
 	return nil
 }

@@ -67,8 +67,9 @@ func newGroup() (group, error) {
 	return group{-1}, unsupported(err)
 }
 
+const feature = "being asked before files are opened (fanotify permission events)"
+
 func unsupported(err error) error {
-	const feature = "being asked before files are opened (fanotify permission events)"
 	switch {
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL):
 		return &kernel.UnsupportedError{Feature: feature, Cause: fmt.Sprintf("the kernel refused a fanotify group (%v)", err),
