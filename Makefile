@@ -63,6 +63,10 @@ test-vm: ## the kernel tests on other kernels under QEMU: VM_KERNELS, VM_PACKAGE
 	tools/deps.sh vm
 	go run ./test/vm -kernels '$(VM_KERNELS)' $(VM_ARGS) $(VM_PACKAGES)
 
+.PHONY: test-hubble
+test-hubble: ## Hubble's own command and relay against an agent; builds them once, which takes some minutes
+	VIGIE_HUBBLE_CLIENTS="$$(tools/hubble.sh '$(CACHE)')" go test -count=1 ./test/hubble
+
 .PHONY: bench
 bench: build ## measure with and without the agent (root); rewrites docs/benchmarks.md
 	@[ "$$(id -u)" = 0 ] || { echo "benchmarks run the agent and need root: sudo make bench" >&2; exit 2; }
