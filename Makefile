@@ -65,7 +65,7 @@ test-vm: ## the kernel tests on other kernels under QEMU: VM_KERNELS, VM_PACKAGE
 
 .PHONY: test-hubble
 test-hubble: ## Hubble's own command and relay against an agent; builds them once, which takes some minutes
-	VIGIE_HUBBLE_CLIENTS="$$(tools/hubble.sh '$(CACHE)')" go test -count=1 ./test/hubble
+	clients="$$(tools/hubble.sh '$(CACHE)')" && VIGIE_HUBBLE_CLIENTS="$$clients" go test -count=1 ./test/hubble
 
 .PHONY: bench
 bench: build ## measure with and without the agent (root); rewrites docs/benchmarks.md

@@ -67,6 +67,7 @@ func TestHubblesOtherOutputs(t *testing.T) {
 		"list namespaces":                    {"NAMESPACE", "shop"},
 		"observe agent-events":               {"AGENT_STARTED"},
 		"observe --print-node-name --last 1": {"[node1]"},
+		"reflect":                            {`"name":"Observer"`, "observer.proto"},
 	} {
 		got, err := run(t, server, strings.Fields(args)...)
 		if err != nil {

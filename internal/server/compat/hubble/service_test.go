@@ -20,7 +20,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	health "google.golang.org/grpc/health/grpc_health_v1"
+	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -348,6 +351,51 @@ func TestHealth(t *testing.T) {
 		}
 		if m, err := stream.Recv(); err != nil || m.GetStatus() != want {
 			t.Errorf("watch %q: %v, %v", name, m, err)
+		}
+	}
+}
+
+func TestReflection(t *testing.T) {
+	r := start(t, newBackend(), nil)
+	stream, err := reflection.NewServerReflectionClient(dial(t, r.address())).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(q *reflection.ServerReflectionRequest) *reflection.ServerReflectionResponse {
+		t.Helper()
+		if err := stream.Send(q); err != nil {
+			t.Fatal(err)
+		}
+		m, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	list := ask(&reflection.ServerReflectionRequest{MessageRequest: &reflection.ServerReflectionRequest_ListServices{}}).GetListServicesResponse()
+	if len(list.GetService()) != 3 || list.GetService()[0].GetName() != "observer.Observer" {
+		t.Errorf("services: %v", list)
+	}
+	symbol := &reflection.ServerReflectionRequest{MessageRequest: &reflection.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "observer.Observer"}}
+	whole := ask(symbol).GetFileDescriptorResponse().GetFileDescriptorProto()
+	file := new(descriptorpb.FileDescriptorProto)
+	if err := proto.Unmarshal(whole[0], file); err != nil || file.GetService()[0].GetName() != "Observer" || len(whole) < 3 {
+		t.Errorf("the file of the service, and what it imports: %d files, %v", len(whole), err)
+	}
+	if again := ask(symbol).GetFileDescriptorResponse().GetFileDescriptorProto(); len(again) != 1 {
+		t.Errorf("%d files are sent twice", len(again))
+	}
+	name := &reflection.ServerReflectionRequest{MessageRequest: &reflection.ServerReflectionRequest_FileByFilename{FileByFilename: file.GetName()}}
+	if got := ask(name).GetFileDescriptorResponse().GetFileDescriptorProto(); len(got) != 1 {
+		t.Errorf("by its name: %d files", len(got))
+	}
+	for _, q := range []*reflection.ServerReflectionRequest{
+		{MessageRequest: &reflection.ServerReflectionRequest_FileByFilename{FileByFilename: "none"}},
+		{MessageRequest: &reflection.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "none"}},
+		{MessageRequest: &reflection.ServerReflectionRequest_AllExtensionNumbersOfType{}}, {},
+	} {
+		if m := ask(q); m.GetErrorResponse().GetErrorCode() != int32(codes.NotFound) || m.GetErrorResponse().GetErrorMessage() == "" {
+			t.Errorf("%v: %v", q, m)
 		}
 	}
 }
