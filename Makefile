@@ -72,6 +72,10 @@ test-host: ## a Debian server with systemd under QEMU (root, once): HOST_PACKAGE
 	tools/deps.sh host
 	go run ./test/vm -guest debian -memory 2G -timeout 4h -kernels '$(HOST_KERNELS)' -env VIGIE_IDLE=$(HOST_IDLE) $(VM_ARGS) $(HOST_PACKAGES)
 
+.PHONY: test-hubble
+test-hubble: ## Hubble's own command and relay against an agent; builds them once, which takes some minutes
+	clients="$$(tools/hubble.sh '$(CACHE)')" && VIGIE_HUBBLE_CLIENTS="$$clients" go test -count=1 ./test/hubble
+
 .PHONY: bench
 bench: build ## measure with and without the agent (root); rewrites docs/benchmarks.md
 	@[ "$$(id -u)" = 0 ] || { echo "benchmarks run the agent and need root: sudo make bench" >&2; exit 2; }

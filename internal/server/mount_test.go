@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -155,4 +156,69 @@ func TestMountYieldsWhenItsPortIsTaken(t *testing.T) {
 	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what was opened before is left open: %v", err)
 	}
+}
+
+// A foreign API whose clients speak TLS is under the rules of the agent's own port.
+func TestMountThatSpeaksTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key, pool := certificate(t, dir)
+	token := filepath.Join(dir, "token")
+	write(t, token, "0123456789abcdef0123456789abcdef", 0o600)
+	mount := Mount{Option: "--m", Addr: "192.0.2.1:1", TLS: true}
+	for want, c := range map[string]Config{
+		"--m 192.0.2.1:1 can be reached from the network": {},
+		"add --tls-cert, --tls-key and --token-file":      {TLSCert: cert, TLSKey: key},
+		"load --tls-cert": {TLSCert: key, TLSKey: key, TokenFile: token},
+		"":                {TLSCert: cert, TLSKey: key, TokenFile: token},
+	} {
+		c.HTTP, c.Mounts = Off, []Mount{mount}
+		if _, err := New(c, newAgent(), slog.New(slog.DiscardHandler)); (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+
+	var address net.Addr
+	r := start(t, func(c *Config) {
+		c.HTTP, c.TLSCert, c.TLSKey, c.TokenFile = Off, cert, key, token
+		c.Mounts = []Mount{{Option: "--m", Addr: "127.0.0.1:0", TLS: true, Wait: func() {}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			local, encrypted := CallerOf(r.Context()).Reached()
+			if address = local; !encrypted {
+				t.Error("the handler is not told of TLS")
+			}
+			whoAmI(w, r)
+		})}}
+	})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	// Hubble's clients send the token as a password.
+	for password, want := range map[string]string{"0123456789abcdef0123456789abcdef": " may change", "wrong": "the token is missing or wrong"} {
+		q, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.tcp(), nil)
+		q.SetBasicAuth("vigie", password)
+		answer, err := client.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if !strings.Contains(string(b), want) {
+			t.Errorf("with %q: %s", password, b)
+		}
+	}
+	if address == nil || address.String() != r.tcp() {
+		t.Errorf("reached at %v, not %s", address, r.tcp())
+	}
+	if plain, err := http.DefaultClient.Do(mustRequest(t, "http://"+r.tcp())); err == nil {
+		plain.Body.Close()
+		if plain.StatusCode == http.StatusOK {
+			t.Error("it is served without TLS too")
+		}
+	}
+}
+
+func mustRequest(t *testing.T, url string) *http.Request {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
 }

@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	fl "github.com/cilium/cilium/api/v1/flow"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -41,14 +41,12 @@ type agentInfo struct {
 	node    string // the host's name
 	version string
 	boot    string // the beginning of the boot id
-	run     uint64 // tells this run of the agent from others
 }
 
 func newConverter(b server.Backend) *converter {
 	return &converter{agent: sync.OnceValue(func() agentInfo {
 		st := b.Status()
-		return agentInfo{node: st.Host, version: strings.TrimPrefix(st.Version, "v"), boot: st.BootID[:min(len(st.BootID), 8)],
-			run: hash(st.BootID, st.Started.UTC().Format(time.RFC3339Nano))}
+		return agentInfo{node: st.Host, version: strings.TrimPrefix(st.Version, "v"), boot: st.BootID[:min(len(st.BootID), 8)]}
 	})}
 }
 
@@ -79,7 +77,7 @@ func (c *converter) flows(e *model.Event) []*fl.Flow {
 // base is what all flows of an event have. part tells the flows of one event apart.
 func (c *converter) base(e *model.Event, part byte) *fl.Flow {
 	a := c.agent()
-	f := &fl.Flow{Time: timestamppb.New(e.Time), Uuid: uuid(a.run, e.Seq, part), NodeName: a.node,
+	f := &fl.Flow{Time: timestamppb.New(e.Time), Uuid: uuid(a.node, e, part), NodeName: a.node,
 		Emitter: &fl.Emitter{Name: "vigie", Version: a.version}, IsReply: wrapperspb.Bool(false)}
 	if p := e.Process; p != nil && p.CgroupHierarchy == 0 {
 		f.CgroupId = p.CgroupID
@@ -87,14 +85,14 @@ func (c *converter) base(e *model.Event, part byte) *fl.Flow {
 	return f
 }
 
-// uuid names a flow: the same whenever it is asked for, and different in another run of the agent. Its form is RFC 9562's
-// version 8, for which whoever makes it decides what the bits mean.
-func uuid(run, seq uint64, part byte) string {
+// uuid names a flow: the same whenever it is asked for. Its form is RFC 9562's version 8, for which whoever makes it decides
+// what the bits mean: the time in nanoseconds, and a hash of the host and of the event's number.
+func uuid(node string, e *model.Event, part byte) string {
 	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], run)
-	binary.BigEndian.PutUint64(b[8:], seq)
+	binary.BigEndian.PutUint64(b[:8], uint64(e.Time.UnixNano()))
+	binary.BigEndian.PutUint64(b[8:], hash(node, strconv.FormatUint(e.Seq, 10), string(part)))
 	b[6] = 0x80 | b[6]&0x0f
-	b[8] = 0x80 | part
+	b[8] = 0x80 | b[8]&0x3f
 	var out [36]byte
 	hex.Encode(out[:8], b[:4])
 	hex.Encode(out[9:13], b[4:6])

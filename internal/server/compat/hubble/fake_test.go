@@ -63,6 +63,9 @@ func (b *backend) Events(ctx context.Context, q server.EventQuery) (server.Event
 	return server.EventPage{Events: page.Events, Next: server.EventCursor(page.Next), LastSeq: page.LastSeq, CompleteSince: page.CompleteSince}, err
 }
 
+// allEvents asks for the whole of a short history.
+func allEvents() server.EventQuery { return server.EventQuery{Limit: 1000} }
+
 func (b *backend) Policies() []server.Policy { return b.policies }
 
 func (b *backend) Status() server.Status {

@@ -151,8 +151,8 @@ func (st *stream) following(ctx context.Context) error {
 			return err
 		}
 		for _, e := range batch {
-			if e.Seq != 0 && e.Seq <= seen {
-				continue // it came with the history
+			if e.Seq != 0 && e.Seq <= seen || !st.wish.until.IsZero() && !e.Time.Before(st.wish.until) {
+				continue // it came with the history, or is not asked for any more
 			}
 			if err := st.event(e); err != nil {
 				return err

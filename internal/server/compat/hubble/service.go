@@ -63,6 +63,7 @@ func (s *Service) Handler() http.Handler {
 	compat.Handle(mux, health.Health_Check_FullMethodName, s.healthCheck, options)
 	compat.Handle(mux, health.Health_List_FullMethodName, s.healthList, options)
 	compat.HandleStream(mux, health.Health_Watch_FullMethodName, s.healthWatch, options)
+	compat.HandleReflection(mux, options, observer.Observer_ServiceDesc.ServiceName, peer.Peer_ServiceDesc.ServiceName, health.Health_ServiceDesc.ServiceName)
 	return mux
 }
 

@@ -20,13 +20,14 @@ import (
 	"github.com/vigie-io/vigie/internal/server"
 )
 
-// serverStatus implements ServerStatus. A flow is counted once a report, a request or a question once with its answer.
+// serverStatus implements ServerStatus: of the history in memory, which is what has a capacity. A flow is counted once a
+// report, a request or a question once with its answer.
 func (s *Service) serverStatus(ctx context.Context, _ *observer.ServerStatusRequest) (*observer.ServerStatusResponse, error) {
 	now := time.Now()
 	st := s.options.Backend.Status()
 	held, recent := uint64(0), uint64(0)
 	minute := min(now.Sub(st.Started), time.Minute)
-	err := s.each(ctx, time.Time{}, func(e *model.Event) {
+	err := s.each(ctx, server.EventQuery{Filter: past(), Recent: true}, func(e *model.Event) {
 		held++
 		if now.Sub(e.Time) < minute {
 			recent++
@@ -53,10 +54,9 @@ func seen(st *server.Status) (n uint64) {
 	return n
 }
 
-// each calls do with every event of the history that is a flow, from since on.
-func (s *Service) each(ctx context.Context, since time.Time, do func(*model.Event)) error {
-	q := server.EventQuery{Filter: past().During(since, time.Time{}), Limit: page}
-	for {
+// each calls do with every event of the history that is a flow and that q asks for.
+func (s *Service) each(ctx context.Context, q server.EventQuery, do func(*model.Event)) error {
+	for q.Limit = page; ; {
 		got, err := s.options.Backend.Events(ctx, q)
 		if err != nil {
 			return fmt.Errorf("read the history: %w", err)
@@ -87,7 +87,8 @@ func (s *Service) getNodes(ctx context.Context, _ *observer.GetNodesRequest) (*o
 // getNamespaces implements GetNamespaces: those with flows in the last hour, as far as the history goes.
 func (s *Service) getNamespaces(ctx context.Context, _ *observer.GetNamespacesRequest) (*observer.GetNamespacesResponse, error) {
 	found := make(map[string]bool)
-	err := s.each(ctx, time.Now().Add(-time.Hour), func(e *model.Event) {
+	hour := past().During(time.Now().Add(-time.Hour), time.Time{})
+	err := s.each(ctx, server.EventQuery{Filter: hour}, func(e *model.Event) {
 		if w := workloadOf(e); w != nil {
 			found[w.Namespace] = true
 		}
