@@ -45,6 +45,8 @@ type Deps struct {
 	Version  string
 	// Ready is called once, when the sensors run and the API answers. May be nil.
 	Ready func()
+	// Serving is told the address of the web page, once it is open. May be nil.
+	Serving func(page string)
 	// Reload, when it delivers, has files reopened and what can be reloaded reloaded (SIGHUP). May be nil.
 	Reload <-chan struct{}
 }

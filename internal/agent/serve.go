@@ -44,6 +44,12 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 	if err := srv.Listen(ctx); err != nil {
 		return err
 	}
+	if url := srv.PageURL(); url != "" {
+		a.log.Info("the web page is served", "url", url)
+		if a.deps.Serving != nil {
+			a.deps.Serving(url)
+		}
+	}
 	if a.exporters, err = a.startExporters(metrics, srv.Gatherer()); err != nil {
 		return err
 	}

@@ -170,6 +170,7 @@ type runner struct {
 	level   *slog.LevelVar
 	handler func(io.Writer, slog.Leveler) slog.Handler
 	reload  <-chan struct{}
+	serving func(page string) // may be nil
 }
 
 // onHangup makes SIGHUP a reload, or the end where a terminal has hung up. The returned function undoes that.
@@ -206,7 +207,7 @@ func (r *runner) onHangup(ctx context.Context) (context.Context, func()) {
 
 // start runs the agent until it ends.
 func (r *runner) start(ctx context.Context, log slog.Handler) error {
-	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), LogLevel: r.level, Version: r.env.Version, Reload: r.reload})
+	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), LogLevel: r.level, Version: r.env.Version, Reload: r.reload, Serving: r.serving})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
@@ -233,6 +234,12 @@ func (r *runner) show(ctx context.Context) error {
 		return err
 	}
 	log, notices := new(heldLog), make(chan string, 16)
+	r.serving = func(page string) {
+		select {
+		case notices <- "web page: " + page:
+		default: // the log has it
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	agentEnd := make(chan error, 1)

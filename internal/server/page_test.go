@@ -45,6 +45,9 @@ func get(t *testing.T, r *running, path string, change func(*http.Request)) (*ht
 
 func TestPageIsServedWithItsHeaders(t *testing.T) {
 	r := start(t, func(c *Config) { c.Page = testPage() })
+	if want := "http://" + r.Addrs()[1].String() + "/"; r.PageURL() != want {
+		t.Errorf("the page's address is %q, want %q", r.PageURL(), want)
+	}
 	index, body := get(t, r, "/", nil)
 	if index.StatusCode != http.StatusOK || !strings.Contains(body, "<title>vigie") {
 		t.Fatalf("/ answers %s: %q", index.Status, body)

@@ -89,6 +89,7 @@ type Server struct {
 	tls      *tls.Config
 
 	listeners []listener
+	http      net.Addr // of the TCP listener; nil when there is none
 	streams   streams
 	refusals  refusals
 	studies   chan struct{} // holds one while a request goes through the whole history
@@ -181,6 +182,7 @@ func (s *Server) Listen(ctx context.Context) error {
 			s.close()
 			return fmt.Errorf("listen on --http %s: %w; use another address or --http off", a, err)
 		}
+		s.http = l.Addr()
 		s.listeners = append(s.listeners, listener{newBounded(l), s.handler, s.tls})
 	}
 	if err := s.listenMounts(ctx); err != nil {
@@ -197,6 +199,17 @@ func (s *Server) Addrs() []net.Addr {
 		list = append(list, l.Addr())
 	}
 	return list
+}
+
+// PageURL is the address of the web page; empty when it is not served on TCP.
+func (s *Server) PageURL() string {
+	if len(s.page) == 0 || s.http == nil {
+		return ""
+	}
+	if s.tls != nil {
+		return "https://" + s.http.String() + "/"
+	}
+	return "http://" + s.http.String() + "/"
 }
 
 func (s *Server) close() {

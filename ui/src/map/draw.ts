@@ -69,10 +69,10 @@ export function draw(ctx: CanvasRenderingContext2D, s: Scene, v: View, e: Emphas
   drawLines(ctx, lines, v, e, c);
   if (v.zoom < farZoom) drawBoxes(ctx, s, e, c);
   else if (e.details) drawLabels(ctx, lines, s, v, e, c);
+  drawNames(ctx, s, v, c);
 }
 
 function drawFrames(ctx: CanvasRenderingContext2D, s: Scene, v: View, c: Palette): void {
-  const text = Math.max(12.5, 12 / v.zoom);
   for (const [, r] of s.frames) {
     ctx.beginPath();
     ctx.roundRect(r.x, r.y, r.width, r.height, 14);
@@ -82,12 +82,22 @@ function drawFrames(ctx: CanvasRenderingContext2D, s: Scene, v: View, c: Palette
     ctx.lineWidth = 1 / v.zoom;
     ctx.stroke();
   }
-  ctx.fillStyle = c.muted;
-  ctx.font = `600 ${text}px Inter, system-ui, sans-serif`;
+}
+
+// drawNames writes the names of groups over everything else, with a rim so that lines do not cross the letters.
+function drawNames(ctx: CanvasRenderingContext2D, s: Scene, v: View, c: Palette): void {
+  const size = Math.max(12.5, 12 / v.zoom);
+  const inside = size < 20; // from afar the name is larger than the frame's head: then it stands on its edge
+  ctx.font = `600 ${size}px Inter, system-ui, sans-serif`;
+  ctx.lineJoin = "round";
+  ctx.lineWidth = size / 3;
+  ctx.strokeStyle = c.surface;
+  ctx.fillStyle = inside ? c.muted : c.text;
   for (const [name, r] of s.frames) {
-    // From afar the name is larger than the frame's head: then it stands above.
-    const inside = text < 20;
-    ctx.fillText(name || "ungrouped", r.x + (inside ? 18 : 4), inside ? r.y + 27 : r.y - text * 0.35, r.width - 8);
+    const x = r.x + (inside ? 18 : 8);
+    const y = inside ? r.y + 27 : r.y + size * 0.5;
+    ctx.strokeText(name || "ungrouped", x, y, r.width - 8);
+    ctx.fillText(name || "ungrouped", x, y, r.width - 8);
   }
 }
 
@@ -109,7 +119,11 @@ function style(l: Line, e: Emphasis, c: Palette): [colour: string, width: number
     case "failed":
       return [c.warn, width, true];
     default:
-      return [strong ? c.accent : c.edge, width, false];
+      return strong
+        ? [c.accent, width, false]
+        : e.details
+          ? [c.edge, width, false]
+          : [c["edge-quiet"], width * 0.7, false];
   }
 }
 

@@ -76,7 +76,10 @@ function Flow({ graph, boxes, links, places, window, chosen, found, choose, move
         onNodesChange={(changes) => {
           for (const c of changes) if (c.type === "position" && c.position) move(c.id, c.position);
         }}
-        onPaneMouseMove={(e) => setHover(lineAt(scene, at(e), 7 / getZoom())?.link.id)}
+        onPaneMouseMove={(e) => {
+          // A large map takes longer to draw than a hand takes to move on.
+          if (emphasis.details && e.buttons === 0) setHover(lineAt(scene, at(e), 7 / getZoom())?.link.id);
+        }}
         onPaneMouseLeave={() => setHover(undefined)}
         onPaneClick={(e) => {
           const p = at(e);

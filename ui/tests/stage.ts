@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import { test as base, expect, type Page } from "@playwright/test";
+
+/** Where the agent of the stage is, its token, and where the made-up one is. */
+export const url = need("VIGIE_URL");
+export const token = need("VIGIE_TOKEN");
+export const largeUrl = need("VIGIE_LARGE_URL");
+
+function need(name: string): string {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: run make test-ui`);
+  return value;
+}
+
+/** What is of the shop: the host has other things to say. */
+export const shop = "workload:shop-*";
+
+/** A page that may complain of nothing and ask nobody else, logged in. */
+export const test = base.extend<{ loggedIn: boolean }>({
+  loggedIn: [true, { option: true }],
+  page: async ({ page, loggedIn }, use) => {
+    const complaints: string[] = [];
+    page.on("pageerror", (e) => complaints.push(`error: ${e.message}`));
+    page.on("console", (m) => {
+      // An agent that is asked without its token says so; the browser tells of each such answer.
+      if (m.type() === "error" && !/status of 401/.test(m.text())) complaints.push(`console: ${m.text()}`);
+    });
+    page.on("request", (r) => {
+      if (!r.url().startsWith(url) && !r.url().startsWith(largeUrl) && !/^(data|blob):/.test(r.url()))
+        complaints.push(`asks ${r.url()}`);
+    });
+    if (loggedIn) await page.addInitScript((t) => sessionStorage.setItem("vigie.token", t), token);
+    await use(page);
+    expect(complaints).toEqual([]);
+  },
+});
+
+/** Opens a view of the page: "map", "timeline?kind=Files". What is of the shop, unless it says otherwise. */
+export async function open(page: Page, view: string): Promise<void> {
+  const [name, query = ""] = view.split("?");
+  const params = new URLSearchParams(query);
+  if (!params.has("f")) params.set("f", shop);
+  await page.goto(`${url}/#/${name}?${params}`);
+  await page.reload(); // the address after the '#' alone loads nothing
+}
+
+export { expect };
