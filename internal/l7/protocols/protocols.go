@@ -7,6 +7,8 @@ import (
 	"github.com/vigie-io/vigie/internal/l7"
 	"github.com/vigie-io/vigie/internal/l7/http1"
 	"github.com/vigie-io/vigie/internal/l7/http2"
+	"github.com/vigie-io/vigie/internal/l7/kafka"
+	"github.com/vigie-io/vigie/internal/l7/mysql"
 	"github.com/vigie-io/vigie/internal/l7/postgres"
 	"github.com/vigie-io/vigie/internal/l7/redis"
 )
@@ -17,6 +19,8 @@ func All() []l7.Protocol {
 		http1.Protocol(),
 		http2.Protocol(),
 		postgres.Protocol(),
+		mysql.Protocol(),
 		redis.Protocol(),
+		kafka.Protocol(),
 	}
 }

@@ -108,6 +108,7 @@ const (
 	bpfMapVgL7LibraryCalls   = "vg_l7_library_calls"
 	bpfMapVgL7Processes      = "vg_l7_processes"
 	bpfMapVgL7Sessions       = "vg_l7_sessions"
+	bpfMapVgL7Useless        = "vg_l7_useless"
 	bpfMapVgLosses           = "vg_losses"
 	bpfMapVgSecurity         = "vg_security"
 	bpfMapVgSocks            = "vg_socks"
@@ -207,6 +208,7 @@ type bpfMapSpecs struct {
 	VgL7LibraryCalls *ebpf.MapSpec `ebpf:"vg_l7_library_calls"`
 	VgL7Processes    *ebpf.MapSpec `ebpf:"vg_l7_processes"`
 	VgL7Sessions     *ebpf.MapSpec `ebpf:"vg_l7_sessions"`
+	VgL7Useless      *ebpf.MapSpec `ebpf:"vg_l7_useless"`
 	VgLosses         *ebpf.MapSpec `ebpf:"vg_losses"`
 	VgSecurity       *ebpf.MapSpec `ebpf:"vg_security"`
 	VgSocks          *ebpf.MapSpec `ebpf:"vg_socks"`
@@ -254,6 +256,7 @@ type bpfMaps struct {
 	VgL7LibraryCalls *ebpf.Map `ebpf:"vg_l7_library_calls"`
 	VgL7Processes    *ebpf.Map `ebpf:"vg_l7_processes"`
 	VgL7Sessions     *ebpf.Map `ebpf:"vg_l7_sessions"`
+	VgL7Useless      *ebpf.Map `ebpf:"vg_l7_useless"`
 	VgLosses         *ebpf.Map `ebpf:"vg_losses"`
 	VgSecurity       *ebpf.Map `ebpf:"vg_security"`
 	VgSocks          *ebpf.Map `ebpf:"vg_socks"`
@@ -269,6 +272,7 @@ func (m *bpfMaps) Close() error {
 		m.VgL7LibraryCalls,
 		m.VgL7Processes,
 		m.VgL7Sessions,
+		m.VgL7Useless,
 		m.VgLosses,
 		m.VgSecurity,
 		m.VgSocks,

@@ -120,6 +120,8 @@ static __always_inline int l7_moved(struct l7_call *k, const struct l7_bytes *b)
 		c->spoken |= L7_SPOKEN(k->dir);
 		return 0;
 	}
+	if (!l7_wanted(c, k->conn))
+		return 0;
 	said.conn = k->conn;
 	said.flags = k->dir == VG_L7_SENT ? VG_L7_F_SENT : 0;
 	if (!(c->spoken & L7_SPOKEN(k->dir)) && offset <= 1) /* the peer's SYN or FIN may be counted */

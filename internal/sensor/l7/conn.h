@@ -97,6 +97,31 @@ struct {
 	__type(value, struct vg_l7_conn);
 } vg_l7_conns SEC(".maps");
 
+/* Connections that the agent has no use for, and the source of what it heard of them: taken up with the next bytes. It does not
+ * write into vg_l7_conns, which goes on changing meanwhile. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, u64);
+	__type(value, u32);
+} vg_l7_useless SEC(".maps");
+
+/* Whether what is said on a connection is to be told. */
+static __always_inline bool l7_wanted(struct vg_l7_conn *c, u64 conn)
+{
+	u32 *source;
+
+	if (c->mode != VG_L7_LISTENING)
+		return false;
+	source = bpf_map_lookup_elem(&vg_l7_useless, &conn);
+	if (!source)
+		return true;
+	if (*source == c->source)
+		c->mode = VG_L7_IGNORED;
+	bpf_map_delete_elem(&vg_l7_useless, &conn);
+	return c->mode == VG_L7_LISTENING;
+}
+
 /* vg_l7.source: how it could be read */
 enum vg_l7_source {
 	VG_L7_CLEAR,

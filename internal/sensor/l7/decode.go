@@ -133,11 +133,10 @@ func (c *conn) fill(cookie uint64, r *model.Request, ev *model.Event) {
 	ev.Key, ev.TID = c.process, c.tid
 }
 
-// ignore has the kernel tell no more of a connection.
+// ignore has the kernel tell no more of a connection, as long as it hears of it from the same source.
 func (s *Sensor) ignore(key uint64, source uint8) error {
 	delete(s.conns, key)
-	v := bpfVgL7Conn{Mode: uint8(bpfVgL7ModeVG_L7IGNORED), Source: source}
-	if err := s.objs.VgL7Conns.Update(key, &v, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := s.objs.VgL7Useless.Put(key, uint32(source)); err != nil {
 		return fmt.Errorf("have a connection ignored: %w", err)
 	}
 	return nil

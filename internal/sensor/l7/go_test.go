@@ -38,7 +38,9 @@ func TestGRPC(t *testing.T) {
 func (w *world) checkHealth(role, library string) {
 	w.t.Helper()
 	for status, text := range map[int32]string{0: "OK", 5: "NOT_FOUND"} {
-		r := w.request(role, func(r *model.Request) bool { return r.Protocol == "grpc" && r.Status == status && r.TLS == library && !r.NoAnswer }).Request
+		r := w.request(role, func(r *model.Request) bool {
+			return r.Protocol == "grpc" && r.Status == status && r.TLS == library && !r.NoAnswer
+		}).Request
 		if r.Path != "/grpc.health.v1.Health/Check" || r.StatusText != text || r.Failed != (status != 0) || r.Latency <= 0 || r.Duration < r.Latency ||
 			r.RequestBytes == 0 || (role == "client" && r.Remote.Port() != 5000) || (role == "server" && r.Local.Port() != 5000) {
 			w.t.Errorf("%s: %+v", role, r)

@@ -113,7 +113,7 @@ static __noinline int l7_plaintext(u64 conn, u64 buf, u64 size, u32 what)
 			return 0;
 	}
 	l7_source(c, what & 0xff);
-	if (c->mode == VG_L7_IGNORED)
+	if (!l7_wanted(c, conn))
 		return 0;
 	said.conn = conn;
 	said.buf = (const void *)buf;

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type world struct {
 	sensor *Sensor
 	ns     *testkit.NetNS
 	dir    string
+	as     *syscall.Credential // who runs servers and commands; nil: root
 }
 
 // newWorld listens to everybody but the test itself.
@@ -35,8 +37,10 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, sensor: New(Options{Choice: choice}), ns: testkit.NewNetNS(t), dir: t.TempDir()}
-	if err := os.Chmod(w.dir, 0o755); err != nil { // for servers that give up root
-		t.Fatal(err)
+	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} { // for servers that give up root
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.Kernel = testkit.StartSensor(t, socket.New(socket.Options{}), w.sensor)
 	t.Cleanup(func() {
@@ -76,6 +80,7 @@ func (w *world) serve(address string, argv ...string) *exec.Cmd {
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.as}
 	w.ns.Do(w.t, cmd.Start)
 	w.t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
@@ -104,7 +109,7 @@ func (w *world) run(argv ...string) string {
 	var out []byte
 	w.ns.Do(w.t, func() error {
 		cmd := exec.Command(argv[0], argv[1:]...)
-		cmd.Dir = w.dir
+		cmd.Dir, cmd.SysProcAttr = w.dir, &syscall.SysProcAttr{Credential: w.as}
 		var err error
 		if out, err = cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%q: %w: %s", argv, err, out)
