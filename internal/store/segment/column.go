@@ -119,7 +119,7 @@ func duration[P any](name string, in part[P], at func(*P) *time.Duration, doc st
 		read: func(e *model.Event, v *value) { *at(in(e, true)) = time.Duration(v.number) }}
 }
 
-func flag[P any](name string, in part[P], at func(*P) *bool, doc string) Column {
+func boolean[P any](name string, in part[P], at func(*P) *bool, doc string) Column {
 	return Column{Name: name, Doc: doc, kind: kindBool,
 		write: func(r *row) parquet.Value {
 			if p := in(r.Event, false); p != nil {

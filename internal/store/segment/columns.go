@@ -67,7 +67,7 @@ func commonColumns() []Column {
 		number(ColumnSeq, eventPart, func(e *model.Event) *uint64 { return &e.Seq }, "Number of the event in this run of the agent, from 1"),
 		number("tid", eventPart, func(e *model.Event) *uint32 { return &e.TID }, "The thread; 0 when it is unknown"),
 		number("count", eventPart, func(e *model.Event) *uint32 { return &e.Count }, "How many identical things the row stands for"),
-		flag("pre_existing", eventPart, func(e *model.Event) *bool { return &e.PreExisting }, "Found when the agent started, not seen happening"),
+		boolean("pre_existing", eventPart, func(e *model.Event) *bool { return &e.PreExisting }, "Found when the agent started, not seen happening"),
 	}
 }
 
@@ -113,14 +113,14 @@ func processColumns() []Column {
 			}
 			return r.process.args
 		}, decodeTexts, func(e *model.Event, list any) { processPart(e, true).Args = list.([]string) }, "argv, a list"),
-		flag("args_truncated", processPart, func(p *model.Process) *bool { return &p.ArgsTruncated }, "args is the beginning of a longer list"),
+		boolean("args_truncated", processPart, func(p *model.Process) *bool { return &p.ArgsTruncated }, "args is the beginning of a longer list"),
 		text("cwd", processPart, func(p *model.Process) *string { return &p.CWD }, "Working directory"),
 		text("tty", processPart, func(p *model.Process) *string { return &p.TTY }, "Controlling terminal"),
 		moment("process_start", processPart, func(p *model.Process) *time.Time { return &p.StartTime }, "When the process began"),
 		moment("process_end", processPart, func(p *model.Process) *time.Time { return &p.EndTime }, "When it ended, where that was known"),
-		flag("process_pre_existing", processPart, func(p *model.Process) *bool { return &p.PreExisting }, "It was there before the agent"),
-		flag("forked", processPart, func(p *model.Process) *bool { return &p.Forked }, "It shares its parent's image and has not called exec"),
-		flag("kernel_thread", processPart, func(p *model.Process) *bool { return &p.KernelThread }, "It has no user memory and no binary"),
+		boolean("process_pre_existing", processPart, func(p *model.Process) *bool { return &p.PreExisting }, "It was there before the agent"),
+		boolean("forked", processPart, func(p *model.Process) *bool { return &p.Forked }, "It shares its parent's image and has not called exec"),
+		boolean("kernel_thread", processPart, func(p *model.Process) *bool { return &p.KernelThread }, "It has no user memory and no binary"),
 		{Name: "parent_exec_id", Doc: "The parent's image", kind: kindText,
 			write: func(r *row) parquet.Value {
 				switch {
