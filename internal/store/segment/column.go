@@ -225,7 +225,8 @@ func (c *Column) node() parquet.Node {
 	case kindUint64:
 		n = parquet.Uint(64)
 	case kindTime:
-		n = parquet.Timestamp(parquet.Nanosecond)
+		// Not as an instant (adjusted to UTC): DuckDB has these in microseconds.
+		n = parquet.TimestampAdjusted(parquet.Nanosecond, false)
 	case kindBool:
 		return parquet.Optional(parquet.Leaf(parquet.BooleanType))
 	}

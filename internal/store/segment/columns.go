@@ -106,14 +106,14 @@ func processColumns() []Column {
 				}
 			}},
 		derived(number("pid", eventPart, func(e *model.Event) *uint32 { return &e.Key.PID }, "The process, in the root pid namespace")),
-		text("binary", processPart, func(p *model.Process) *string { return &p.Binary }, "Path of the executable file"),
-		object("args", func(r *row) string {
+		text("process_binary", processPart, func(p *model.Process) *string { return &p.Binary }, "Path of the executable file"),
+		object("process_args", func(r *row) string {
 			if r.process == nil {
 				return ""
 			}
 			return r.process.args
 		}, decodeTexts, func(e *model.Event, list any) { processPart(e, true).Args = list.([]string) }, "argv, a list"),
-		boolean("args_truncated", processPart, func(p *model.Process) *bool { return &p.ArgsTruncated }, "args is the beginning of a longer list"),
+		boolean("process_args_truncated", processPart, func(p *model.Process) *bool { return &p.ArgsTruncated }, "process_args is the beginning of a longer list"),
 		text("cwd", processPart, func(p *model.Process) *string { return &p.CWD }, "Working directory"),
 		text("tty", processPart, func(p *model.Process) *string { return &p.TTY }, "Controlling terminal"),
 		moment("process_start", processPart, func(p *model.Process) *time.Time { return &p.StartTime }, "When the process began"),

@@ -38,7 +38,7 @@ func FuzzDamagedSegment(f *testing.F) {
 		for _, reverse := range []bool{false, true} {
 			_, _ = readAll(s, Scan{Reverse: reverse, Tests: []Test{{Columns: []string{"workload_name"}, Text: func(string) bool { return true }}}})
 		}
-		_ = s.Cells(Scan{}, []string{"workload_name", "time", "binary"}, func([][]Cell) error { return nil })
+		_ = s.Cells(Scan{}, []string{"workload_name", "time", "process_binary"}, func([][]Cell) error { return nil })
 		var out bytes.Buffer
 		_, _ = Merge(&out, []*Segment{s, s}, "test")
 	})
