@@ -53,9 +53,11 @@ test: deps check-generated lint ## all checks and tests of the unit and kernel l
 	go build $(filter -race,$(TEST_FLAGS)) ./...
 	@# Three packages without the race detector. The CLI: muesli/cancelreader, in the terminal library, closes its epoll
 	@# descriptor beside its own read when a program ends at once, and the detector says so about one run in ten. And two whose
-	@# actors are thousands of copies of the test: each takes a tenth of a second to start with it.
+	@# actors are thousands of copies of the test: each takes a tenth of a second to start with it. And a module of its own,
+	@# which links DuckDB to read what the agent wrote.
 	set -o pipefail; { go test $(TEST_FLAGS) -p 1 $$(go list ./... | grep -v $(patsubst %,-e '%$$',$(NO_RACE))) && \
-		go test $(filter-out -race,$(TEST_FLAGS)) -p 1 $(patsubst %,.%,$(NO_RACE)); } | tools/summary.sh
+		go test $(filter-out -race,$(TEST_FLAGS)) -p 1 $(patsubst %,.%,$(NO_RACE)) && \
+		go -C test/history test $(filter-out -race,$(TEST_FLAGS)) ./...; } | tools/summary.sh
 
 .PHONY: test-kernel
 test-kernel: deps ## the tests that load programs into this kernel (root)

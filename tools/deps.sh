@@ -4,14 +4,14 @@
 # Installs the Debian packages that a lane of tests needs: as root what is missing, otherwise it names it
 # and leaves with 0, so that what can run does run. It is fast when all is there.
 #
-#   tools/deps.sh test    compile BPF C, race detector, network namespaces, servers to attack
+#   tools/deps.sh test    compile BPF C, race detector, DuckDB, network namespaces, servers to attack
 #   tools/deps.sh vm      QEMU 10 and busybox; an error without them
 #   tools/deps.sh host    QEMU 10 and what makes a Debian root; an error without them
 set -euo pipefail
 
 lane=${1:?usage: tools/deps.sh test|vm|host}
 case $lane in
-test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc libc6-dev iproute2 nftables procps util-linux
+test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc g++ libc6-dev iproute2 nftables procps util-linux
 	nginx-light redis-server redis-tools postgresql) ;;
 vm) packages=(qemu-system-x86 busybox-static) ;;
 host) packages=(qemu-system-x86 mmdebstrap e2fsprogs) ;;

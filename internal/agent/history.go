@@ -74,7 +74,11 @@ func memoryBytes(events int) int { return max(events, 1000) * 500 }
 
 // columnsOf says which columns of history a field of a filter is in. Of flows it is that of either end.
 func columnsOf(field string) []string {
-	return []string{field, "source_" + field, "destination_" + field}
+	own := field
+	if field == "binary" {
+		own = "process_binary"
+	}
+	return []string{own, "source_" + field, "destination_" + field}
 }
 
 // search is a filter as the store takes it.

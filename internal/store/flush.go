@@ -15,13 +15,15 @@ import (
 )
 
 // flush writes what waits, a segment for each family. What can't be written waits for the next flush, and is lost and
-// counted when too much waits.
-func (h *History) flush() {
+// counted when too much waits. It returns how many wait then.
+func (h *History) flush() int {
+	h.flushing.Lock()
+	defer h.flushing.Unlock()
 	h.mu.RLock()
 	waiting := h.pending
 	h.mu.RUnlock()
 	if len(waiting) == 0 {
-		return
+		return 0
 	}
 	o := segment.Options{Boot: h.c.Boot, Run: h.run, Agent: h.c.Agent}
 	var failed error
@@ -39,9 +41,10 @@ func (h *History) flush() {
 			h.c.Log.Error("history could not be written", "family", family.Name, "events", len(events), "error", err)
 		}
 	}
-	h.settle(waiting, byFamily, written, failed)
+	left := h.settle(waiting, byFamily, written, failed)
 	h.retain()
 	h.signalMerge()
+	return left
 }
 
 // split sorts events by family.
@@ -61,8 +64,8 @@ func (h *History) split(events []*model.Event) map[*segment.Family][]*model.Even
 	return out
 }
 
-// settle enters segments that were written, and keeps the rest waiting if that is not too much.
-func (h *History) settle(flushed []*model.Event, byFamily map[*segment.Family][]*model.Event, written map[*segment.Family]*stored, failed error) {
+// settle enters segments that were written, and keeps the rest waiting if that is not too much; it returns how much.
+func (h *History) settle(flushed []*model.Event, byFamily map[*segment.Family][]*model.Event, written map[*segment.Family]*stored, failed error) int {
 	var left []*model.Event
 	for f, events := range byFamily {
 		if written[f] == nil {
@@ -77,11 +80,12 @@ func (h *History) settle(flushed []*model.Event, byFamily map[*segment.Family][]
 		folder := h.folders[f.Name]
 		folder.segments = append(slices.Clip(folder.segments), s)
 	}
-	// Only this goroutine adds to pending: what it flushed is its beginning still.
+	// What arrived meanwhile stands behind what was flushed.
 	h.pending = slices.Concat(left[lost:], h.pending[len(flushed):])
 	h.unwritten.Add(uint64(lost))
 	h.trouble.unwritten += uint64(lost)
 	h.trouble.write = failed
+	return len(left) - lost
 }
 
 // retain removes the oldest segments until what is left is within the bounds.
@@ -146,6 +150,8 @@ func (h *History) mergeUntil(ctx context.Context) {
 
 // mergeOne merges one group of segments; false when there is none.
 func (h *History) mergeOne(f *folder) bool {
+	h.merging.Lock()
+	defer h.merging.Unlock()
 	h.mu.RLock()
 	group := mergeGroup(f.segments)
 	h.mu.RUnlock()

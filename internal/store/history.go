@@ -61,6 +61,8 @@ type History struct {
 	trouble trouble
 
 	merge chan struct{} // there may be something to merge
+
+	flushing, merging sync.Mutex // one flush, and one merge, at a time
 }
 
 // folder is the segments of a family, in the order of their positions. The slice is replaced, never changed.
@@ -128,13 +130,13 @@ func (h *History) Run(sub *pipeline.Subscription) error {
 // take receives until the subscription ends.
 func (h *History) take(sub *pipeline.Subscription) {
 	due := h.c.Now().Add(h.c.Interval)
+	enough := flushEvents
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), max(due.Sub(h.c.Now()), time.Millisecond))
 		batch, err := sub.Next(ctx)
 		cancel()
-		waiting := h.arrive(batch)
-		if waiting >= flushEvents || !h.c.Now().Before(due) {
-			h.flush()
+		if h.arrive(batch) >= enough || !h.c.Now().Before(due) {
+			enough = h.flush() + flushEvents // what could not be written is not tried again with each event
 			due = h.c.Now().Add(h.c.Interval)
 		}
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {

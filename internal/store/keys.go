@@ -23,6 +23,8 @@ func (p *plan) key(name string) keyOf {
 	switch name {
 	case "workload":
 		return p.textKey("workload_name")
+	case "binary":
+		return p.textKey("process_binary")
 	case "verdict":
 		return p.textKey("verdict", "action")
 	case "file":
@@ -74,7 +76,7 @@ func (p *plan) numberKey(column string) keyOf {
 }
 
 func (p *plan) processKey() keyOf {
-	binary, pid := p.column("binary"), p.column("pid")
+	binary, pid := p.column("process_binary"), p.column("pid")
 	return func(l *line, dst []byte) []byte {
 		dst = append(dst, l.text(binary)...)
 		if !l.known(pid) {
@@ -111,7 +113,7 @@ func (p *plan) flowEnd(which string) end {
 }
 
 // own is the process's end, distant the other, of what has a socket.
-func (p *plan) own() end { return end{p.column("workload_name"), p.column("binary")} }
+func (p *plan) own() end { return end{p.column("workload_name"), p.column("process_binary")} }
 
 func (p *plan) distant() end {
 	return end{p.column("remote_name"), p.column("remote_address"), p.column("server_address"), p.column("path")}

@@ -36,6 +36,7 @@ func benchmarks() []benchmark {
 		{"apply", (*bench).applies},
 		{"workloads", (*bench).manyWorkloads},
 		{"detect", (*bench).detections},
+		{"history", (*bench).history},
 	}
 }
 

@@ -57,6 +57,7 @@ type options struct {
 	idle      time.Duration
 	processes int
 	workloads int
+	events    int
 	seed      uint64
 	beside    bool
 }
@@ -82,6 +83,7 @@ func parse(args []string, errOut io.Writer) (*options, error) {
 	fs.DurationVar(&o.idle, "idle", time.Minute, "for how long the idle agent is watched")
 	fs.IntVar(&o.processes, "processes", 50_000, "processes of the memory benchmark")
 	fs.IntVar(&o.workloads, "workloads", 10_000, "workloads of the benchmark of many policies")
+	fs.IntVar(&o.events, "events", 10_000_000, "events of the day of history")
 	fs.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the order of the arms and the intervals")
 	fs.BoolVar(&o.beside, "beside", false, "measure although another agent's programs are loaded: for work on this tool, the figures mean nothing")
 	if err := fs.Parse(args); err != nil {
@@ -97,8 +99,8 @@ func parse(args []string, errOut io.Writer) (*options, error) {
 	if o.only, err = regexp.Compile(only); err != nil {
 		return nil, fmt.Errorf("-run: %w", err)
 	}
-	if o.n < 1 || o.sample <= 0 || o.processes < 1 || o.workloads < 1 {
-		return nil, errors.New("-n, -sample, -processes and -workloads must be above zero")
+	if o.n < 1 || o.sample <= 0 || o.processes < 1 || o.workloads < 1 || o.events < 1000 {
+		return nil, errors.New("-n, -sample, -processes, -workloads and -events must be above zero")
 	}
 	o.packages = strings.Fields(packages)
 	if o.out == "" {

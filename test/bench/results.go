@@ -38,6 +38,8 @@ type results struct {
 	Detected     []detected `json:"detected,omitempty"`
 	Mix          []portion  `json:"mix,omitempty"` // of the events that detections looked at
 	DefaultRules int        `json:"default_rules,omitempty"`
+
+	History *historyDay `json:"history,omitempty"`
 }
 
 // programTimes is what the agent's programs ran for one load.

@@ -119,7 +119,7 @@ func duration[P any](name string, in part[P], at func(*P) *time.Duration, doc st
 		read: func(e *model.Event, v *value) { *at(in(e, true)) = time.Duration(v.number) }}
 }
 
-func flag[P any](name string, in part[P], at func(*P) *bool, doc string) Column {
+func boolean[P any](name string, in part[P], at func(*P) *bool, doc string) Column {
 	return Column{Name: name, Doc: doc, kind: kindBool,
 		write: func(r *row) parquet.Value {
 			if p := in(r.Event, false); p != nil {
@@ -225,7 +225,8 @@ func (c *Column) node() parquet.Node {
 	case kindUint64:
 		n = parquet.Uint(64)
 	case kindTime:
-		n = parquet.Timestamp(parquet.Nanosecond)
+		// Not as an instant (adjusted to UTC): DuckDB has these in microseconds.
+		n = parquet.TimestampAdjusted(parquet.Nanosecond, false)
 	case kindBool:
 		return parquet.Optional(parquet.Leaf(parquet.BooleanType))
 	}

@@ -67,7 +67,7 @@ func commonColumns() []Column {
 		number(ColumnSeq, eventPart, func(e *model.Event) *uint64 { return &e.Seq }, "Number of the event in this run of the agent, from 1"),
 		number("tid", eventPart, func(e *model.Event) *uint32 { return &e.TID }, "The thread; 0 when it is unknown"),
 		number("count", eventPart, func(e *model.Event) *uint32 { return &e.Count }, "How many identical things the row stands for"),
-		flag("pre_existing", eventPart, func(e *model.Event) *bool { return &e.PreExisting }, "Found when the agent started, not seen happening"),
+		boolean("pre_existing", eventPart, func(e *model.Event) *bool { return &e.PreExisting }, "Found when the agent started, not seen happening"),
 	}
 }
 
@@ -106,21 +106,21 @@ func processColumns() []Column {
 				}
 			}},
 		derived(number("pid", eventPart, func(e *model.Event) *uint32 { return &e.Key.PID }, "The process, in the root pid namespace")),
-		text("binary", processPart, func(p *model.Process) *string { return &p.Binary }, "Path of the executable file"),
-		object("args", func(r *row) string {
+		text("process_binary", processPart, func(p *model.Process) *string { return &p.Binary }, "Path of the executable file"),
+		object("process_args", func(r *row) string {
 			if r.process == nil {
 				return ""
 			}
 			return r.process.args
 		}, decodeTexts, func(e *model.Event, list any) { processPart(e, true).Args = list.([]string) }, "argv, a list"),
-		flag("args_truncated", processPart, func(p *model.Process) *bool { return &p.ArgsTruncated }, "args is the beginning of a longer list"),
+		boolean("process_args_truncated", processPart, func(p *model.Process) *bool { return &p.ArgsTruncated }, "process_args is the beginning of a longer list"),
 		text("cwd", processPart, func(p *model.Process) *string { return &p.CWD }, "Working directory"),
 		text("tty", processPart, func(p *model.Process) *string { return &p.TTY }, "Controlling terminal"),
 		moment("process_start", processPart, func(p *model.Process) *time.Time { return &p.StartTime }, "When the process began"),
 		moment("process_end", processPart, func(p *model.Process) *time.Time { return &p.EndTime }, "When it ended, where that was known"),
-		flag("process_pre_existing", processPart, func(p *model.Process) *bool { return &p.PreExisting }, "It was there before the agent"),
-		flag("forked", processPart, func(p *model.Process) *bool { return &p.Forked }, "It shares its parent's image and has not called exec"),
-		flag("kernel_thread", processPart, func(p *model.Process) *bool { return &p.KernelThread }, "It has no user memory and no binary"),
+		boolean("process_pre_existing", processPart, func(p *model.Process) *bool { return &p.PreExisting }, "It was there before the agent"),
+		boolean("forked", processPart, func(p *model.Process) *bool { return &p.Forked }, "It shares its parent's image and has not called exec"),
+		boolean("kernel_thread", processPart, func(p *model.Process) *bool { return &p.KernelThread }, "It has no user memory and no binary"),
 		{Name: "parent_exec_id", Doc: "The parent's image", kind: kindText,
 			write: func(r *row) parquet.Value {
 				switch {

@@ -3,6 +3,7 @@
 package segment
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,9 @@ type group struct {
 // it is a Parquet file of somebody else.
 func Open(r io.ReaderAt, size int64, families []*Family) (s *Segment, err error) {
 	defer guard(&err)
+	if err := checkFooter(r, size); err != nil {
+		return nil, err
+	}
 	file, err := parquet.OpenFile(r, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return nil, fmt.Errorf("read the footer: %w", err)
@@ -59,6 +63,26 @@ func Open(r io.ReaderAt, size int64, families []*Family) (s *Segment, err error)
 		return nil, err
 	}
 	return s, s.readGroups()
+}
+
+// checkFooter makes sure that the file ends as a Parquet file does: the library sets as much memory aside as a damaged
+// one says that its footer takes.
+func checkFooter(r io.ReaderAt, size int64) error {
+	const magic = "PAR1"
+	var end [4 + len(magic)]byte
+	if size < int64(len(magic)+len(end)) {
+		return fmt.Errorf("%w: it is too short", ErrForeign)
+	}
+	if _, err := r.ReadAt(end[:], size-int64(len(end))); err != nil {
+		return fmt.Errorf("read the end of the file: %w", err)
+	}
+	if string(end[4:]) != magic {
+		return fmt.Errorf("%w: it does not end as a Parquet file does, it may be cut off", ErrForeign)
+	}
+	if n := int64(binary.LittleEndian.Uint32(end[:])); n > size-int64(len(magic)+len(end)) {
+		return fmt.Errorf("damaged: a footer of %d bytes in a file of %d", n, size)
+	}
+	return nil
 }
 
 // guard turns a panic of the library over a damaged file into an error.

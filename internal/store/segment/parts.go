@@ -32,7 +32,7 @@ func execColumns() []Column {
 		errno("error", execFailedPart, func(x *model.ExecFailed) *model.Errno { return &x.Error }, "Of exec_failed: why"),
 		number("exit_code", exitPart, func(x *model.Exit) *int32 { return &x.Code }, "Of exit: status, 0 when ended by a signal"),
 		number("exit_signal", exitPart, func(x *model.Exit) *uint32 { return &x.Signal }, "Of exit: signal, 0 when it exited by itself"),
-		flag("core_dumped", exitPart, func(x *model.Exit) *bool { return &x.Core }, "Of exit"),
+		boolean("core_dumped", exitPart, func(x *model.Exit) *bool { return &x.Core }, "Of exit"),
 		duration("run_time_ns", exitPart, func(x *model.Exit) *time.Duration { return &x.RunTime }, "Of exit: from its start to its end"),
 	}
 }
@@ -97,8 +97,8 @@ func dnsColumns() []Column {
 		endpoint("server", dnsPart, func(d *model.DNS) *netip.AddrPort { return &d.Server }, "the server"),
 		[]Column{
 			text("protocol", dnsPart, func(d *model.DNS) *string { return &d.Protocol }, "udp or tcp"),
-			flag("timeout", dnsPart, func(d *model.DNS) *bool { return &d.Timeout }, "No answer was seen"),
-			flag("truncated", dnsPart, func(d *model.DNS) *bool { return &d.Truncated }, "The answer was longer than what was seen"),
+			boolean("timeout", dnsPart, func(d *model.DNS) *bool { return &d.Timeout }, "No answer was seen"),
+			boolean("truncated", dnsPart, func(d *model.DNS) *bool { return &d.Truncated }, "The answer was longer than what was seen"),
 		})
 }
 
