@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/enforce"
+	"github.com/vigie-io/vigie/internal/flow"
 )
 
 // The defaults of Config.
@@ -52,6 +54,10 @@ type Config struct {
 	History int `yaml:"history"`
 	// ExitedProcesses is how many exited processes the table remembers.
 	ExitedProcesses int `yaml:"exited-processes"`
+	// MaxFlows is how many conversations are followed at once, about 350 bytes each.
+	MaxFlows int `yaml:"max-flows"`
+	// FlowInterval is how often a conversation is reported that goes on; the first time after two seconds.
+	FlowInterval time.Duration `yaml:"flow-interval"`
 	// ProgramStats has the kernel measure the run time of BPF programs (a few nanoseconds each run).
 	ProgramStats bool `yaml:"program-stats"`
 	// Handover leaves the programs running for the next agent when this one stops, so that an upgrade misses
@@ -80,7 +86,7 @@ type Config struct {
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI,
-		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
+		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, MaxFlows: flow.DefaultMaxFlows, FlowInterval: flow.DefaultInterval, Rules: On, RulesDir: DefaultRulesDir,
 		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
 }
 
@@ -124,6 +130,12 @@ func (c *Config) Validate() error {
 	}
 	if c.ExitedProcesses < 1 {
 		bad("exited-processes", "%d must be at least 1", c.ExitedProcesses)
+	}
+	if c.MaxFlows < 1 || c.MaxFlows > 10_000_000 {
+		bad("max-flows", "%d is outside 1 to 10000000", c.MaxFlows)
+	}
+	if c.FlowInterval < 5*time.Second {
+		bad("flow-interval", "%v must be at least 5s", c.FlowInterval)
 	}
 	if c.Rules != On && c.Rules != Off {
 		bad("rules", "%q: use %q or %q", c.Rules, On, Off)

@@ -88,6 +88,8 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.IntVar(&c.ArgsLimit, "args-limit", c.ArgsLimit, "bytes of a command line to keep, at most 8191")
 	fs.IntVar(&c.History, "history", c.History, "events to keep in memory for queries")
 	fs.IntVar(&c.ExitedProcesses, "exited-processes", c.ExitedProcesses, "ended processes to remember")
+	fs.IntVar(&c.MaxFlows, "max-flows", c.MaxFlows, "conversations to follow at once")
+	fs.DurationVar(&c.FlowInterval, "flow-interval", c.FlowInterval, "how often to report a conversation that goes on")
 	fs.IntVar(&c.MaxPolicies, "max-policies", c.MaxPolicies, "policies that there can be")
 	fs.StringSliceVar(&c.EnforceBackends, "enforce-backends", c.EnforceBackends, "back-ends that may carry policies: lsm, fmod_ret, fanotify, execkill, network, after; all by default")
 	fs.StringSliceVar(&c.FanotifyMounts, "fanotify-mounts", c.FanotifyMounts, "directories, or kinds of file systems (overlay): fanotify watches only mounts at or below them, or of them; anywhere by default")

@@ -33,7 +33,7 @@ type Talk struct {
 }
 
 // Counters hands fn the sockets whose counters are due: those that have been connected or accepted for as long as first, and
-// were not handed out for as long as interval. With an interval of 0 it is all of them, and nothing is remembered. The sockets
+// were not handed out for as long as interval; until they are a second older than first, each time. With an interval of 0 it is all of them, and nothing is remembered. The sockets
 // are as a close event has them, their totals until now. Safe for concurrent use.
 func (s *Sensor) Counters(h *kernel.Host, first, interval time.Duration, fn func(*model.Socket)) error {
 	if s.objs.VgFlowCounters == nil {
