@@ -135,7 +135,7 @@ func (c *Config) inUse() map[string]string {
 		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "export-json": c.ExportJSON, "sensors": strings.Join(c.Sensors, ","),
 		"args-limit": strconv.Itoa(c.ArgsLimit), "history": strconv.Itoa(c.History),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
-		"max-flows": strconv.Itoa(c.MaxFlows), "flow-interval": c.FlowInterval.String(),
+		"flows": c.Flows, "max-flows": strconv.Itoa(c.MaxFlows), "flow-interval": c.FlowInterval.String(),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
 		"fanotify-mounts": strings.Join(c.FanotifyMounts, ","),
 		"rules":           c.Rules, "rules-dir": c.RulesDir,

@@ -54,6 +54,8 @@ type Config struct {
 	History int `yaml:"history"`
 	// ExitedProcesses is how many exited processes the table remembers.
 	ExitedProcesses int `yaml:"exited-processes"`
+	// Flows turns flows and the map on or off.
+	Flows string `yaml:"flows"`
 	// MaxFlows is how many conversations are followed at once, about 350 bytes each.
 	MaxFlows int `yaml:"max-flows"`
 	// FlowInterval is how often a conversation is reported that goes on; the first time after two seconds.
@@ -86,7 +88,7 @@ type Config struct {
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI,
-		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, MaxFlows: flow.DefaultMaxFlows, FlowInterval: flow.DefaultInterval, Rules: On, RulesDir: DefaultRulesDir,
+		ArgsLimit:   4096, History: 20000, ExitedProcesses: 4096, Flows: On, MaxFlows: flow.DefaultMaxFlows, FlowInterval: flow.DefaultInterval, Rules: On, RulesDir: DefaultRulesDir,
 		MaxPolicies: enforce.DefaultMaxPolicies, Speed: 1}
 }
 
@@ -130,6 +132,9 @@ func (c *Config) Validate() error {
 	}
 	if c.ExitedProcesses < 1 {
 		bad("exited-processes", "%d must be at least 1", c.ExitedProcesses)
+	}
+	if c.Flows != On && c.Flows != Off {
+		bad("flows", "%q: use %q or %q", c.Flows, On, Off)
 	}
 	if c.MaxFlows < 1 || c.MaxFlows > 10_000_000 {
 		bad("max-flows", "%d is outside 1 to 10000000", c.MaxFlows)

@@ -19,6 +19,9 @@ var _ server.Flows = (*Agent)(nil)
 
 // newFlows puts the flow table into the river: it sees every event, and its reports follow them.
 func (a *Agent) newFlows() {
+	if a.config.Flows == Off {
+		return
+	}
 	a.flows = flow.New(flow.Options{MaxFlows: a.config.MaxFlows, Interval: a.config.FlowInterval, Losses: a.losses, Wall: a.clock.wall, Current: a.table.Get, Translated: a.translated})
 	a.river.observers = append(a.river.observers, a.flows.See)
 	a.river.sources = append(a.river.sources, func(emit func(*model.Event)) {
@@ -26,6 +29,14 @@ func (a *Agent) newFlows() {
 		counted := a.readCounters(now)
 		a.flows.Flush(now, counted, a.river.final, emit)
 	})
+}
+
+// answersFlows is who answers about conversations; nil when they are not followed.
+func (a *Agent) answersFlows() server.Flows {
+	if a.flows == nil {
+		return nil
+	}
+	return a
 }
 
 // countersInterval is how often counters are read at most: of what is open, when reports are due, and of what has no connection.

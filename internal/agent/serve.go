@@ -26,7 +26,7 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 	}
 	srv, err := server.New(server.Config{Socket: a.config.Socket, Group: a.config.SocketGroup, HTTP: a.config.HTTP,
 		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, TokenFile: a.config.TokenFile,
-		Mounts: []server.Mount{a.mountTetragon()}, Flows: a}, a, a.log)
+		Mounts: []server.Mount{a.mountTetragon()}, Flows: a.answersFlows()}, a, a.log)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}

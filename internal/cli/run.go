@@ -88,6 +88,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.IntVar(&c.ArgsLimit, "args-limit", c.ArgsLimit, "bytes of a command line to keep, at most 8191")
 	fs.IntVar(&c.History, "history", c.History, "events to keep in memory for queries")
 	fs.IntVar(&c.ExitedProcesses, "exited-processes", c.ExitedProcesses, "ended processes to remember")
+	fs.StringVar(&c.Flows, "flows", c.Flows, "conversations and the map of them: on or off")
 	fs.IntVar(&c.MaxFlows, "max-flows", c.MaxFlows, "conversations to follow at once")
 	fs.DurationVar(&c.FlowInterval, "flow-interval", c.FlowInterval, "how often to report a conversation that goes on")
 	fs.IntVar(&c.MaxPolicies, "max-policies", c.MaxPolicies, "policies that there can be")

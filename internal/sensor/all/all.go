@@ -19,6 +19,7 @@ type Options struct {
 	ArgsLimit uint32 // bytes of argv that are kept
 	OnCgroup  func(exec.CgroupChange)
 	Losses    *pipeline.Losses
+	NoFlows   bool // nothing is counted for flows
 }
 
 // Sensors returns every sensor. The process sensor comes first: the others' events name its processes.
@@ -26,7 +27,7 @@ func Sensors(o Options) []sensor.Sensor {
 	return []sensor.Sensor{
 		exec.New(exec.Options{ArgsLimit: o.ArgsLimit, OnCgroup: o.OnCgroup}),
 		file.New(file.Options{}),
-		socket.New(socket.Options{Losses: o.Losses}),
+		socket.New(socket.Options{Losses: o.Losses, NoFlows: o.NoFlows}),
 		dns.New(dns.Options{Losses: o.Losses}), // after socket, whose owners it reads
 		privilege.New(privilege.Options{Losses: o.Losses}),
 	}
