@@ -36,6 +36,9 @@ func benchmarks() []benchmark {
 		{"apply", (*bench).applies},
 		{"workloads", (*bench).manyWorkloads},
 		{"detect", (*bench).detections},
+		{"flow", (*bench).flowCost},
+		{"follow", (*bench).flowFollow},
+		{"table", (*bench).flowMemory},
 	}
 }
 
