@@ -313,7 +313,7 @@ func (a *Agent) startSensors(ctx context.Context) error {
 }
 
 func (a *Agent) allSensors() []sensor.Sensor {
-	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), Losses: a.losses, Requests: a.requests, OnCgroup: func(c exec.CgroupChange) {
+	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), Losses: a.losses, Requests: a.requests, NoFlows: a.config.Flows == Off, OnCgroup: func(c exec.CgroupChange) {
 		if c.Removed {
 			a.resolver.CgroupRemoved(c.Hierarchy, c.ID)
 		} else {

@@ -144,6 +144,7 @@ func (c *Config) inUse() map[string]string {
 		"history": cmp.Or(c.historyDir(), Off), "history-max-size": c.HistoryMaxSize.String(), "history-max-age": c.HistoryMaxAge.String(),
 		"history-interval": c.HistoryInterval.String(),
 		"exited-processes": strconv.Itoa(c.ExitedProcesses), "program-stats": strconv.FormatBool(c.ProgramStats),
+		"flows": c.Flows, "max-flows": strconv.Itoa(c.MaxFlows), "flow-interval": c.FlowInterval.String(),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
 		"fanotify-mounts": strings.Join(c.FanotifyMounts, ","),
 		"rules":           c.Rules, "rules-dir": c.RulesDir,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/enforce"
 	destinations "github.com/vigie-io/vigie/internal/export/all"
+	"github.com/vigie-io/vigie/internal/flow"
 	"github.com/vigie-io/vigie/internal/sensor/l7"
 	"github.com/vigie-io/vigie/internal/store"
 )
@@ -66,6 +67,12 @@ type Config struct {
 	HistoryInterval time.Duration `yaml:"history-interval"`
 	// ExitedProcesses is how many exited processes the table remembers.
 	ExitedProcesses int `yaml:"exited-processes"`
+	// Flows turns flows and the map on or off.
+	Flows string `yaml:"flows"`
+	// MaxFlows is how many conversations are followed at once, about 350 bytes each.
+	MaxFlows int `yaml:"max-flows"`
+	// FlowInterval is how often a conversation is reported that goes on; the first time after two seconds.
+	FlowInterval time.Duration `yaml:"flow-interval"`
 	// ProgramStats has the kernel measure the run time of BPF programs (a few nanoseconds each run).
 	ProgramStats bool `yaml:"program-stats"`
 	// Handover leaves the programs running for the next agent when this one stops, so that an upgrade misses
@@ -100,7 +107,8 @@ type Config struct {
 func Default() Config {
 	return Config{StateDir: DefaultStateDir, PolicyDir: DefaultPolicyDir, Socket: DefaultSocket, HTTP: DefaultHTTP, LockFile: DefaultLockFile,
 		TetragonAPI: DefaultTetragonAPI, HubbleAPI: DefaultHubbleAPI,
-		ArgsLimit: 4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096, Rules: On, RulesDir: DefaultRulesDir,
+		ArgsLimit: 4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096,
+		Flows: On, MaxFlows: flow.DefaultMaxFlows, FlowInterval: flow.DefaultInterval, Rules: On, RulesDir: DefaultRulesDir,
 		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), L7: Off, Speed: 1}
 }
 
@@ -152,6 +160,15 @@ func (c *Config) Validate() error {
 	c.checkHistory(bad)
 	if c.ExitedProcesses < 1 {
 		bad("exited-processes", "%d must be at least 1", c.ExitedProcesses)
+	}
+	if c.Flows != On && c.Flows != Off {
+		bad("flows", "%q: use %q or %q", c.Flows, On, Off)
+	}
+	if c.MaxFlows < 1 || c.MaxFlows > 10_000_000 {
+		bad("max-flows", "%d is outside 1 to 10000000", c.MaxFlows)
+	}
+	if c.FlowInterval < 5*time.Second {
+		bad("flow-interval", "%v must be at least 5s", c.FlowInterval)
 	}
 	if c.Rules != On && c.Rules != Off {
 		bad("rules", "%q: use %q or %q", c.Rules, On, Off)

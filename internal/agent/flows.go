@@ -20,30 +20,46 @@ var _ server.Flows = (*Agent)(nil)
 
 // newFlows puts the flow table into the river: it sees every event, and its reports follow them.
 func (a *Agent) newFlows() {
-	a.flows = flow.New(flow.Options{Losses: a.losses, Wall: a.clock.wall, Current: a.table.Get, Translated: a.translated})
+	if a.config.Flows == Off {
+		return
+	}
+	a.flows = flow.New(flow.Options{MaxFlows: a.config.MaxFlows, Interval: a.config.FlowInterval, Losses: a.losses, Wall: a.clock.wall, Current: a.table.Get, Translated: a.translated})
 	a.river.observers = append(a.river.observers, a.flows.See)
 	a.river.sources = append(a.river.sources, func(emit func(*model.Event)) {
 		now := a.clock.boottime()
-		a.readCounters(now)
-		a.flows.Flush(now, a.river.final, emit)
+		counted := a.readCounters(now)
+		a.flows.Flush(now, counted, a.river.final, emit)
 	})
+}
+
+// answersFlows is who answers about conversations; nil when they are not followed.
+func (a *Agent) answersFlows() server.Flows {
+	if a.flows == nil {
+		return nil
+	}
+	return a
 }
 
 // countersInterval is how often counters are read at most: of what is open, when reports are due, and of what has no connection.
 const countersInterval = time.Second
 
-// readCounters brings the flow table's counters up to date before it makes reports that need them.
-func (a *Agent) readCounters(now uint64) {
+// readCounters brings the flow table's counters up to date before it makes reports that need them, and says whether they are.
+func (a *Agent) readCounters(now uint64) bool {
 	s := a.sockets()
-	if s == nil || !a.river.final && now < a.countersRead+uint64(countersInterval) {
-		return
+	if s == nil {
+		return true
 	}
-	a.countersRead = now
-	interval := flow.DefaultInterval - countersInterval // those that would become due before the next reading, too
-	if a.river.final {
+	if !a.river.final && now < a.countersRead+uint64(countersInterval) {
+		return false
+	}
+	// Those that would become due before the next reading, too. At the beginning all: what went over them before is not ours.
+	interval := a.config.FlowInterval - countersInterval
+	all := a.river.final || a.countersRead == 0
+	if all {
 		interval = 0
 	}
-	if a.river.final || a.flows.Wants(now) {
+	a.countersRead = now
+	if all || a.flows.Wants(now) {
 		if err := s.Counters(a.host, flow.DefaultFirstReport-countersInterval, interval, a.flows.Count); err != nil {
 			a.log.Warn("flows are reported without their counters", "error", err)
 		}
@@ -60,6 +76,7 @@ func (a *Agent) readCounters(now uint64) {
 	if err != nil {
 		a.log.Warn("not all conversations without connection are followed", "error", err)
 	}
+	return true
 }
 
 // sockets is the socket sensor when it runs.

@@ -18,14 +18,18 @@ func (t *Table) Wants(now uint64) bool {
 
 func (q *queue) ready(now uint64) bool { return q.first != nil && q.first.due <= now }
 
-// Flush gives out the reports that are due. The conversations that go on stay; with final, all are told as they stand.
-func (t *Table) Flush(now uint64, final bool, emit func(*model.Event)) {
+// Flush gives out the reports that are due: of what has ended, and of what goes on when its counters were just read. With
+// final, all are told as they stand.
+func (t *Table) Flush(now uint64, counted, final bool, emit func(*model.Event)) {
 	t.mu.Lock()
 	due := now
 	if final {
 		due = math.MaxUint64
 	}
-	t.reports(now, due)
+	t.endings(now, due)
+	if counted {
+		t.reports(now, due)
+	}
 	done := t.done
 	t.done = nil
 	t.mu.Unlock()
@@ -34,8 +38,8 @@ func (t *Table) Flush(now uint64, final bool, emit func(*model.Event)) {
 	}
 }
 
-// reports makes the reports of what is due until a moment, as of now.
-func (t *Table) reports(now, due uint64) {
+// endings makes the last reports of what has waited long enough.
+func (t *Table) endings(now, due uint64) {
 	for cookie, at := range t.closing {
 		if at+uint64(2*muteGrace) < now {
 			delete(t.closing, cookie)
@@ -47,6 +51,10 @@ func (t *Table) reports(now, due uint64) {
 			t.finish(c, c.ended)
 		}
 	}
+}
+
+// reports makes the reports of what goes on and is due until a moment, as of now.
+func (t *Table) reports(now, due uint64) {
 	for _, q := range []*queue{&t.older, &t.young} { // what is young grows older
 		last := q.last
 		for c := q.take(due); c != nil; c = q.take(due) {

@@ -24,7 +24,7 @@ const (
 // it. Records of different processors come in a different order than they happened, by milliseconds.
 const (
 	grace      = 300 * time.Millisecond
-	localGrace = 2 * time.Second     // where the other end is on this host: its process may be slow to accept
+	localGrace = 10 * time.Second    // where the other end is on this host: its process may be slow to accept
 	muteGrace  = 5 * time.Second / 2 // longer than from one reading of the kernel side (Talk) to the next
 	// An audited connect is decided when it is established or given up, which the kernel's retries can put off this long.
 	auditGrace = 150 * time.Second

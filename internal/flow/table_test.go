@@ -116,7 +116,7 @@ func (w *world) pass(d time.Duration) []*model.Event {
 
 func (w *world) flush(final bool) []*model.Event {
 	n := len(w.got)
-	w.table.Flush(w.now, final, func(ev *model.Event) { w.got = append(w.got, ev) })
+	w.table.Flush(w.now, true, final, func(ev *model.Event) { w.got = append(w.got, ev) })
 	return w.got[n:]
 }
 

@@ -60,7 +60,7 @@ const (
 
 // errNoFlows is the answer of an agent without flows.
 func errNoFlows() error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("this agent follows no conversations"))
+	return connect.NewError(connect.CodeFailedPrecondition, errors.New("this agent was told to follow no conversations: start it with --flows on"))
 }
 
 // conversations compiles a filter for events of the given types, for which it must name none itself.

@@ -37,6 +37,9 @@ func benchmarks() []benchmark {
 		{"workloads", (*bench).manyWorkloads},
 		{"detect", (*bench).detections},
 		{"history", (*bench).history},
+		{"flow", (*bench).flowCost},
+		{"follow", (*bench).flowFollow},
+		{"table", (*bench).flowMemory},
 	}
 }
 

@@ -39,7 +39,10 @@ type results struct {
 	Mix          []portion  `json:"mix,omitempty"` // of the events that detections looked at
 	DefaultRules int        `json:"default_rules,omitempty"`
 
-	History *historyDay `json:"history,omitempty"`
+	History   *historyDay `json:"history,omitempty"`
+	Flows     []sample    `json:"flows,omitempty"` // an agent in each arm
+	Flowed    *flowed     `json:"flowed,omitempty"`
+	FlowTable *flowTable  `json:"flow_table,omitempty"`
 }
 
 // programTimes is what the agent's programs ran for one load.

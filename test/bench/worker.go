@@ -96,6 +96,10 @@ func (j *job) prepare(in io.Reader) (step func() error, finish func(), err error
 		return j.watchStep()
 	case "detect":
 		return j.detectStep()
+	case "flow":
+		return j.flowStep()
+	case "flow table":
+		return j.flowTableStep()
 	}
 	return nil, nil, fmt.Errorf("no load %q", j.kind)
 }

@@ -21,6 +21,7 @@ type Options struct {
 	OnCgroup  func(exec.CgroupChange)
 	Requests  *l7.Choice // whose requests are looked at; nobody's when nil
 	Losses    *pipeline.Losses
+	NoFlows   bool // nothing is counted for flows
 }
 
 // Sensors returns every sensor. The process sensor comes first: the others' events name its processes.
@@ -28,7 +29,7 @@ func Sensors(o Options) []sensor.Sensor {
 	return []sensor.Sensor{
 		exec.New(exec.Options{ArgsLimit: o.ArgsLimit, OnCgroup: o.OnCgroup}),
 		file.New(file.Options{}),
-		socket.New(socket.Options{Losses: o.Losses}),
+		socket.New(socket.Options{Losses: o.Losses, NoFlows: o.NoFlows}),
 		dns.New(dns.Options{Losses: o.Losses}), // after socket, whose owners it reads
 		l7.New(l7.Options{Choice: o.Requests, Losses: o.Losses}),
 		privilege.New(privilege.Options{Losses: o.Losses}),

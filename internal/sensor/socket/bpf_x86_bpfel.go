@@ -169,6 +169,7 @@ const (
 	bpfVarVgExportVgTalkKey       = "vg_export_vg_talk_key"
 	bpfVarVgExportVgUnix          = "vg_export_vg_unix"
 	bpfVarVgFlowAsk               = "vg_flow_ask"
+	bpfVarVgFlows                 = "vg_flows"
 	bpfVarVgNatsSeen              = "vg_nats_seen"
 	bpfVarVgNrConnect             = "vg_nr_connect"
 	bpfVarVgTalksLost             = "vg_talks_lost"
@@ -272,6 +273,7 @@ type bpfVariableSpecs struct {
 	VgExportVgTalkKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_talk_key"`
 	VgExportVgUnix      *ebpf.VariableSpec `ebpf:"vg_export_vg_unix"`
 	VgFlowAsk           *ebpf.VariableSpec `ebpf:"vg_flow_ask"`
+	VgFlows             *ebpf.VariableSpec `ebpf:"vg_flows"`
 	VgNatsSeen          *ebpf.VariableSpec `ebpf:"vg_nats_seen"`
 	VgNrConnect         *ebpf.VariableSpec `ebpf:"vg_nr_connect"`
 	VgTalksLost         *ebpf.VariableSpec `ebpf:"vg_talks_lost"`
@@ -347,6 +349,7 @@ type bpfVariables struct {
 	VgExportVgTalkKey   *ebpf.Variable `ebpf:"vg_export_vg_talk_key"`
 	VgExportVgUnix      *ebpf.Variable `ebpf:"vg_export_vg_unix"`
 	VgFlowAsk           *ebpf.Variable `ebpf:"vg_flow_ask"`
+	VgFlows             *ebpf.Variable `ebpf:"vg_flows"`
 	VgNatsSeen          *ebpf.Variable `ebpf:"vg_nats_seen"`
 	VgNrConnect         *ebpf.Variable `ebpf:"vg_nr_connect"`
 	VgTalksLost         *ebpf.Variable `ebpf:"vg_talks_lost"`

@@ -51,6 +51,8 @@ static __always_inline void note_asked(struct sock *flow, u64 cookie, const void
 	struct vg_conn c;
 	const u64 *a = (const void *)c.remote, *b;
 
+	if (!vg_flows)
+		return;
 	fill_ends(&c, flow);
 	__builtin_memcpy(n.destination, c.remote, 16);
 	n.destination_port = c.remote_port;

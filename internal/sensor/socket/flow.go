@@ -33,11 +33,11 @@ type Talk struct {
 }
 
 // Counters hands fn the sockets whose counters are due: those that have been connected or accepted for as long as first, and
-// were not handed out for as long as interval. With an interval of 0 it is all of them, and nothing is remembered. The sockets
+// were not handed out for as long as interval; until they are a second older than first, each time. With an interval of 0 it is all of them, and nothing is remembered. The sockets
 // are as a close event has them, their totals until now. Safe for concurrent use.
 func (s *Sensor) Counters(h *kernel.Host, first, interval time.Duration, fn func(*model.Socket)) error {
-	if s.objs.VgFlowCounters == nil {
-		return nil // not started
+	if s.noFlows || s.objs.VgFlowCounters == nil {
+		return nil
 	}
 	s.asking.Lock()
 	defer s.asking.Unlock()
@@ -68,7 +68,7 @@ const talkBatch = 1024
 
 // Talks hands fn every conversation without connection that is known. Not safe for concurrent use.
 func (s *Sensor) Talks(fn func(*Talk)) error {
-	if s.objs.VgTalks == nil || s.noUDP != "" {
+	if s.noFlows || s.objs.VgTalks == nil || s.noUDP != "" {
 		return nil
 	}
 	if lost, err := s.talksLost(); err != nil {

@@ -15,7 +15,7 @@
 
 struct vg_flow_ask {
 	u64 now; /* CLOCK_BOOTTIME, ns */
-	u64 first; /* ns: what is younger is not due */
+	u64 first; /* ns: what is younger is not due, nor remembered as read when it is not a second older */
 	u64 interval; /* ns since it was last read; 0: all, and nobody minds */
 };
 
@@ -43,9 +43,9 @@ static __always_inline bool due(struct vg_sock *s, struct vg_flow_sock *f)
 	return now >= s->since + vg_flow_ask.first;
 }
 
-static __always_inline void told(struct sock *sk, struct vg_flow_sock *f)
+static __always_inline void told(struct sock *sk, const struct vg_sock *s, struct vg_flow_sock *f)
 {
-	if (!vg_flow_ask.interval)
+	if (!vg_flow_ask.interval || vg_flow_ask.now < s->since + vg_flow_ask.first + 1000000000)
 		return;
 	if (!f)
 		f = bpf_sk_storage_get(&vg_flow_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -111,7 +111,7 @@ int vg_flow_counters(struct bpf_iter__bpf_sk_storage_map *ctx)
 	else
 		return 0;
 	if (!err)
-		told(sk, f);
+		told(sk, &copy, f);
 	return 0;
 }
 

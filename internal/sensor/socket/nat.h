@@ -12,6 +12,9 @@
 
 #include "record.h"
 
+/* Set before load: whether flows are followed. Where not, nothing of them runs. */
+const volatile bool vg_flows = true;
+
 #define IPS_SRC_NAT 0x10 /* include/uapi/linux/netfilter/nf_conntrack_common.h */
 #define IPS_DST_NAT 0x20
 #define NFCT_PTRMASK (~7ul)
@@ -108,7 +111,7 @@ static __always_inline void note_nat(struct __sk_buff *skb)
 	struct nf_conn *ct;
 	u16 l3num;
 
-	if (!bpf_cast_to_kern_ctx || !bpf_core_type_exists(struct nf_conn))
+	if (!vg_flows || !bpf_cast_to_kern_ctx || !bpf_core_type_exists(struct nf_conn))
 		return;
 	kernel = bpf_cast_to_kern_ctx(skb);
 	ct = (void *)(BPF_CORE_READ(kernel, _nfct) & NFCT_PTRMASK);

@@ -23,13 +23,16 @@ import (
 // Options configure the sensor.
 type Options struct {
 	Losses *pipeline.Losses // may be nil
+	// NoFlows leaves out what is counted for flows alone: Counters, Talks and Translated have nothing to tell.
+	NoFlows bool
 }
 
 // Sensor is the socket sensor.
 type Sensor struct {
-	objs  bpfObjects
-	noUDP string            // why UDP is not seen; empty when it is
-	lost  *pipeline.Counter // conversations for which the kernel side had no room; may be nil
+	objs    bpfObjects
+	noFlows bool
+	noUDP   string            // why UDP is not seen; empty when it is
+	lost    *pipeline.Counter // conversations for which the kernel side had no room; may be nil
 
 	asking sync.Mutex // Counters runs once at a time
 	keys   []bpfVgTalkKey
@@ -38,7 +41,7 @@ type Sensor struct {
 
 // New returns the sensor; Start loads it.
 func New(o Options) *Sensor {
-	s := &Sensor{}
+	s := &Sensor{noFlows: o.NoFlows}
 	if o.Losses != nil {
 		s.lost = o.Losses.Counter("kernel", "talk table full")
 	}
@@ -63,7 +66,7 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	if err != nil {
 		return fmt.Errorf("read the embedded object: %w", err)
 	}
-	if err := h.Load(s.Name(), spec, map[string]any{"vg_nr_connect": uint32(unix.SYS_CONNECT)}, &s.objs); err != nil {
+	if err := h.Load(s.Name(), spec, map[string]any{"vg_nr_connect": uint32(unix.SYS_CONNECT), "vg_flows": !s.noFlows}, &s.objs); err != nil {
 		return err
 	}
 	h.Share("vg_socks", s.objs.VgSocks)
@@ -77,7 +80,12 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	if err := s.registerCalls(h); err != nil {
 		return err
 	}
-	return h.AttachTracing(s.Name(), s.objs.VgTcp, s.objs.VgTcpNested, s.objs.VgSkError)
+	if !s.noFlows {
+		if err := h.AttachTracing(s.Name(), s.objs.VgSkError); err != nil {
+			return err
+		}
+	}
+	return h.AttachTracing(s.Name(), s.objs.VgTcp, s.objs.VgTcpNested)
 }
 
 func (s *Sensor) registerCalls(h *kernel.Host) error {

@@ -261,12 +261,12 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool in)
 				note_nat(skb);
 			return 1;
 		}
-		return speaks_icmp(sk) ? on_icmp(skb, sk, in) : 1;
+		return vg_flows && speaks_icmp(sk) ? on_icmp(skb, sk, in) : 1;
 	}
 	s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
 	if (!s)
 		return 1;
-	if (sk->state != TCP_ESTABLISHED && s->sk)
+	if (vg_flows && sk->state != TCP_ESTABLISHED && s->sk)
 		on_talk(skb, sk, s, in);
 	v4 = skb->protocol == bpf_htons(0x0800 /* ETH_P_IP */);
 	header = 40;
