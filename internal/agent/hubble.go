@@ -11,6 +11,9 @@ import (
 // port-forward to hubble-relay; an address that was asked for must be had.
 func (a *Agent) mountHubble() server.Mount {
 	a.hubble = hubble.New(hubble.Options{Backend: a, Log: a.log})
+	if a.config.HubbleAPI != Off {
+		a.river.observers = append(a.river.observers, a.hubble.See)
+	}
 	return server.Mount{Option: "--hubble-api", Addr: a.config.HubbleAPI, Socket: a.config.hubbleSocket(), TLS: true,
 		Handler: a.hubble.Handler(), Yield: a.config.HubbleAPI == DefaultHubbleAPI, Wait: a.hubble.Wait}
 }

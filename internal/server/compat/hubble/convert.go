@@ -33,7 +33,8 @@ const (
 
 // converter makes Hubble's flows of the model's events.
 type converter struct {
-	agent func() agentInfo
+	agent   func() agentInfo
+	holders *holders
 }
 
 // agentInfo is what every flow says of the agent.
@@ -44,7 +45,7 @@ type agentInfo struct {
 }
 
 func newConverter(b server.Backend) *converter {
-	return &converter{agent: sync.OnceValue(func() agentInfo {
+	return &converter{holders: newHolders(), agent: sync.OnceValue(func() agentInfo {
 		st := b.Status()
 		return agentInfo{node: st.Host, version: strings.TrimPrefix(st.Version, "v"), boot: st.BootID[:min(len(st.BootID), 8)]}
 	})}
@@ -67,9 +68,9 @@ func (c *converter) flows(e *model.Event) []*fl.Flow {
 	case model.TypeFlow:
 		return []*fl.Flow{c.conversation(e)}
 	case model.TypeRequest:
-		return c.pair(e, request(e), !e.Request.NoAnswer)
+		return c.pair(e, c.request(e), !e.Request.NoAnswer)
 	case model.TypeDNS:
-		return c.pair(e, question(e), !e.DNS.Timeout)
+		return c.pair(e, c.question(e), !e.DNS.Timeout)
 	}
 	return nil
 }

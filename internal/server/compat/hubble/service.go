@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/cilium/api/v1/peer"
 	health "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/server"
 	"github.com/vigie-io/vigie/internal/server/compat"
 )
@@ -70,6 +71,9 @@ func (s *Service) Handler() http.Handler {
 // Wait refuses new streams and returns when there are none. It is for when the handler is served no more: then all
 // of them end.
 func (s *Service) Wait() { s.streams.Wait() }
+
+// See takes in every event, as it happens: from those of sockets it learns who is at the other end of a request.
+func (s *Service) See(e *model.Event) { s.convert.holders.see(e) }
 
 // Subscribers lists the open streams that follow flows, ordered by peer.
 func (s *Service) Subscribers() []server.Subscriber { return s.streams.Subscribers() }

@@ -194,8 +194,10 @@ func TestWhichLossesAreTold(t *testing.T) {
 			t.Errorf("%s: %v", stage, got)
 		}
 	}
-	if concernsClient(&model.Loss{Stage: "export"}) {
-		t.Error("what an exporter lost was not for this client")
+	for _, stage := range []string{"export", "l7"} {
+		if concernsClient(&model.Loss{Stage: stage}) {
+			t.Errorf("what %s lost was no flow", stage)
+		}
 	}
 }
 

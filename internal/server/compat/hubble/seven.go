@@ -57,10 +57,11 @@ func (h *half) fill(f *fl.Flow, typ fl.L7FlowType) {
 }
 
 // request is a request on an application protocol.
-func request(e *model.Event) *half {
+func (c *converter) request(e *model.Event) *half {
 	x := e.Request
 	h := &half{protocol: "tcp", cookie: x.Cookie, traceID: x.TraceID, took: max(x.Latency, x.Duration), latency: x.Latency}
-	local, remote := endpoint(workloadOf(e), true), endpoint(nil, isLocal(x.Remote.Addr()))
+	local := endpoint(workloadOf(e), true)
+	remote := endpoint(c.holders.at("tcp", x.NetNS, x.Remote, e.Time), isLocal(x.Remote.Addr()))
 	if x.Role == "server" {
 		h.direction = fl.TrafficDirection_INGRESS
 		h.source, h.destination, h.sourceAddr, h.destinationAddr = remote, local, x.Remote, x.Local
@@ -105,10 +106,14 @@ func request(e *model.Event) *half {
 }
 
 // question is a DNS question. The address from which it was asked is not known.
-func question(e *model.Event) *half {
+func (c *converter) question(e *model.Event) *half {
 	x := e.DNS
-	h := &half{protocol: x.Protocol, took: x.Latency, latency: x.Latency, direction: fl.TrafficDirection_EGRESS,
-		source: endpoint(workloadOf(e), true), destination: endpoint(nil, isLocal(x.Server.Addr())), destinationAddr: x.Server}
+	netns := uint32(0)
+	if e.Process != nil {
+		netns = e.Process.Namespaces.Net
+	}
+	h := &half{protocol: x.Protocol, took: x.Latency, latency: x.Latency, direction: fl.TrafficDirection_EGRESS, source: endpoint(workloadOf(e), true),
+		destination: endpoint(c.holders.at(x.Protocol, netns, x.Server, e.Time), isLocal(x.Server.Addr())), destinationAddr: x.Server}
 	query := valid(x.Name) + "." // Hubble has the root in it
 	var addresses, aliases, types []string
 	var ttl uint32
