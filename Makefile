@@ -47,7 +47,7 @@ run: build ## build the agent and run it (root); ARGS="--quiet" adds flags
 	bin/vigie run $(ARGS)
 
 .PHONY: test
-test: deps check-generated lint ## all checks and tests of the unit and kernel lanes (root runs all of them)
+test: deps check-generated check-ui lint ## all checks and tests of the unit and kernel lanes (root runs all of them)
 	@[ "$$(id -u)" = 0 ] || echo "not root: tests that load programs into the kernel skip, and say so" >&2
 	@# Built together first; then one package at a time, because kernel tests see the whole host.
 	go build $(filter -race,$(TEST_FLAGS)) ./...
@@ -63,6 +63,13 @@ test: deps check-generated lint ## all checks and tests of the unit and kernel l
 test-kernel: deps ## the tests that load programs into this kernel (root)
 	@[ "$$(id -u)" = 0 ] || { echo "kernel tests need root: sudo make test-kernel" >&2; exit 2; }
 	set -o pipefail; go test $(TEST_FLAGS) -count=1 -p 1 $(KERNEL_PACKAGES) | tools/summary.sh
+
+.PHONY: test-ui
+test-ui: build ## the web page in a browser, with a real agent and real traffic (root, Node); IMAGES=docs/images makes the pictures anew
+	@[ "$$(id -u)" = 0 ] || { echo "the page is tested with a real agent, which needs root: sudo make test-ui" >&2; exit 2; }
+	tools/deps.sh ui
+	tools/ui.sh check
+	IMAGES='$(and $(IMAGES),$(abspath $(IMAGES)))' go run ./test/web npm --prefix ui run --silent e2e -- $(UI_ARGS)
 
 .PHONY: test-vm
 test-vm: ## the kernel tests on other kernels under QEMU: VM_KERNELS, VM_PACKAGES, VM_ARGS="-v -run X"
@@ -103,6 +110,14 @@ generate: ## make Go from the BPF C and protobuf (needs clang-19); GENERATE=./in
 .PHONY: check-generated
 check-generated: ## generate into a copy and require no difference
 	tools/check-generated.sh
+
+.PHONY: ui
+ui: ## build the web page that the binary holds (needs Node)
+	tools/ui.sh build
+
+.PHONY: check-ui
+check-ui: ## require that the committed page is what its sources make (passed over without Node)
+	tools/ui.sh check
 
 .PHONY: lint
 lint: $(LINT) ## gofmt, go vet and golangci-lint

@@ -7,15 +7,17 @@
 #   tools/deps.sh test    compile BPF C, race detector, DuckDB, network namespaces, servers to attack
 #   tools/deps.sh vm      QEMU 10 and busybox; an error without them
 #   tools/deps.sh host    QEMU 10 and what makes a Debian root; an error without them
+#   tools/deps.sh ui      a browser, a font, the servers of the shop that the page is tested with
 set -euo pipefail
 
-lane=${1:?usage: tools/deps.sh test|vm|host}
+lane=${1:?usage: tools/deps.sh test|vm|host|ui}
 case $lane in
 test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc g++ libc6-dev iproute2 nftables procps util-linux
 	nginx-light redis-server redis-tools postgresql) ;;
 vm) packages=(qemu-system-x86 busybox-static) ;;
 host) packages=(qemu-system-x86 mmdebstrap e2fsprogs) ;;
-*) echo "tools/deps.sh: unknown lane $lane; it is test, vm or host" >&2; exit 2 ;;
+ui) packages=(chromium fonts-inter fonts-dejavu-core nginx-light redis-server) ;;
+*) echo "tools/deps.sh: unknown lane $lane; it is test, vm, host or ui" >&2; exit 2 ;;
 esac
 
 if ! command -v go >/dev/null; then

@@ -18,6 +18,8 @@ func licence(t *Tree) []Finding {
 		hashed:   {"# " + apache},
 		kernelC:  {"/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */"},
 		otherC:   {"/* " + apache + " */", "// " + apache},
+		script:   {"// " + apache},
+		style:    {"/* " + apache + " */"},
 	}
 	var found []Finding
 	t.sources(func(name string, kind sourceKind, data []byte) {

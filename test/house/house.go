@@ -136,6 +136,8 @@ const (
 	otherC  // helpers of tests
 	hashed  // shell, make, unit files: comments begin with a hash
 	proto
+	script // TypeScript of the web page
+	style  // its style sheets
 )
 
 func kindOf(name string, data []byte) sourceKind {
@@ -148,6 +150,13 @@ func kindOf(name string, data []byte) sourceKind {
 		return otherC
 	case ext == ".proto":
 		return proto
+	case ext == ".ts" || ext == ".tsx":
+		if bytes.Contains(data[:min(len(data), 300)], []byte("// @generated")) {
+			return notSource
+		}
+		return script
+	case ext == ".css" && !strings.HasPrefix(name, "ui/dist/"):
+		return style
 	case ext == ".sh", ext == ".service", path.Base(name) == "Makefile":
 		return hashed
 	case bytes.HasPrefix(data, []byte("#!")):

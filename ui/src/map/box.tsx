@@ -7,17 +7,21 @@ import type { Box } from "./graph";
 import { about } from "./words";
 
 export type BoxNode = Node<
-  { box: Box; window: number; chosen: string; faint: boolean; choose: (id: string) => void },
+  { box: Box; speed: string; chosen: string; faint: boolean; choose: (id: string) => void },
   "box"
 >;
+
+/** How busy a box is. */
+export function speed(box: Box, window: number): string {
+  return box.flows ? `${rate(box.flows, window)} · ${byteRate(box.bytes, window)}` : "quiet";
+}
 
 const told = { allowed: "", failed: ", some fail", audited: ", some would be denied", denied: ", some denied" };
 
 /** A workload or a place outside: its name, how busy it is, and its processes where they are shown. */
 function BoxView({ data }: NodeProps<BoxNode>) {
-  const { box, window, chosen, faint, choose } = data;
+  const { box, speed, chosen, faint, choose } = data;
   const { node } = box;
-  const speed = box.flows ? `${rate(box.flows, window)} · ${byteRate(box.bytes, window)}` : "quiet";
   const classes = ["box", node.kind, box.state, chosen === node.id && "chosen", faint && "faint"]
     .filter(Boolean)
     .join(" ");

@@ -2,7 +2,7 @@
 
 import { colours } from "../app/theme";
 import { overlap, type Rectangle } from "./place";
-import { along, type Line, type Scene } from "./scene";
+import { along, extent, type Line, type Scene } from "./scene";
 import { portName } from "./words";
 
 const names = [
@@ -59,13 +59,10 @@ export function draw(ctx: CanvasRenderingContext2D, s: Scene, v: View, e: Emphas
     bottom: (v.height - v.y) / v.zoom,
   };
   drawFrames(ctx, s, v, c);
-  const lines = s.lines.filter(
-    (l) =>
-      Math.max(l.from.x, l.to.x) + Math.abs(l.out) > seen.left &&
-      Math.min(l.from.x, l.to.x) - Math.abs(l.out) < seen.right &&
-      Math.max(l.from.y, l.to.y) > seen.top &&
-      Math.min(l.from.y, l.to.y) < seen.bottom,
-  );
+  const lines = s.lines.filter((l) => {
+    const x = extent(l);
+    return x.right > seen.left && x.left < seen.right && x.bottom > seen.top && x.top < seen.bottom;
+  });
   drawLines(ctx, lines, v, e, c);
   if (v.zoom < farZoom) drawBoxes(ctx, s, e, c);
   else if (e.details) drawLabels(ctx, lines, s, v, e, c);
@@ -150,7 +147,7 @@ function drawLines(ctx: CanvasRenderingContext2D, lines: Line[], v: View, e: Emp
       ctx.beginPath();
       for (const l of same.slice(i, i + chunk)) {
         ctx.moveTo(l.from.x, l.from.y);
-        if (e.details) ctx.bezierCurveTo(l.from.x + l.out, l.from.y, l.to.x + l.back, l.to.y, l.to.x, l.to.y);
+        if (e.details) ctx.bezierCurveTo(l.leave.x, l.leave.y, l.reach.x, l.reach.y, l.to.x, l.to.y);
         else ctx.lineTo(l.to.x, l.to.y);
       }
       ctx.stroke();
@@ -161,12 +158,15 @@ function drawLines(ctx: CanvasRenderingContext2D, lines: Line[], v: View, e: Emp
 }
 
 function arrow(ctx: CanvasRenderingContext2D, l: Line, width: number): void {
-  const side = l.back < 0 ? -1 : 1;
-  const s = 5 + width;
+  const long = 7 + 1.5 * width;
+  const wide = long / 2;
+  // A curve ends in the direction of what bends it there: along one of the axes.
+  const x = Math.sign(l.reach.x - l.to.x) * long;
+  const y = Math.sign(l.reach.y - l.to.y) * long;
   ctx.beginPath();
   ctx.moveTo(l.to.x, l.to.y);
-  ctx.lineTo(l.to.x + side * s * 1.5, l.to.y - s * 0.75);
-  ctx.lineTo(l.to.x + side * s * 1.5, l.to.y + s * 0.75);
+  ctx.lineTo(l.to.x + x + (y ? wide : 0), l.to.y + y + (x ? wide : 0));
+  ctx.lineTo(l.to.x + x - (y ? wide : 0), l.to.y + y - (x ? wide : 0));
   ctx.fill();
 }
 

@@ -12,7 +12,7 @@ import {
 } from "@xyflow/react";
 import "@xyflow/react/dist/base.css";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
-import { BoxCard, type BoxNode } from "./box";
+import { BoxCard, type BoxNode, speed } from "./box";
 import { MapCanvas } from "./canvas";
 import { type Emphasis, farZoom } from "./draw";
 import { type Box, boxId, type Graph, type Link } from "./graph";
@@ -42,8 +42,13 @@ export function MapFlow(props: Props) {
   );
 }
 
-function Flow({ graph, boxes, links, places, window, chosen, found, choose, move }: Props) {
+function Flow(props: Props) {
   const { screenToFlowPosition, getZoom } = useReactFlow();
+  const [moving, setMoving] = useState(false);
+  const still = useRef(props);
+  if (!moving) still.current = props; // what comes while a hand moves the map waits for it
+  const { graph, boxes, links, places, window, chosen, found, choose, move } = still.current;
+  const known = useRef(new Map<string, BoxNode>());
   const [hover, setHover] = useState<string>();
   const far = useStore((s) => s.transform[2] < farZoom);
   const scene = useMemo(() => sceneOf(graph, boxes, links, places), [graph, boxes, links, places]);
@@ -53,7 +58,10 @@ function Flow({ graph, boxes, links, places, window, chosen, found, choose, move
     [lit, hover, found, links.length],
   );
   const nodes = useMemo(
-    () => (far && boxes.size > 200 ? [] : cards({ graph, boxes, places, window, chosen, found, choose, links })),
+    () =>
+      far && boxes.size > 200
+        ? []
+        : cards({ graph, boxes, places, window, chosen, found, choose, links }, known.current),
     [far, graph, boxes, places, window, chosen, found, choose, links],
   );
   const fit = useFit(scene);
@@ -73,6 +81,8 @@ function Flow({ graph, boxes, links, places, window, chosen, found, choose, move
         onlyRenderVisibleElements
         deleteKeyCode={null}
         zoomOnDoubleClick={false}
+        onMoveStart={() => setMoving(true)}
+        onMoveEnd={() => setMoving(false)}
         onNodesChange={(changes) => {
           for (const c of changes) if (c.type === "position" && c.position) move(c.id, c.position);
         }}
@@ -140,17 +150,37 @@ function litLines(g: Graph, links: Link[], chosen: string): Set<string> | undefi
   return lit.length ? new Set(lit.map((l) => l.id)) : undefined;
 }
 
-function cards(p: Omit<Props, "move">): BoxNode[] {
+// cards makes the boxes' elements. One that would look the same is the one from before, so that it is not made anew.
+function cards(p: Omit<Props, "move">, known: Map<string, BoxNode>): BoxNode[] {
   const near = neighbours(p);
-  return [...p.boxes.values()].flatMap((box) => {
-    const position = p.places.get(box.node.id);
+  const nodes = [...p.boxes.values()].flatMap((box) => {
+    const id = box.node.id;
+    const position = p.places.get(id);
     if (!position) return [];
+    const faint = (near !== undefined && !near.has(id)) || (p.found !== undefined && !p.found.has(id));
+    const data = { box, speed: speed(box, p.window), chosen: p.chosen, faint, choose: p.choose };
+    const before = known.get(id);
+    if (before && before.position === position && same(before.data, data)) return [before];
     const { width, height } = itemOf(box);
-    const faint =
-      (near !== undefined && !near.has(box.node.id)) || (p.found !== undefined && !p.found.has(box.node.id));
-    const data = { box, window: p.window, chosen: p.chosen, faint, choose: p.choose };
-    return [{ id: box.node.id, type: "box" as const, position, width, height, data }];
+    return [{ id, type: "box" as const, position, width, height, data }];
   });
+  known.clear();
+  for (const n of nodes) known.set(n.id, n);
+  return nodes;
+}
+
+function same(a: BoxNode["data"], b: BoxNode["data"]): boolean {
+  const chosen = (d: BoxNode["data"]) => [d.box.node, ...d.box.processes].find((n) => n.id === d.chosen)?.id;
+  return (
+    a.speed === b.speed &&
+    a.faint === b.faint &&
+    a.box.state === b.box.state &&
+    a.box.node === b.box.node &&
+    a.choose === b.choose &&
+    chosen(a) === chosen(b) &&
+    a.box.processes.length === b.box.processes.length &&
+    a.box.processes.every((n, i) => n === b.box.processes[i])
+  );
 }
 
 function neighbours({ graph, links, chosen }: Omit<Props, "move">): Set<string> | undefined {

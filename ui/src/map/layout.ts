@@ -9,9 +9,16 @@ import { gap, type Item, type Pair, type Point, tile } from "./place";
 /** Up to this many boxes and pairs ELK finds a layout within a second or two; above, tiles are as good to look at. */
 const small = { items: 120, pairs: 400 };
 
+/** The size of the stage on which the map is shown. */
+export interface Size {
+  width: number;
+  height: number;
+}
+
 /** Lays out maps as a whole, in a worker. */
 export interface Layout {
-  run: (items: Item[], pairs: Pair[]) => Promise<Map<string, Point>>;
+  /** The places of all boxes, so that they are as large as they can be on a stage of that size. */
+  run: (items: Item[], pairs: Pair[], stage: Size) => Promise<Map<string, Point>>;
   close: () => void;
 }
 
@@ -19,11 +26,12 @@ export interface Layout {
 export function startLayout(): Layout {
   let elk: ELK | undefined;
   return {
-    run: async (items, pairs) => {
+    run: async (items, pairs, stage) => {
       if (items.length > small.items || pairs.length > small.pairs) return tile(items, pairs);
       elk ??= new ElkApi({ workerFactory: () => new Worker(workerUrl) });
       try {
-        return places(await elk.layout(graph(items, pairs)));
+        const ways = await Promise.all(["RIGHT", "DOWN"].map((way) => elk!.layout(graph(items, pairs, way))));
+        return places(ways.sort((a, b) => zoom(b, stage) - zoom(a, stage))[0]!);
       } catch (err) {
         console.warn("the layout failed, boxes are tiled", err);
         return tile(items, pairs);
@@ -33,9 +41,8 @@ export function startLayout(): Layout {
   };
 }
 
-const options = {
+const common = {
   "elk.algorithm": "layered",
-  "elk.direction": "RIGHT",
   "elk.hierarchyHandling": "INCLUDE_CHILDREN",
   "elk.layered.spacing.nodeNodeBetweenLayers": "72",
   "elk.spacing.nodeNode": "28",
@@ -46,7 +53,12 @@ const options = {
   "elk.aspectRatio": "1.6",
 };
 
-function graph(items: Item[], pairs: Pair[]): ElkNode {
+function zoom(laid: ElkNode, stage: Size): number {
+  return Math.min(stage.width / (laid.width ?? 1), stage.height / (laid.height ?? 1));
+}
+
+function graph(items: Item[], pairs: Pair[], way: string): ElkNode {
+  const options = { ...common, "elk.direction": way };
   const groups = new Map<string, Item[]>();
   for (const i of items) groups.set(i.group, [...(groups.get(i.group) ?? []), i]);
   const ids = new Set(items.map((i) => i.id));

@@ -33,7 +33,7 @@ export function usePlaces(g: Graph, boxes: Map<string, Box>, links: Link[]) {
     }
     busy.current = true;
     layout.current ??= startLayout();
-    void layout.current.run(items, pairs).then((laid) => {
+    void layout.current.run(items, pairs, stageSize()).then((laid) => {
       busy.current = false;
       // What came while the layout ran is added to it.
       const now = toPlace(latest.current);
@@ -54,6 +54,11 @@ export function usePlaces(g: Graph, boxes: Map<string, Box>, links: Link[]) {
 
   const move = useCallback((id: string, p: Point) => setPlaces((before) => keep(before, new Map([[id, p]]))), []);
   return { places, move, arrange: () => arrange(true) };
+}
+
+function stageSize(): { width: number; height: number } {
+  const r = document.querySelector(".stage")?.getBoundingClientRect();
+  return { width: r?.width || 1000, height: r?.height || 600 };
 }
 
 function toPlace({ g, boxes, links }: { g: Graph; boxes: Map<string, Box>; links: Link[] }): {

@@ -16,14 +16,13 @@ export function itemOf(b: Box): Item {
   };
 }
 
-/** A connection as it is drawn: a curve from one side of a box to a side of another. */
+/** A connection as it is drawn: a curve between the sides of two boxes, by its ends and what bends it at each. */
 export interface Line {
   link: Link;
   from: Point;
+  leave: Point;
+  reach: Point;
   to: Point;
-  /** How far the curve goes out of both ends; its sign is the direction. */
-  out: number;
-  back: number;
 }
 
 /** All that is drawn below the boxes. */
@@ -65,20 +64,46 @@ export function sceneOf(g: Graph, boxes: Map<string, Box>, links: Link[], places
   };
 }
 
+// lineOf joins the sides of two boxes that face each other. Rows of processes have left and right sides only; where these lie
+// one above the other, and where boxes are too far apart for a line between them, it goes out and back in on the right.
 function lineOf(link: Link, a: Rectangle, b: Rectangle, inside: boolean): Line {
+  const rows = inside || Math.min(a.height, b.height) <= size.process;
+  const x = Math.max(b.x - a.x - a.width, a.x - b.x - b.width);
+  const y = Math.max(b.y - a.y - a.height, a.y - b.y - b.height);
+  if (!rows && y > 0 && y > x && (x > 0 || y < far)) return downwards(link, a, b, y);
   const ay = a.y + Math.min(a.height, size.head) / 2;
   const by = b.y + Math.min(b.height, size.head) / 2;
-  if (inside || Math.abs(a.x - b.x) < a.width) {
-    // One above the other: out on the right and back in on the right.
-    const out = 28 + Math.min(60, Math.abs(ay - by) / 6);
+  if (x <= 0) {
+    const out = Math.max(a.x + a.width, b.x + b.width) + 28 + Math.min(60, Math.abs(ay - by) / 6);
     const dy = ay === by ? 8 : 0;
-    return { link, from: { x: a.x + a.width, y: ay - dy }, to: { x: b.x + b.width, y: by + dy }, out, back: out };
+    const from = { x: a.x + a.width, y: ay - dy };
+    const to = { x: b.x + b.width, y: by + dy };
+    return { link, from, leave: { x: out, y: from.y }, reach: { x: out, y: to.y }, to };
   }
   const right = b.x > a.x;
   const from = { x: right ? a.x + a.width : a.x, y: ay };
   const to = { x: right ? b.x : b.x + b.width, y: by };
-  const reach = Math.max(30, Math.abs(to.x - from.x) / 2) * (right ? 1 : -1);
-  return { link, from, to, out: reach, back: -reach };
+  const bend = Math.max(30, x / 2) * (right ? 1 : -1);
+  return { link, from, leave: { x: from.x + bend, y: from.y }, reach: { x: to.x - bend, y: to.y }, to };
+}
+
+const far = 170; // between boxes one above the other: there may be others between them
+
+function downwards(link: Link, a: Rectangle, b: Rectangle, gap: number): Line {
+  const down = b.y > a.y;
+  // Lines to both sides of a box do not begin in one point.
+  const lean = Math.max(-0.3, Math.min(0.3, (b.x - a.x) / 900));
+  const from = { x: a.x + a.width * (0.5 + lean), y: down ? a.y + a.height : a.y };
+  const to = { x: b.x + b.width * (0.5 - lean), y: down ? b.y : b.y + b.height };
+  const bend = Math.max(24, gap / 2) * (down ? 1 : -1);
+  return { link, from, leave: { x: from.x, y: from.y + bend }, reach: { x: to.x, y: to.y - bend }, to };
+}
+
+/** The rectangle in which a curve lies. */
+export function extent(l: Line): { left: number; right: number; top: number; bottom: number } {
+  const xs = [l.from.x, l.leave.x, l.reach.x, l.to.x];
+  const ys = [l.from.y, l.leave.y, l.reach.y, l.to.y];
+  return { left: Math.min(...xs), right: Math.max(...xs), top: Math.min(...ys), bottom: Math.max(...ys) };
 }
 
 /** The point of a curve at t from 0 to 1. */
@@ -89,8 +114,8 @@ export function along(l: Line, t: number): Point {
   const c = 3 * u * t * t;
   const d = t * t * t;
   return {
-    x: a * l.from.x + b * (l.from.x + l.out) + c * (l.to.x + l.back) + d * l.to.x,
-    y: (a + b) * l.from.y + (c + d) * l.to.y,
+    x: a * l.from.x + b * l.leave.x + c * l.reach.x + d * l.to.x,
+    y: a * l.from.y + b * l.leave.y + c * l.reach.y + d * l.to.y,
   };
 }
 
@@ -99,10 +124,8 @@ export function lineAt(s: Scene, p: Point, near: number): Line | undefined {
   let best: Line | undefined;
   let distance = near * near;
   for (const l of s.lines) {
-    const left = Math.min(l.from.x, l.to.x, l.from.x + l.out, l.to.x + l.back) - near;
-    const right = Math.max(l.from.x, l.to.x, l.from.x + l.out, l.to.x + l.back) + near;
-    if (p.x < left || p.x > right || p.y < Math.min(l.from.y, l.to.y) - near || p.y > Math.max(l.from.y, l.to.y) + near)
-      continue;
+    const e = extent(l);
+    if (p.x < e.left - near || p.x > e.right + near || p.y < e.top - near || p.y > e.bottom + near) continue;
     for (let i = 0; i <= 40; i++) {
       const q = along(l, i / 40);
       const d = (q.x - p.x) ** 2 + (q.y - p.y) ** 2;

@@ -60,7 +60,7 @@ function Policies({ event }: { event: Event }) {
 const plain = new Set(["type", "time", "seq", "count", "boot_time_ns"]);
 
 function shown(key: string, value: unknown): string {
-  if (key.endsWith("_ns")) return duration(Number(value));
+  if (key.endsWith("_ns") && key !== "net_ns") return duration(Number(value));
   return key.startsWith("bytes_") || key.endsWith("_bytes") ? bytes(Number(value)) : String(value);
 }
 
@@ -68,7 +68,7 @@ function shown(key: string, value: unknown): string {
 function title(name: string): string {
   return name
     .slice(name.indexOf(".") + 1)
-    .replace(/_ns$/, "")
+    .replace(/(?<!net)_ns$/, "")
     .replaceAll("_", " ");
 }
 
