@@ -13,7 +13,7 @@ set -euo pipefail
 lane=${1:?usage: tools/deps.sh test|vm|host|ui}
 case $lane in
 test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc g++ libc6-dev iproute2 nftables procps util-linux
-	nginx-light redis-server redis-tools postgresql) ;;
+	nginx-light redis-server redis-tools postgresql curl wget mariadb-server-core mariadb-client-core) ;;
 vm) packages=(qemu-system-x86 busybox-static) ;;
 host) packages=(qemu-system-x86 mmdebstrap e2fsprogs) ;;
 ui) packages=(chromium fonts-inter fonts-dejavu-core nginx-light redis-server) ;;

@@ -25,6 +25,7 @@ const actorVariable = "VIGIE_L7_ACTOR"
 // actors are clients and servers in Go, run by copies of the test: the test itself is not listened to.
 var actors = map[string]func(args []string) error{
 	"grpc-server": grpcServer, "grpc-client": grpcClient, "https-server": httpsServer, "https-client": httpsClient,
+	"kafka-broker": kafkaBroker, "kafka-client": kafkaClient,
 }
 
 func TestMain(m *testing.M) {

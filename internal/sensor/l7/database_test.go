@@ -90,3 +90,45 @@ func (w *world) try(argv ...string) (string, error) {
 	})
 	return string(out), err
 }
+
+func TestMySQL(t *testing.T) {
+	w := newWorld(t)
+	install, server, client := w.need("mariadb-install-db", "mariadb-server-core"), w.need("mariadbd", "mariadb-server-core"), w.need("mariadb", "mariadb-client-core")
+	data := filepath.Join(w.dir, "data")
+	w.run(install, "--no-defaults", "--datadir="+data, "--user=root", "--skip-test-db", "--auth-root-authentication-method=normal")
+	w.serve("127.0.0.1:3306", server, "--no-defaults", "--datadir="+data, "--user=root", "--bind-address=127.0.0.1", "--socket="+w.dir+"/sock", "--pid-file="+w.dir+"/pid")
+
+	out, err := w.try(client, "--no-defaults", "-h", "127.0.0.1", "-u", "root", "-e", "create database shop; use shop; create table users(name varchar(80) primary key); "+
+		"insert into users values ('secret-of-anna'); select * from users where name = 'secret-of-anna'; insert into users values ('secret-of-anna')")
+	if err == nil {
+		t.Fatalf("a name was stored twice: %s", out)
+	}
+	for _, role := range []string{"client", "server"} {
+		for _, want := range []struct{ method, table, state string }{{"CREATE", "", ""}, {"USE", "", ""}, {"INSERT", "users", ""}, {"SELECT", "users", ""}, {"INSERT", "users", "23000"}} {
+			r := w.request(role, func(r *model.Request) bool {
+				return r.Protocol == "mysql" && r.Method == want.method && r.Resource == want.table && r.StatusText == want.state
+			}).Request
+			if r.Latency <= 0 || r.Failed != (want.state != "") || r.Duration < r.Latency {
+				t.Errorf("%s: %+v", role, r)
+			}
+		}
+	}
+	w.hidden("secret-of")
+}
+
+func TestKafka(t *testing.T) {
+	w := newWorld(t)
+	w.serve("127.0.0.1:9092", w.copyOfTest("kafka-broker", "9092")...)
+	w.run(w.copyOfTest("kafka-client", "127.0.0.1:9092")...)
+	for _, role := range []string{"client", "server"} {
+		for _, want := range []struct{ method, topic string }{{"ApiVersions", ""}, {"Metadata", ""}, {"Produce", "orders"}, {"Fetch", "orders"}} {
+			r := w.request(role, func(r *model.Request) bool {
+				return r.Protocol == "kafka" && r.Method == want.method && (r.Resource == want.topic || want.topic == "")
+			}).Request
+			if r.Latency <= 0 || r.Failed || r.NoAnswer || !strings.HasPrefix(r.Version, "v") {
+				t.Errorf("%s: %+v", role, r)
+			}
+		}
+	}
+	w.hidden("secret-of")
+}

@@ -83,7 +83,9 @@ func (w *world) serve(address string, argv ...string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.as}
 	w.ns.Do(w.t, cmd.Start)
 	w.t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		late := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
 		_ = cmd.Wait()
 	})
 	for end := time.Now().Add(testkit.Deadline); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
