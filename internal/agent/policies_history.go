@@ -57,7 +57,7 @@ func (a *Agent) SimulatePolicies(ctx context.Context, q server.SimulationQuery) 
 		return server.Simulation{}, server.Refuse(server.Invalid, err)
 	}
 	h := a.past(ctx, q.Since, q.Until)
-	s := policy.Simulate(tables, h.events, a.table.ByExecID)
+	s := policy.Simulate(tables, h.events, h.image)
 	if h.err != nil {
 		return server.Simulation{}, h.err
 	}
@@ -70,15 +70,15 @@ func (a *Agent) SimulatePolicies(ctx context.Context, q server.SimulationQuery) 
 
 // ExplainEvent implements server.Backend.
 func (a *Agent) ExplainEvent(ctx context.Context, seq uint64) (server.ExplainedEvent, error) {
-	page, err := a.store.Query(ctx, store.Query{Limit: 1, NewestFirst: true, Keep: func(ev *model.Event) bool { return ev.Seq == seq }})
+	event, err := a.store.Event(ctx, seq)
 	if err != nil {
 		return server.ExplainedEvent{}, err
 	}
-	if len(page.Events) == 0 {
+	if event == nil {
 		return server.ExplainedEvent{}, server.Refuse(server.NotFound, fmt.Errorf("event %d is not remembered: the agent has everything since %s",
-			seq, page.CompleteSince.Local().Format(time.DateTime)))
+			seq, a.store.CompleteSince().Local().Format(time.DateTime)))
 	}
-	out := server.ExplainedEvent{Event: page.Events[0]}
+	out := server.ExplainedEvent{Event: event}
 	var tables []*policy.Table
 	carried := make(map[string]*compiledPolicy)
 	for _, p := range a.policies.now.Load().sorted() {
@@ -102,13 +102,45 @@ type pastEvents struct {
 	events        iter.Seq[*model.Event]
 	completeSince time.Time // at the beginning
 	err           error     // why events ended early
+
+	table func(execID string) *model.Process
+	// The images that events named, by exec_id: the process table has long forgotten those of yesterday. Two generations
+	// bound them.
+	young, old map[string]*model.Process
 }
+
+// imagesRemembered bounds each generation of pastEvents' images.
+const imagesRemembered = 16384
 
 // past reads what is remembered from since until until.
 func (a *Agent) past(ctx context.Context, since, until time.Time) *pastEvents {
-	h := &pastEvents{completeSince: a.store.CompleteSince()}
+	h := &pastEvents{completeSince: a.store.CompleteSince(), table: a.table.ByExecID, young: make(map[string]*model.Process)}
 	h.events = func(yield func(*model.Event) bool) {
-		h.err = a.store.Each(ctx, store.Query{Since: since, Until: until}, yield)
+		h.err = a.store.Each(ctx, store.Query{Since: since, Until: until}, func(ev *model.Event) bool {
+			h.remember(ev.Process)
+			return yield(ev)
+		})
 	}
 	return h
+}
+
+func (h *pastEvents) remember(p *model.Process) {
+	if p == nil || h.young[p.ExecID] != nil {
+		return
+	}
+	if len(h.young) >= imagesRemembered {
+		h.old, h.young = h.young, make(map[string]*model.Process, imagesRemembered)
+	}
+	h.young[p.ExecID] = p
+}
+
+// image is the image with that exec_id, as the events so far or the process table know it; nil when neither does.
+func (h *pastEvents) image(execID string) *model.Process {
+	if p := h.table(execID); p != nil {
+		return p
+	}
+	if p := h.young[execID]; p != nil {
+		return p
+	}
+	return h.old[execID]
 }

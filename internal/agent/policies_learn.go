@@ -84,7 +84,7 @@ func (a *Agent) LearnPolicy(ctx context.Context, q server.LearnQuery) (server.Le
 				return
 			}
 		}
-	}, policy.LearnOptions{Workload: q.Workload, Name: q.Name, Image: a.table.ByExecID, LeaveOut: without, Weaker: weaker})
+	}, policy.LearnOptions{Workload: q.Workload, Name: q.Name, Image: h.image, LeaveOut: without, Weaker: weaker})
 	switch {
 	case h.err != nil:
 		return server.LearnedPolicy{}, h.err

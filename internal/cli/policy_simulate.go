@@ -134,7 +134,7 @@ func historySpan(env Env, asked, complete *timestamppb.Timestamp, capture string
 		return fmt.Sprintf(" in %s, which begins %s", term.Escape(capture), at)
 	}
 	if asked != nil && asked.AsTime().Before(complete.AsTime()) {
-		return env.screen().Style.Yellow(fmt.Sprintf("; the agent remembers everything only since %s: give it a larger --history, or record with `vigie record`", at))
+		return env.screen().Style.Yellow(fmt.Sprintf("; the agent remembers everything only since %s: see its --history, or record with `vigie record`", at))
 	}
 	if asked != nil {
 		at = asked.AsTime().In(env.Now().Location()).Format(time.DateTime)

@@ -286,7 +286,7 @@ func TestPolicySimulate(t *testing.T) {
 	code, out, stderr := vigie(t, "policy", "simulate", "-f", file, "--since", "24h", "--socket", socket)
 	want := `COUNT  POLICY  RULE           WORKLOAD       BINARY           WOULD BE DENIED
    12  web     files.deny[0]  nginx.service  /usr/sbin/nginx  read /etc/\x1bshadow
-would have denied 12 of 1234 events; the agent remembers everything only since 2026-03-01 11:00:00: give it a larger --history, or record with ` + "`vigie record`" + `
+would have denied 12 of 1234 events; the agent remembers everything only since 2026-03-01 11:00:00: see its --history, or record with ` + "`vigie record`" + `
 ! a limit
 `
 	if r := lastAsked[*vigiev1.SimulatePoliciesRequest](t, a); code != 0 || out != want || !r.Since.AsTime().Equal(testNow.Add(-24*time.Hour)) || r.Until != nil {

@@ -153,6 +153,14 @@ func TestPagesGoOnOverMemoryDiskAndRuns(t *testing.T) {
 			}
 		}
 	}
+	for _, seq := range []uint64{1, 77, 250} {
+		if e, err := second.store.Event(t.Context(), seq); err != nil || e == nil || e.Time.Unix() != 1999+int64(seq) {
+			t.Errorf("event %d: %v, %v", seq, e, err)
+		}
+	}
+	if e, err := second.store.Event(t.Context(), 251); err != nil || e != nil {
+		t.Errorf("an event that is yet to come: %v, %v", e, err)
+	}
 	second.publish(2250, 10)
 	if got := second.times(t, Query{Limit: 9, Since: time.Unix(1290, 0), Until: time.Unix(2010, 0)}); !slices.Equal(got, slices.Concat(span(1290, 1300), span(2000, 2010))) {
 		t.Errorf("a time over both runs: %v", got)

@@ -86,6 +86,15 @@ func (s *Store) Each(ctx context.Context, q Query, yield func(*model.Event) bool
 	return s.each(ctx, q, func(e *model.Event, _ Position) bool { return yield(e) })
 }
 
+// Event is the event of this run with that number, or nil when it is not kept. Errors: ctx's.
+func (s *Store) Event(ctx context.Context, seq uint64) (*model.Event, error) {
+	page, err := s.Query(ctx, Query{Cursor: s.here(seq), Limit: 1})
+	if err != nil || len(page.Events) == 0 || page.Events[0].Seq != seq {
+		return nil, err
+	}
+	return page.Events[0], nil
+}
+
 // CompleteSince is since when no event is missing that this run of the agent saw.
 func (s *Store) CompleteSince() time.Time {
 	if s.history != nil {

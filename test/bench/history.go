@@ -9,9 +9,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"runtime/metrics"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +29,7 @@ const (
 	historyQuery = 300 * time.Millisecond
 )
 
-// historyDay is what a day of history takes.
+// historyDay is what a day of history takes. Times are CPU time.
 type historyDay struct {
 	Events   int             `json:"events"`
 	Bytes    int64           `json:"bytes"`
@@ -35,12 +37,14 @@ type historyDay struct {
 	CPU      time.Duration   `json:"cpu_ns"`  // of writing and merging, without making the events
 	Heap     uint64          `json:"heap"`    // most that was in use, bytes, with what makes the events
 	Found    int             `json:"found"`   // events of the question
-	Query    []time.Duration `json:"query"`   // what did W connect to between 9 and 10: each event
-	Figures  []time.Duration `json:"figures"` // the same as a table by destination
+	Wall     []time.Duration `json:"wall"`    // what did W connect to between 9 and 10: each event
+	Query    []time.Duration `json:"query"`   // the same
+	Figures  []time.Duration `json:"figures"` // as a table by destination
 	Top      []time.Duration `json:"top"`     // top talkers of the whole day
 	Read     int64           `json:"read"`    // bytes of the segments that the question is about
 	Floor    []time.Duration `json:"floor"`   // reading these, in order, from the page cache
-	Peer     []time.Duration `json:"peer"`    // DuckDB's answer to Figures; none without a C compiler
+	Peer     []time.Duration `json:"peer"`    // DuckDB's answer to Figures, on one thread; none without a C++ compiler
+	PeerTop  []time.Duration `json:"peer_top"`
 }
 
 // history writes a day of events as fast as it goes, and asks it.
@@ -125,42 +129,65 @@ func (b *bench) askDay(ctx context.Context, past *store.History, dir string, sta
 		Tests: []segment.Test{{Columns: []string{"workload_name"}, Text: func(s string) bool { return s == name }}},
 		Keep:  func(e *model.Event) bool { return e.Type == model.TypeConnect && e.Process.Workload.Name == name }}
 	whole := store.Query{Since: start, Types: map[model.Type]bool{model.TypeFlow: true}}
+	table := store.Aggregation{Query: q, Exact: true, By: []string{"destination", "port"}, Figures: []string{"flows"}, Limit: 100}
+	top := store.Aggregation{Query: whole, Exact: true, By: []string{"source", "destination"}, Figures: []string{"bytes", "flows"}, Limit: 20}
 	for range max(b.n, 3) {
-		r.Found = 0
-		took, err := timed(func() error {
-			return s.Each(ctx, q, func(*model.Event) bool { r.Found++; return true })
-		})
-		if err != nil {
-			return err
+		for _, ask := range []struct {
+			into *[]time.Duration
+			f    func() error
+		}{
+			{&r.Query, func() error {
+				r.Found = 0
+				wall, err := timed(func() error { return s.Each(ctx, q, func(*model.Event) bool { r.Found++; return true }) })
+				r.Wall = append(r.Wall, wall)
+				return err
+			}},
+			{&r.Figures, func() error { _, err := s.Aggregate(ctx, table); return err }},
+			{&r.Top, func() error { _, err := s.Aggregate(ctx, top); return err }},
+			{&r.Floor, func() (err error) {
+				r.Read, err = readSegments(filepath.Join(dir, "network"), q.Since, q.Until)
+				return err
+			}},
+		} {
+			took, err := cpuOf(ask.f)
+			if err != nil {
+				return err
+			}
+			*ask.into = append(*ask.into, took)
 		}
-		r.Query = append(r.Query, took)
-		took, err = timed(func() error {
-			_, err := s.Aggregate(ctx, store.Aggregation{Query: q, Exact: true, By: []string{"destination", "port"}, Figures: []string{"flows"}, Limit: 100})
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		r.Figures = append(r.Figures, took)
-		took, err = timed(func() error {
-			_, err := s.Aggregate(ctx, store.Aggregation{Query: whole, Exact: true, By: []string{"workload", "remote"}, Figures: []string{"bytes", "flows"}, Limit: 20})
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		r.Top = append(r.Top, took)
-		took, err = timed(func() (err error) {
-			r.Read, err = readSegments(filepath.Join(dir, "network"), q.Since, q.Until)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		r.Floor = append(r.Floor, took)
 	}
-	b.say("  one hour of one service: %d events in %v, as a table in %v; top talkers of the day in %v; reading its %.0f MB of segments takes %v",
-		r.Found, medianTime(r.Query), medianTime(r.Figures), medianTime(r.Top), float64(r.Read)/1e6, medianTime(r.Floor))
+	b.say("  one hour of one service: %d events in %v (%v by the clock), as a table in %v; top talkers of the day in %v; reading its %.1f MB of segments takes %v",
+		r.Found, medianTime(r.Query), medianTime(r.Wall), medianTime(r.Figures), medianTime(r.Top), float64(r.Read)/1e6, medianTime(r.Floor))
+	return b.askDuckDB(ctx, dir, r)
+}
+
+// askDuckDB has DuckDB answer the same questions, where it can be linked.
+func (b *bench) askDuckDB(ctx context.Context, dir string, r *historyDay) error {
+	for _, ask := range []struct {
+		into *[]time.Duration
+		sql  string
+	}{
+		{&r.Peer, fmt.Sprintf(`SELECT coalesce(remote_name, remote_address) AS destination, remote_port, count(*) FROM read_parquet('%s/network/*.parquet')
+			WHERE type = 'connect' AND workload_name = 'service-7.service' AND time >= '2026-03-01 09:00:00' AND time < '2026-03-01 10:00:00' GROUP BY ALL`, dir)},
+		{&r.PeerTop, fmt.Sprintf(`SELECT source_workload_name, coalesce(destination_workload_name, destination_name, destination_address) AS destination,
+			sum(interval_bytes_sent + interval_bytes_received) AS bytes, count(*) FROM read_parquet('%s/flow/*.parquet') GROUP BY ALL ORDER BY bytes DESC LIMIT 20`, dir)},
+	} {
+		c := exec.CommandContext(ctx, "go", "run", "-C", "test/history", "./duck", fmt.Sprint(max(b.n, 3)), ask.sql)
+		out, err := c.Output()
+		if err != nil {
+			b.say("  DuckDB does not answer (%v): it needs a C++ compiler", err)
+			return nil
+		}
+		for line := range strings.Lines(string(out)) {
+			var ns int64
+			var rows int
+			if _, err := fmt.Sscan(line, &ns, &rows); err != nil || rows == 0 {
+				return fmt.Errorf("DuckDB answers %q: %w", line, err)
+			}
+			*ask.into = append(*ask.into, time.Duration(ns))
+		}
+	}
+	b.say("  DuckDB on the same files: the table in %v, top talkers in %v", medianTime(r.Peer), medianTime(r.PeerTop))
 	return nil
 }
 

@@ -38,6 +38,7 @@ func arrows() []arrow {
 		{from: "internal/enforce", to: "internal/sensor", tests: true, why: "back-ends are proved beside the sensor whose socket owners they read"},
 		{from: "internal/kernel", to: "internal/sensor", tests: true, why: "that an upgrade leaves no gap is proved with a real sensor"},
 		{from: "internal/sensor", to: "internal/l7", why: "what is said on connections is understood and redacted where it is decoded, and goes no further"},
+		{from: "internal/cli", to: "internal/store", tests: true, why: "the names that the command offers are compared with the store's"},
 		{from: "internal/server", to: "internal/store", tests: true, why: "queries are proved on the real history"},
 		{from: "internal/model", to: "internal/wire", tests: true, why: "names are compared with the protobuf's"},
 		{from: "internal/model", to: "api", tests: true, why: "names are compared with the protobuf's"},
