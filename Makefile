@@ -78,6 +78,19 @@ test-host: ## a Debian server with systemd under QEMU (root, once): HOST_PACKAGE
 test-hubble: ## Hubble's own command and relay against an agent; builds them once, which takes some minutes
 	clients="$$(tools/hubble.sh '$(CACHE)')" && VIGIE_HUBBLE_CLIENTS="$$clients" go test -count=1 ./test/hubble
 
+# Real receivers of exports, built from their modules: see test/export/doc.go. Too large for each run of make test.
+EXPORT_TOOLS := $(CACHE)/export/prometheus-v0.305.0 $(CACHE)/export/jaeger-v1.76.0
+
+.PHONY: test-export
+test-export: $(EXPORT_TOOLS) ## exports to real Prometheus and Jaeger; builds them first (about 12 minutes on two cores, once)
+	set -o pipefail; go test $(TEST_FLAGS) -count=1 ./test/export | tools/summary.sh
+
+$(CACHE)/export/prometheus-%: test/export/prometheus/go.mod
+	CGO_ENABLED=0 go build -C test/export/prometheus -trimpath -ldflags '-s -w' -o $@ github.com/prometheus/prometheus/cmd/prometheus
+
+$(CACHE)/export/jaeger-%: test/export/jaeger/go.mod
+	CGO_ENABLED=0 go build -C test/export/jaeger -trimpath -ldflags '-s -w' -o $@ github.com/jaegertracing/jaeger/cmd/jaeger
+
 .PHONY: bench
 bench: build ## measure with and without the agent (root); rewrites docs/benchmarks.md
 	@[ "$$(id -u)" = 0 ] || { echo "benchmarks run the agent and need root: sudo make bench" >&2; exit 2; }

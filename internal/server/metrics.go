@@ -77,11 +77,20 @@ func newDescriptions() descriptions {
 	}
 }
 
+// Descriptions are those of the metrics that are the server's own.
+func Descriptions() []*prometheus.Desc {
+	return newDescriptions().list()
+}
+
+func (d descriptions) list() []*prometheus.Desc {
+	return []*prometheus.Desc{d.build, d.start, d.ready, d.events, d.lost, d.processes, d.evictions, d.stored, d.storedBytes, d.queued,
+		d.capacity, d.clients, d.sensor, d.runs, d.runTime, d.maps, d.policies, d.policyHits, d.exported, d.exportRetries, d.exportLost,
+		d.exportWaiting, d.exportFailing}
+}
+
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.d.build, c.d.start, c.d.ready, c.d.events, c.d.lost, c.d.processes, c.d.evictions,
-		c.d.stored, c.d.storedBytes, c.d.queued, c.d.capacity, c.d.clients, c.d.sensor, c.d.runs, c.d.runTime, c.d.maps, c.d.policies,
-		c.d.policyHits, c.d.exported, c.d.exportRetries, c.d.exportLost, c.d.exportWaiting, c.d.exportFailing} {
+	for _, d := range c.d.list() {
 		ch <- d
 	}
 }
