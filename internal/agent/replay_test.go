@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,30 @@ func TestReplayNeedsNoPrivilegeAndEndsWithItsExport(t *testing.T) {
 	n, _, err := play(t, recorded(t, 10))
 	if err != nil || n != 10 {
 		t.Errorf("exported %d, %v", n, err)
+	}
+}
+
+// Destinations that are gone, hang or lie hold nothing up: what goes to the file is whole, and the end comes.
+func TestDestinationsThatAreGoneStallNothing(t *testing.T) {
+	hangs, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangs.Close()
+	path, dir := recorded(t, 100), t.TempDir()
+	c := Default()
+	c.Replay, c.Speed, c.HTTP, c.StateDir = path, 0, Off, dir
+	c.Socket, c.ExportJSON = filepath.Join(dir, "s"), filepath.Join(dir, "out.json")
+	c.ExportSyslog, c.ExportKafka, c.ExportOTLP = "tcp://127.0.0.1:1", []string{hangs.Addr().String()}, "grpc://"+hangs.Addr().String()
+	var out bytes.Buffer
+	if err := Run(context.Background(), c, Deps{Log: slog.New(slog.NewTextHandler(&out, nil)), Version: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(c.ExportJSON); bytes.Count(b, []byte{'\n'}) != 100 {
+		t.Errorf("exported %d lines", bytes.Count(b, []byte{'\n'}))
+	}
+	if !strings.Contains(out.String(), "events can't be exported") || !strings.Contains(out.String(), "connection refused") {
+		t.Errorf("the log does not tell:\n%s", out.String())
 	}
 }
 

@@ -171,8 +171,9 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	}
 	c.StateDir, c.TLSCert, c.ArgsLimit, c.Sensors = "relative", "cert.pem", 9000, []string{"exec", "nose"}
 	c.Rules, c.RulesDir = "maybe", "relative"
+	c.ExportSyslog, c.Metrics = "/dev/log", []string{"none"}
 	err := c.Validate()
-	for _, field := range []string{"state-dir", "tls-cert", "args-limit", "sensors", "rules", "rules-dir"} {
+	for _, field := range []string{"state-dir", "tls-cert", "args-limit", "sensors", "rules", "rules-dir", "export-syslog", "metrics"} {
 		if err == nil || !strings.Contains(err.Error(), field+": ") {
 			t.Errorf("%q is not named in: %v", field, err)
 		}

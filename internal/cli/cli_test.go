@@ -102,6 +102,19 @@ func TestStatusSaysWhatWasLost(t *testing.T) {
 	}
 }
 
+func TestStatusShowsExporters(t *testing.T) {
+	a := &fakeAgent{status: &vigiev1.Status{Subscribers: []*vigiev1.SubscriberStatus{
+		{Name: "export kafka", Exporter: true, Queued: 12, Sent: 345, Retried: 6, Lost: 7, Trouble: "connection refused\x1b[2J", QueuedBytes: 1, QueueBytes: 4},
+		{Name: "metrics", Exporter: true, Sent: 9}, {Name: "client", Peer: "uid 0 pid 1"}}}}
+	_, out, _ := vigie(t, "status", "--socket", a.start(t))
+	for _, want := range []string{"EXPORTER  WAITING  FULL  SENT  RETRIED  LOST  TROUBLE", `kafka          12   25%   345        6     7  connection refused\x1b[2J`,
+		"metrics         0     -     9        0     0", "SUBSCRIBER  WAITING  LOST  PEER", "client            0     0  uid 0 pid 1"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("status lacks %q:\n%s", want, out)
+		}
+	}
+}
+
 func testProcesses() []*model.Process {
 	thread := proc(2, 0, 20, "kernel", "kthreadd")
 	thread.KernelThread = true

@@ -67,6 +67,8 @@ func TestConfigMistakesNameFileLineAndField(t *testing.T) {
 		"a: b: c\n":                         {":1: not YAML"},
 		"http: off\nquiet: true\na: b: c\n": {":3: not YAML"},
 		"http: off\n---\nhttp: on\n":        {"more than one YAML document"},
+		"export-json-max-age: soon\n":       {`:1: field "export-json-max-age": time: invalid duration "soon"`},
+		"export-jsn: /x\n":                  {`:1: unknown field "export-jsn": did you mean "export-json"?`},
 		"config: /x\n":                      {`:1: unknown field "config"`},
 		"memory-events: 99999999999999999999999999\n": {`:1: field "memory-events"`},
 	} {

@@ -122,7 +122,8 @@ func (a *agent) Status() Status {
 	return Status{Version: "1.2.3", BootID: modeltest.Boot + "-0000", Started: a.start, Losses: a.losses.Snapshot(),
 		Events: map[model.Type]uint64{model.TypeExec: 7}, Sensors: []Sensor{{Name: "exec", State: "on", Rung: "tp_btf",
 			Programs: []Program{{Name: "a", RunCount: 3, RunTime: time.Second}}}},
-		Queues: []Queue{{Name: "events", Length: 1, Capacity: 2, Unit: "bytes"}}, Store: Store{CompleteSince: a.start}}
+		Queues: []Queue{{Name: "events", Length: 1, Capacity: 2, Unit: "bytes"}}, Store: Store{CompleteSince: a.start},
+		Subscribers: []Subscriber{{Name: "export json", Exporter: true, Sent: 5, Lost: 2, Trouble: "disk full"}}}
 }
 func (a *agent) Detections() []Detection {
 	return []Detection{{ID: "shell_from_server", Title: "a server started a shell", Severity: model.SeverityHigh, Tags: []string{"T1059.004"},
@@ -279,7 +280,8 @@ func TestMetricsAndHealth(t *testing.T) {
 	for _, line := range []string{`vigie_events_total{type="exec"} 7`, `vigie_lost_events_total{reason="ring full",stage="kernel"} 3`,
 		`vigie_sensor_up{rung="tp_btf",sensor="exec"} 1`, `vigie_program_run_seconds_total{program="a",sensor="exec"} 1`,
 		`vigie_queue_capacity{queue="events",unit="bytes"} 2`, `vigie_subscribers{name="client"} 0`, "go_goroutines", "vigie_ready 1",
-		`vigie_policies{mode="audit",state="in force"} 1`, `vigie_policy_hits_total{policy="web"} 7`} {
+		`vigie_policies{mode="audit",state="in force"} 1`, `vigie_policy_hits_total{policy="web"} 7`,
+		`vigie_export_sent_total{exporter="export json"} 5`, `vigie_export_lost_total{exporter="export json"} 2`, `vigie_export_failing{exporter="export json"} 1`} {
 		if !strings.Contains(page, line) {
 			t.Errorf("/metrics lacks %s", line)
 		}
