@@ -150,6 +150,6 @@ func (c *Config) inUse() map[string]string {
 		"rules":           c.Rules, "rules-dir": c.RulesDir,
 		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}
-	maps.Copy(m, c.Destinations.InUse())
+	maps.Copy(m, c.ExportsInUse())
 	return m
 }

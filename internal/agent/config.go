@@ -180,7 +180,7 @@ func (c *Config) Validate() error {
 		bad("speed", "%v must not be negative", c.Speed)
 	}
 	c.checkEnforcement(bad)
-	c.Destinations.Check(bad)
+	c.CheckExports(bad)
 	if _, err := l7.ParseChoice(c.L7, nil); err != nil {
 		bad("l7", "%v", err)
 	}

@@ -68,7 +68,7 @@ func NewRun(env Env, defaults agent.Config, run Agent) *cobra.Command {
 		},
 	}
 	configFlags(cmd.Flags(), &c)
-	exportFlags(cmd.Flags(), &c)
+	exportFlags(cmd, &c)
 	o.flags(cmd)
 	return cmd
 }

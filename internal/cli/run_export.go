@@ -3,13 +3,14 @@
 package cli
 
 import (
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/vigie-io/vigie/internal/agent"
 )
 
 // exportFlags are the flags of what takes events to places outside.
-func exportFlags(fs *pflag.FlagSet, c *agent.Config) {
+func exportFlags(cmd *cobra.Command, c *agent.Config) {
+	fs := cmd.Flags()
 	fs.StringSliceVar(&c.ExportTypes, "export-types", c.ExportTypes, "types of events to export, by all of the below; all but flow by default")
 	fs.StringVar(&c.ExportJSON, "export-json", c.ExportJSON, "write every event as a line of JSON to this file; -: standard output")
 	fs.StringVar(&c.ExportJSONEncoding, "export-json-encoding", c.ExportJSONEncoding, "vigie, ocsf or ecs")
@@ -31,4 +32,7 @@ func exportFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.ExportTLSCert, "export-tls-cert", c.ExportTLSCert, "PEM certificate for receivers that ask for one")
 	fs.StringVar(&c.ExportTLSKey, "export-tls-key", c.ExportTLSKey, "PEM key of --export-tls-cert")
 	fs.StringSliceVar(&c.Metrics, "metrics", c.Metrics, "groups of metrics to count from events, for /metrics and --export-otlp; off: none")
+	for _, flag := range []string{"export-json-encoding", "export-syslog-encoding", "export-kafka-encoding"} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions([]string{"vigie", "ocsf", "ecs"}, cobra.ShellCompDirectiveNoFileComp))
+	}
 }

@@ -12,18 +12,18 @@ import (
 	"syscall"
 )
 
-// Failure is an error whose cause is known by a name: one of few, because each is a loss counter.
-type Failure struct {
+// NamedError is an error whose cause is known by a name: one of few, because each is a loss counter.
+type NamedError struct {
 	Name string
 	Err  error
 }
 
-func (f *Failure) Error() string { return f.Err.Error() }
-func (f *Failure) Unwrap() error { return f.Err }
+func (f *NamedError) Error() string { return f.Err.Error() }
+func (f *NamedError) Unwrap() error { return f.Err }
 
 // Cause is why sending failed, in one of few words: what losses are counted under.
 func Cause(err error) string {
-	var named *Failure
+	var named *NamedError
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
 	var header tls.RecordHeaderError

@@ -21,35 +21,35 @@ type Sink[T any] interface {
 	// from another goroutine than the rest.
 	Encode(*model.Event) (item T, bytes int, ok bool)
 	// Send sends items in order and returns how many of them are dealt with: the rest is sent again when there is
-	// an error. It obeys ctx, which has a deadline. Errors: *Refused, for items that will never be taken (they count
-	// as dealt with), *Later, anything else that may pass.
+	// an error. It obeys ctx, which has a deadline. Errors: *RefusedError, for items that will never be taken (they count
+	// as dealt with), *LaterError, anything else that may pass.
 	Send(ctx context.Context, items []T) (int, error)
 	// Close releases the connection. Called once, at the end.
 	Close() error
 }
 
-// Refused: the destination took the batch but for some items of it, which it will not take later either.
-type Refused struct {
+// RefusedError says that the destination took the batch but for some items of it, which it will not take later either.
+type RefusedError struct {
 	Items  int
 	Reason string // one of few, for the loss counter: "http 400"
 	Detail string // what the destination said; may be empty
 }
 
-func (r *Refused) Error() string {
+func (r *RefusedError) Error() string {
 	if r.Detail == "" {
 		return "refused by the destination: " + r.Reason
 	}
 	return "refused by the destination: " + r.Reason + ": " + r.Detail
 }
 
-// Later: the destination asks to be left alone for a while.
-type Later struct {
+// LaterError says that the destination asks to be left alone for a while.
+type LaterError struct {
 	After time.Duration
 	Err   error
 }
 
-func (l *Later) Error() string { return l.Err.Error() }
-func (l *Later) Unwrap() error { return l.Err }
+func (l *LaterError) Error() string { return l.Err.Error() }
+func (l *LaterError) Unwrap() error { return l.Err }
 
 // Options configure a Delivery. What is zero has the default.
 type Options struct {
@@ -232,7 +232,7 @@ func (d *Delivery[T]) deliver(ctx context.Context, batch []T) {
 		cancel()
 		n = min(max(n, 0), len(batch))
 		batch = batch[n:]
-		var refused *Refused
+		var refused *RefusedError
 		switch {
 		case err == nil:
 			d.sent.Add(uint64(n))
@@ -269,7 +269,7 @@ func (d *Delivery[T]) deliver(ctx context.Context, batch []T) {
 // wait waits before the next attempt and reports whether there is to be one.
 func (d *Delivery[T]) wait(ctx context.Context, failures int, err error) bool {
 	after := d.options.Backoff(failures)
-	var later *Later
+	var later *LaterError
 	if errors.As(err, &later) {
 		after = max(after, min(later.After, maxLater))
 	}

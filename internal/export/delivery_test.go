@@ -178,7 +178,7 @@ func TestDestinationThatHangs(t *testing.T) {
 // What is refused is lost, and only that.
 func TestRefusal(t *testing.T) {
 	s := &sink{send: func(_ context.Context, items []uint64) (int, error) {
-		return len(items), &Refused{Items: 2, Reason: "http 400"}
+		return len(items), &RefusedError{Items: 2, Reason: "http 400"}
 	}}
 	r := run(t, s, Options{BatchItems: 5, Linger: time.Hour})
 	r.publish(10)
@@ -221,10 +221,10 @@ func TestLaterIsObeyedButNotForLong(t *testing.T) {
 	d := NewDelivery(Options{Backoff: func(int) time.Duration { return time.Millisecond }}, new(sink))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if d.wait(ctx, 1, &Later{After: time.Hour, Err: errors.New("busy")}) {
+	if d.wait(ctx, 1, &LaterError{After: time.Hour, Err: errors.New("busy")}) {
 		t.Error("another attempt although the end has come")
 	}
-	if !d.wait(context.Background(), 1, &Later{Err: errors.New("busy")}) {
+	if !d.wait(context.Background(), 1, &LaterError{Err: errors.New("busy")}) {
 		t.Error("no other attempt")
 	}
 }

@@ -37,7 +37,7 @@ type Options struct {
 	Losses   *pipeline.Losses
 }
 
-// Metrics counts events for /metrics; nil when no group is on.
+// NewMetrics counts events for /metrics; nil when no group is on.
 func (d *Destinations) NewMetrics() *prometheus.Metrics {
 	if groups := d.metricGroups(); len(groups) > 0 {
 		return prometheus.New(groups, time.Now)

@@ -58,7 +58,7 @@ func TestExportersAreThoseThatAreConfigured(t *testing.T) {
 }
 
 func problems(d Destinations) (list []string) {
-	d.Check(func(field, format string, args ...any) {
+	d.CheckExports(func(field, format string, args ...any) {
 		list = append(list, fmt.Errorf(field+": "+format, args...).Error())
 	})
 	return list

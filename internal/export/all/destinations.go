@@ -65,8 +65,8 @@ func Default() Destinations {
 		ExportKafkaEncoding: encoding.Vigie, ExportOTLPInterval: otlp.DefaultInterval, Metrics: prometheus.Groups()}
 }
 
-// Check reports everything that is wrong to bad, with the name of the field.
-func (d *Destinations) Check(bad func(field, format string, args ...any)) {
+// CheckExports reports everything that is wrong to bad, with the name of the field.
+func (d *Destinations) CheckExports(bad func(field, format string, args ...any)) {
 	for field, name := range map[string]string{"export-json-encoding": d.ExportJSONEncoding, "export-syslog-encoding": d.ExportSyslogEncoding,
 		"export-kafka-encoding": d.ExportKafkaEncoding} {
 		if _, err := encoding.New(name, encoding.Options{}); err != nil {
@@ -131,8 +131,8 @@ func (d *Destinations) metricGroups() []string {
 	return d.Metrics
 }
 
-// InUse is everything by option name. Secrets are in files, of which only the names are here.
-func (d *Destinations) InUse() map[string]string {
+// ExportsInUse is everything by option name. Secrets are in files, of which only the names are here.
+func (d *Destinations) ExportsInUse() map[string]string {
 	join := func(list []string) string { return strings.Join(list, ",") }
 	return map[string]string{
 		"export-types": join(d.ExportTypes), "export-json": d.ExportJSON, "export-json-encoding": d.ExportJSONEncoding,

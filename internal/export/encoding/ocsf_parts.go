@@ -12,7 +12,7 @@ import (
 
 // control says what a policy did, in the profile security_control.
 func (s ocsf) control(o *object, e *model.Event) {
-	action, disposition := 0, 0
+	var action, disposition int64
 	switch {
 	case e.Verdict != nil && e.Verdict.Action == model.VerdictAudited, e.Flow != nil && e.Flow.Verdict == model.FlowAudited:
 		action, disposition = 1, 1 // allowed
@@ -21,8 +21,8 @@ func (s ocsf) control(o *object, e *model.Event) {
 	default:
 		return
 	}
-	o.number("action_id", int64(action))
-	o.number("disposition_id", int64(disposition))
+	o.number("action_id", action)
+	o.number("disposition_id", disposition)
 }
 
 // parts writes what a class has beside what all have.

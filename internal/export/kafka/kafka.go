@@ -134,7 +134,7 @@ func (s *sender) Send(ctx context.Context, records []record) (int, error) {
 	if s.client == nil {
 		client, err := kgo.NewClient(s.opts...)
 		if err != nil {
-			return 0, &export.Failure{Name: "configuration", Err: fmt.Errorf("make a client of Kafka: %w", err)}
+			return 0, &export.NamedError{Name: "configuration", Err: fmt.Errorf("make a client of Kafka: %w", err)}
 		}
 		s.client = client
 	}
@@ -176,7 +176,7 @@ func (s *sender) Send(ctx context.Context, records []record) (int, error) {
 }
 
 func refusedBy(n int, err error) error {
-	return &export.Refused{Items: n, Reason: export.Cause(name(err)), Detail: err.Error()}
+	return &export.RefusedError{Items: n, Reason: export.Cause(name(err)), Detail: err.Error()}
 }
 
 // permanent reports whether a broker will say the same of a record next time.
@@ -190,9 +190,9 @@ func name(err error) error {
 	var known *kerr.Error
 	switch {
 	case errors.As(err, &known):
-		return &export.Failure{Name: "kafka " + known.Message, Err: err}
+		return &export.NamedError{Name: "kafka " + known.Message, Err: err}
 	case errors.Is(err, kgo.ErrRecordTimeout), errors.Is(err, kgo.ErrRecordRetries):
-		return &export.Failure{Name: "timeout", Err: err}
+		return &export.NamedError{Name: "timeout", Err: err}
 	}
 	return err
 }

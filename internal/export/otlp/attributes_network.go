@@ -83,16 +83,14 @@ func (a *attributes) end(side string, e *model.Endpoint) {
 
 // request has the attributes that a span of an instrumented application has.
 func (a *attributes) request(r *model.Request) {
-	here, there := r.Remote, r.Local // of a server
+	server := r.Local
 	if r.Role == "client" {
-		there, here = r.Remote, r.Local
-		a.text("server.address", firstOf(r.RemoteName, hostOf(r.Host), addressOf(there)))
-		a.some("server.port", uint64(there.Port()))
+		server = r.Remote
 	} else {
-		a.text("client.address", addressOf(here))
-		a.text("server.address", firstOf(hostOf(r.Host), addressOf(there)))
-		a.some("server.port", uint64(there.Port()))
+		a.text("client.address", addressOf(r.Remote))
 	}
+	a.text("server.address", firstOf(serverName(r), hostOf(r.Host), addressOf(server)))
+	a.some("server.port", uint64(server.Port()))
 	a.address("network.local", r.Local)
 	a.address("network.peer", r.Remote)
 	a.text("network.transport", "tcp")
@@ -177,4 +175,12 @@ func hostOf(authority string) string {
 		return authority[:i]
 	}
 	return strings.Trim(authority, "[]")
+}
+
+// serverName is the name by which a client asked for the server's address.
+func serverName(r *model.Request) string {
+	if r.Role == "client" {
+		return r.RemoteName
+	}
+	return ""
 }

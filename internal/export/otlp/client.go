@@ -99,7 +99,7 @@ func (c *client) close() error {
 	return nil
 }
 
-// send sends a request of that many items and decodes the answer into answer. Errors: *export.Refused when the
+// send sends a request of that many items and decodes the answer into answer. Errors: *export.RefusedError when the
 // receiver will not take it, also later; others may pass.
 func (c *client) send(ctx context.Context, request []byte, items int, answer proto.Message) error {
 	var body []byte
@@ -113,7 +113,7 @@ func (c *client) send(ctx context.Context, request []byte, items int, answer pro
 		return err
 	}
 	if err := proto.Unmarshal(body, answer); err != nil {
-		return &export.Refused{Items: items, Reason: "the answer is no OTLP", Detail: err.Error()}
+		return &export.RefusedError{Items: items, Reason: "the answer is no OTLP", Detail: err.Error()}
 	}
 	return nil
 }
@@ -137,9 +137,9 @@ func (c *client) call(ctx context.Context, request []byte, items int) ([]byte, e
 	switch code := status.Code(); {
 	case code == connect.CodeCanceled, code == connect.CodeDeadlineExceeded, code == connect.CodeAborted, code == connect.CodeOutOfRange,
 		code == connect.CodeUnavailable, code == connect.CodeDataLoss, code == connect.CodeResourceExhausted && asked:
-		return nil, &export.Later{After: after, Err: &export.Failure{Name: name, Err: err}}
+		return nil, &export.LaterError{After: after, Err: &export.NamedError{Name: name, Err: err}}
 	}
-	return nil, &export.Refused{Items: items, Reason: name, Detail: status.Message()}
+	return nil, &export.RefusedError{Items: items, Reason: name, Detail: status.Message()}
 }
 
 // retryInfo is when the receiver wants to be asked again, if it says so.
@@ -183,9 +183,9 @@ func (c *client) post(ctx context.Context, request []byte, items int, answer pro
 	switch res.StatusCode {
 	case http.StatusOK:
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return nil, &export.Later{After: retryAfter(res.Header, time.Now()), Err: &export.Failure{Name: name, Err: fmt.Errorf("%s answers %s", c.url, res.Status)}}
+		return nil, &export.LaterError{After: retryAfter(res.Header, time.Now()), Err: &export.NamedError{Name: name, Err: fmt.Errorf("%s answers %s", c.url, res.Status)}}
 	default:
-		return nil, &export.Refused{Items: items, Reason: name, Detail: short(body)}
+		return nil, &export.RefusedError{Items: items, Reason: name, Detail: short(body)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the answer of %s: %w", c.url, err)
@@ -197,7 +197,7 @@ func (c *client) post(ctx context.Context, request []byte, items int, answer pro
 	case kind == "application/json" && protojson.Unmarshal(body, answer) == nil:
 		return proto.Marshal(answer)
 	}
-	return nil, &export.Refused{Items: items, Reason: "the answer is no OTLP", Detail: short(body)}
+	return nil, &export.RefusedError{Items: items, Reason: "the answer is no OTLP", Detail: short(body)}
 }
 
 // retryAfter is the header of that name, in seconds or as a date.

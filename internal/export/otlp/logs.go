@@ -5,6 +5,7 @@ package otlp
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 
 	collector "go.opentelemetry.io/proto/slim/otlp/collector/logs/v1"
 	common "go.opentelemetry.io/proto/slim/otlp/common/v1"
@@ -48,11 +49,12 @@ func (l *logs) Close() error { return l.client.close() }
 
 // dealtWith is the result of Send: all of a request's items or none, but for those that the receiver says it did not take.
 func dealtWith(items int, err error, rejected int64, message string) (int, error) {
-	if _, refused := err.(*export.Refused); err != nil && !refused {
+	var refused *export.RefusedError
+	if err != nil && !errors.As(err, &refused) {
 		return 0, err
 	}
 	if err == nil && rejected > 0 {
-		err = &export.Refused{Items: int(min(rejected, int64(items))), Reason: "rejected by the receiver", Detail: short([]byte(message))}
+		err = &export.RefusedError{Items: int(min(rejected, int64(items))), Reason: "rejected by the receiver", Detail: short([]byte(message))}
 	}
 	return items, err
 }

@@ -109,7 +109,7 @@ func (m *metrics) export(within time.Duration) {
 func (m *metrics) collect(now time.Time) (request []byte, points int, err error) {
 	families, err := m.gatherer.Gather()
 	if err != nil && len(families) == 0 {
-		return nil, 0, &export.Failure{Name: "gather", Err: fmt.Errorf("gather metrics: %w", err)}
+		return nil, 0, &export.NamedError{Name: "gather", Err: fmt.Errorf("gather metrics: %w", err)}
 	}
 	scope := &pb.ScopeMetrics{Scope: &common.InstrumentationScope{Name: "vigie", Version: m.version}}
 	for _, f := range families {

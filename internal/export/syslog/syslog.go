@@ -224,7 +224,7 @@ func (s *sender) sendDatagrams(messages [][]byte) (int, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, syscall.EMSGSIZE):
-			return i + 1, &export.Refused{Items: 1, Reason: "message too long", Detail: strconv.Itoa(len(m)) + " bytes"}
+			return i + 1, &export.RefusedError{Items: 1, Reason: "message too long", Detail: strconv.Itoa(len(m)) + " bytes"}
 		case errors.Is(err, syscall.ECONNREFUSED) && s.network == "udp":
 			// It tells of an earlier message, which nobody took; this one was not sent.
 			return i, fmt.Errorf("send to %s: %w", s.address, err)
