@@ -208,7 +208,9 @@ func (st *stream) respond(m *observer.GetFlowsResponse) error {
 
 // concernsClient reports whether what was lost might have been a flow for a client. What exporters lose was not; nor is it
 // a lost flow when the requests of a connection could not be followed: the connection is there.
-func concernsClient(l *model.Loss) bool { return !strings.HasPrefix(l.Stage, "export") && l.Stage != "l7" }
+func concernsClient(l *model.Loss) bool {
+	return !strings.HasPrefix(l.Stage, "export") && l.Stage != "l7"
+}
 
 // lost is a loss in Hubble's form: in the kernel, in the agent, or because this client reads too slowly.
 func lost(l *model.Loss) *fl.LostEvent {
