@@ -15,6 +15,6 @@ if [ ! -x "$clients/hubble" ] || [ ! -x "$clients/hubble-relay" ]; then
 	# Where Go keeps the module, which has been verified, and which names the versions of all that it needs.
 	module=$(go mod download -json "github.com/cilium/cilium@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
 	mkdir -p "$clients"
-	(cd "$module" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -p 1 -trimpath -o "$clients/" ./hubble ./hubble-relay)
+	(cd "$module" && GOFLAGS=-mod=readonly go build -p 1 -trimpath -o "$clients/" ./hubble ./hubble-relay)
 fi
 echo "$clients"
