@@ -160,10 +160,13 @@ func (a *agent) cpu() (time.Duration, error) {
 }
 
 // memory is the agent's resident set and its peak, in bytes.
-func (a *agent) memory() (rss, peak uint64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.pid))
+func (a *agent) memory() (rss, peak uint64, err error) { return memoryOf(a.pid) }
+
+// memoryOf is a process's resident set and its peak, in bytes.
+func memoryOf(pid int) (rss, peak uint64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, 0, fmt.Errorf("read the agent's memory: %w", err)
+		return 0, 0, fmt.Errorf("read a process's memory: %w", err)
 	}
 	for line := range strings.Lines(string(b)) {
 		name, value, _ := strings.Cut(line, ":")

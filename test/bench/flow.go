@@ -6,9 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -149,7 +146,7 @@ func (b *bench) flowMemory(ctx context.Context) error {
 		return err
 	}
 	defer m.dismiss()
-	before, err := residentOf(m.cmd.Process.Pid)
+	before, _, err := memoryOf(m.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -160,7 +157,7 @@ func (b *bench) flowMemory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	after, err := residentOf(m.cmd.Process.Pid)
+	after, _, err := memoryOf(m.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -174,19 +171,4 @@ type flowTable struct {
 	Flows int           `json:"flows"`
 	Bytes uint64        `json:"bytes"`
 	Each  time.Duration `json:"each_ns"` // CPU of taking one in
-}
-
-// residentOf is the resident memory of a process, bytes.
-func residentOf(pid int) (uint64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read a worker's memory: %w", err)
-	}
-	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
-			kib, err := strconv.ParseUint(f[1], 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, errors.New("read a worker's memory: its status has no VmRSS")
 }

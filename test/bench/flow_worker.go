@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"runtime"
@@ -154,7 +155,7 @@ func setUp(device, addr string) error {
 }
 
 // flowTableStep takes one more connection with both of its ends into a flow table, which the process holds to its end.
-func (j *job) flowTableStep() (func() error, func(), error) {
+func (j *job) flowTableStep(in io.Reader) (func() error, func(), error) {
 	debug.SetGCPercent(15) // as the agent has it with so much in use
 	table := flow.New(flow.Options{MaxFlows: j.count, Losses: new(pipeline.Losses), Wall: func(boot uint64) time.Time { return time.Unix(0, int64(boot)) }})
 	process := &model.Process{Binary: "/usr/bin/worker"}
@@ -171,5 +172,8 @@ func (j *job) flowTableStep() (func() error, func(), error) {
 		table.See(&model.Event{Type: model.TypeAccept, BootTime: n, Process: process, Socket: &in})
 		return nil
 	}
-	return step, func() { runtime.KeepAlive(table) }, nil
+	return step, func() {
+		_, _ = io.Copy(io.Discard, in) // until it has been looked at
+		runtime.KeepAlive(table)
+	}, nil
 }

@@ -99,7 +99,7 @@ func (j *job) prepare(in io.Reader) (step func() error, finish func(), err error
 	case "flow":
 		return j.flowStep()
 	case "flow table":
-		return j.flowTableStep()
+		return j.flowTableStep(in)
 	}
 	return nil, nil, fmt.Errorf("no load %q", j.kind)
 }
