@@ -123,7 +123,7 @@ func (w *world) flush(final bool) []*model.Event {
 // only is the one report that has come by now, a last one.
 func (w *world) only() *model.Flow {
 	w.t.Helper()
-	w.pass(3 * time.Second)
+	w.pass(11 * time.Second)
 	if len(w.got) != 1 || w.got[0].Flow.State != model.FlowClosed || w.table.open != 0 || len(w.table.index) != 0 {
 		for _, ev := range w.got {
 			w.t.Logf("%+v", ev.Flow)
@@ -184,7 +184,7 @@ func TestNamespacesWithTheSameAddressesAreKeptApart(t *testing.T) {
 	w := newWorld(t, Options{})
 	w.out(1, 11, "127.0.0.1:4000", "127.0.0.1:80").begin().close(1, 1)
 	w.in(2, 12, "127.0.0.1:80", "127.0.0.1:4000").at(2).begin().close(2, 2)
-	w.pass(3 * time.Second)
+	w.pass(11 * time.Second)
 	if len(w.got) != 2 || w.got[0].Flow.Direction == model.FlowLocal || w.got[1].Flow.Direction == model.FlowLocal {
 		t.Errorf("a loopback address left its network namespace: %d reports", len(w.got))
 	}
@@ -234,7 +234,7 @@ func TestPortsThatAreUsedAgainAreFlowsOfTheirOwn(t *testing.T) {
 	w.out(1, 104, client, server).begin() // its end is lost
 	w.pass(100 * time.Millisecond)
 	w.out(1, 105, client, server).begin().close(9, 9)
-	w.pass(3 * time.Second)
+	w.pass(11 * time.Second)
 	ids := make(map[uint64]bool)
 	for _, ev := range w.got {
 		ids[ev.Flow.ID] = true
