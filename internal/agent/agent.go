@@ -72,7 +72,8 @@ type Agent struct {
 	hub          *pipeline.Hub
 	table        *process.Table
 	flows        *flow.Table
-	names        *dns.Names // by which processes asked for addresses
+	played       *playedFlows // of a capture; nil otherwise
+	names        *dns.Names   // by which processes asked for addresses
 	// countersRead is when the counters of sockets were read last, ns since boot.
 	countersRead uint64
 	resolver     *workload.Resolver

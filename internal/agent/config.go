@@ -69,7 +69,7 @@ type Config struct {
 	ExitedProcesses int `yaml:"exited-processes"`
 	// Flows turns flows and the map on or off.
 	Flows string `yaml:"flows"`
-	// MaxFlows is how many conversations are followed at once, about 350 bytes each.
+	// MaxFlows is how many conversations are followed at once, about 500 bytes each.
 	MaxFlows int `yaml:"max-flows"`
 	// FlowInterval is how often a conversation is reported that goes on; the first time after two seconds.
 	FlowInterval time.Duration `yaml:"flow-interval"`

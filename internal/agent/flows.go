@@ -23,7 +23,16 @@ func (a *Agent) newFlows() {
 	if a.config.Flows == Off {
 		return
 	}
-	a.flows = flow.New(flow.Options{MaxFlows: a.config.MaxFlows, Interval: a.config.FlowInterval, Losses: a.losses, Wall: a.clock.wall, Current: a.table.Get, Translated: a.translated})
+	o := flow.Options{MaxFlows: a.config.MaxFlows, Interval: a.config.FlowInterval, Losses: a.losses, Wall: a.clock.wall, Current: a.table.Get,
+		Translated: a.translated}
+	if a.config.Replay != "" {
+		a.played = &playedFlows{}
+		o.Wall = a.played.wall
+		a.flows = flow.New(o)
+		a.played.table = a.flows
+		return
+	}
+	a.flows = flow.New(o)
 	a.river.observers = append(a.river.observers, a.flows.See)
 	a.river.sources = append(a.river.sources, func(emit func(*model.Event)) {
 		now := a.clock.boottime()

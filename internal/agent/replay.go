@@ -33,10 +33,12 @@ func (a *Agent) replay(ctx context.Context) error {
 			for _, ev := range batch {
 				a.table.Restore(ev)
 			}
-			a.river.batch = append(a.river.batch, batch...)
+			a.river.batch = append(a.river.batch, a.played.add(batch)...)
 			a.river.flush()
 			return nil
 		})
+		a.river.batch = append(a.river.batch, a.played.flush(true)...)
+		a.river.flush()
 		var damaged *capture.Error
 		switch {
 		case errors.As(err, &damaged) && damaged.Interrupted:

@@ -44,14 +44,21 @@ func recorded(t *testing.T, n int) string {
 // play runs an agent on a capture, as fast as it goes, and returns how many lines it exported.
 func play(t *testing.T, path string) (lines int, log string, err error) {
 	t.Helper()
+	b, log, err := playedEvents(t, path)
+	return bytes.Count(b, []byte{'\n'}), log, err
+}
+
+// playedEvents is what play exports.
+func playedEvents(t *testing.T, path string, types ...string) (events []byte, log string, err error) {
+	t.Helper()
 	dir := t.TempDir()
 	c := Default()
 	c.Replay, c.Speed, c.HTTP, c.StateDir = path, 0, Off, dir
-	c.Socket, c.ExportJSON = filepath.Join(dir, "s"), filepath.Join(dir, "out.json")
+	c.Socket, c.ExportJSON, c.ExportTypes = filepath.Join(dir, "s"), filepath.Join(dir, "out.json"), types
 	var out bytes.Buffer
 	err = Run(context.Background(), c, Deps{Log: slog.New(slog.NewTextHandler(&out, nil)), Version: "test"})
 	b, _ := os.ReadFile(c.ExportJSON)
-	return bytes.Count(b, []byte{'\n'}), out.String(), err
+	return b, out.String(), err
 }
 
 func TestReplayNeedsNoPrivilegeAndEndsWithItsExport(t *testing.T) {
@@ -119,5 +126,27 @@ func TestReplayOfWhatIsNoCaptureSaysSo(t *testing.T) {
 	}
 	if _, _, err := play(t, path); err == nil || !strings.Contains(err.Error(), "no capture") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A capture that has no flows gets those that its events tell of.
+func TestAReplayHasFlows(t *testing.T) {
+	events, _, err := playedEvents(t, "../../docs/captures/web.vigie", "flow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, closed := 0, 0
+	for _, line := range bytes.Split(events, []byte{'\n'}) {
+		if bytes.HasPrefix(line, []byte(`{"type":"flow"`)) {
+			if bytes.Contains(line, []byte(`"direction":"local"`)) {
+				both++
+			}
+			if bytes.Contains(line, []byte(`"state":"closed"`)) {
+				closed++
+			}
+		}
+	}
+	if both == 0 || closed == 0 {
+		t.Errorf("%d flows with both ends, %d that have ended", both, closed)
 	}
 }

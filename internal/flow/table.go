@@ -13,7 +13,7 @@ import (
 
 // The defaults of Options.
 const (
-	DefaultMaxFlows    = 1 << 18 // as many as the kernel side remembers of accepted connections; about 350 bytes each
+	DefaultMaxFlows    = 1 << 18 // as many as the kernel side remembers of accepted connections; about 500 bytes each
 	DefaultFirstReport = 2 * time.Second
 	DefaultInterval    = 30 * time.Second
 	DefaultIdle        = 60 * time.Second

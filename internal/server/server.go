@@ -64,7 +64,7 @@ type Config struct {
 
 // The defaults of Config, and bounds that need no choice.
 const (
-	DefaultMaxStreams    = 64
+	DefaultMaxStreams    = 128
 	DefaultStreamTimeout = 10 * time.Minute // somebody reading in a pager
 	DefaultDrainTimeout  = 3 * time.Second
 

@@ -83,15 +83,20 @@ func (b *bench) flowFollow(ctx context.Context) error {
 		var group sync.WaitGroup
 		errs := make([]error, flowFollowers)
 		for i := range x.Followers {
-			stream, err := a.client.StreamEvents(ctx, connect.NewRequest(&pb.StreamEventsRequest{
-				Filter: &pb.Filter{Types: []string{"flow", "loss"}, Binaries: []string{b.worker}}}))
-			if err != nil {
-				return fmt.Errorf("follow: %w", err)
-			}
 			group.Go(func() {
+				// Returns with the first flow.
+				stream, err := a.client.StreamEvents(ctx, connect.NewRequest(&pb.StreamEventsRequest{
+					Filter: &pb.Filter{Types: []string{"flow", "loss"}, Binaries: []string{b.worker}}}))
+				if err != nil {
+					errs[i] = fmt.Errorf("follow: %w", err)
+					return
+				}
 				defer stream.Close()
 				errs[i] = x.Followers[i].read(stream)
 			})
+		}
+		if err := a.awaitClients(ctx, flowFollowers); err != nil {
+			return err
 		}
 		d, err := b.workers(ctx, job{kind: "storm", count: shortConnections}, 1)
 		if err != nil {
@@ -115,6 +120,26 @@ func (b *bench) flowFollow(ctx context.Context) error {
 		b.results.Flowed = x
 		return nil
 	}, "--max-flows", fmt.Sprint(2*shortConnections))
+}
+
+// awaitClients waits until as many clients follow.
+func (a *agent) awaitClients(ctx context.Context, n int) error {
+	for {
+		s, err := a.status(ctx)
+		if err != nil {
+			return err
+		}
+		clients := 0
+		for _, c := range s.GetSubscribers() {
+			if c.GetName() == "client" {
+				clients++
+			}
+		}
+		if clients >= n {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // read takes flows until all are there or their loss was told. The stream's deadline bounds it.

@@ -153,7 +153,7 @@ func TestAFlowHasBothProcesses(t *testing.T) {
 	worker := startPeer(t, far, "echo", listen(t, far, "10.70.0.2:8080"))
 	early := dial(t, near, "10.70.0.2:8080")
 	exchange(t, early, 4000)
-	a := startAgent(t)
+	a := startAgent(t, "--export-types", "flow,listen")
 
 	short := dial(t, near, "10.70.0.2:8080")
 	exchange(t, short, 1000)
@@ -206,7 +206,7 @@ func TestAFlowHasBothProcesses(t *testing.T) {
 }
 
 func TestAttemptsDatagramsAndEchoesAreFlows(t *testing.T) {
-	a := startAgent(t)
+	a := startAgent(t, "--export-types", "flow,listen")
 	near, far := host(t)
 	near.Do(t, func() error {
 		_, err := new(net.Dialer).DialContext(t.Context(), "tcp4", "10.70.0.2:81")
@@ -286,7 +286,7 @@ func echo(to [4]byte) error {
 
 // A connection that is passed on stays that of the process which made it, as its socket's owner does.
 func TestAConnectionThatIsPassedOnNamesWhoMadeIt(t *testing.T) {
-	a := startAgent(t)
+	a := startAgent(t, "--export-types", "flow,listen")
 	near, far := host(t)
 	worker := startPeer(t, far, "echo", listen(t, far, "10.70.0.2:8080"))
 	c := dial(t, near, "10.70.0.2:8080")
@@ -303,7 +303,7 @@ func TestATranslatedConnectionNamesItsService(t *testing.T) {
 	if err != nil {
 		t.Skip("needs nft (nftables)")
 	}
-	a := startAgent(t)
+	a := startAgent(t, "--export-types", "flow,listen")
 	near, far := host(t)
 	worker := startPeer(t, far, "echo", listen(t, far, "10.70.0.2:8080"))
 	var out []byte
@@ -333,7 +333,7 @@ func TestShortConnectionsAreAllFlows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes 50,000 connections")
 	}
-	a := startAgent(t)
+	a := startAgent(t, "--export-types", "flow,listen")
 	ns := testkit.NewNetNS(t)
 	const n = 50_000
 	l := listen(t, ns, "127.0.0.1:9000")
