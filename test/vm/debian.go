@@ -41,7 +41,7 @@ func debianGuest(ctx context.Context, cfg config, img image, bins []testBinary, 
 		return guest{}, fmt.Errorf("make the disk of tests: %w", err)
 	}
 	return guest{kernel: img.vmlinuz, root: root, tests: tests, memory: cfg.memory, cpus: 1, clock: sundayMorning(time.Now()),
-		append: "root=/dev/nvme0n1 rw systemd.show_status=0"}, nil
+		append: "root=/dev/nvme0n1 rw systemd.show_status=0 systemd.default_timeout_start_sec=1h"}, nil
 }
 
 // sundayMorning is shortly before cron's hourly, daily and weekly jobs start one after the other, on the next Sunday: a clock that
