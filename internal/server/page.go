@@ -26,7 +26,8 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 type page map[string]*pageFile
 
 type pageFile struct {
-	body, tag, kind string
+	tag, kind string
+	body      func() ([]byte, error) // read when it is asked for: the page is larger than much that the agent keeps
 	// lasting: the name changes with the content, so that a browser need not ask again.
 	lasting bool
 	gzip    func() []byte // made when it is first asked for; nil where it would be no shorter
@@ -42,14 +43,21 @@ func readPage(files fs.FS) (page, error) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		body, err := fs.ReadFile(files, name)
+		f := &pageFile{body: func() ([]byte, error) { return fs.ReadFile(files, name) }, kind: contentType(name),
+			lasting: strings.HasPrefix(name, "assets/")}
+		body, err := f.body()
 		if err != nil {
 			return err
 		}
 		sum := sha256.Sum256(body)
-		f := &pageFile{body: string(body), tag: `"` + hex.EncodeToString(sum[:8]) + `"`,
-			kind: contentType(name), lasting: strings.HasPrefix(name, "assets/")}
-		f.gzip = sync.OnceValue(func() []byte { return compress(body) })
+		f.tag = `"` + hex.EncodeToString(sum[:8]) + `"`
+		f.gzip = sync.OnceValue(func() []byte {
+			body, err := f.body()
+			if err != nil {
+				return nil // it is served as it is, or the error told
+			}
+			return compress(body)
+		})
 		p["/"+name] = f
 		return nil
 	})
@@ -94,7 +102,12 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.body))
+	body, err := f.body()
+	if err != nil {
+		http.Error(w, "read the web page: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
 // contentType is fixed, where the machine's own table of types may say anything.

@@ -20,7 +20,7 @@ import (
 const top = "../.."
 
 // deadline bounds how long a test waits for something that must happen. An emulated host is slow.
-const deadline = 15 * testkit.Deadline
+const deadline = 45 * testkit.Deadline
 
 // needGuest skips on every host that is somebody's.
 func needGuest(t *testing.T) {

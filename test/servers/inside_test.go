@@ -34,6 +34,7 @@ func (g *siege) inside(log string) {
 		return errors.Join(os.Symlink(shadow, "/tmp/symlink"), os.Link(shadow, "/tmp/hardlink"), os.Chmod(filepath.Dir(g.binary), 0o777))
 	})
 
+	// Where capabilities are listed too, what needs one of root's is denied as the use of it.
 	g.attack(
 		attack{"run a shell", by("exec", "/bin/sh", "-c", ": >/tmp/by-shell"), "exec", shell, written("/tmp/by-shell")},
 		attack{"run a program from /tmp", by("exec", dropped, "create", "/tmp/by-dropped"), "exec", dropped, written("/tmp/by-dropped")},
@@ -71,8 +72,8 @@ func (g *siege) inside(log string) {
 		attack{"empty the password file", by("-stay", "truncate", shadow), "modify|write", shadow, func() bool { return g.site.text(shadow) == "" }},
 		attack{"rename the log", by("-stay", "rename", log, log+".gone"), "modify", log + "*", gone(log)},
 		attack{"make a program setuid", byRoot("-stay", "setuid", dropped), "modify", dropped, nil},
-		attack{"trace the server", byRoot("-stay", "ptrace", strconv.Itoa(g.server.pid())), "ptrace", "*", nil},
-		attack{"mount a file system", byRoot("-stay", "mount", "/tmp"), "mount", "*", nil},
+		attack{"trace the server", byRoot("-stay", "ptrace", strconv.Itoa(g.server.pid())), "ptrace|capability", "*", nil},
+		attack{"mount a file system", byRoot("-stay", "mount", "/tmp"), "mount|capability", "*", nil},
 	)
 	memory := attack{"read the server's memory", by("read", fmt.Sprintf("/proc/%d/mem", g.server.pid())), "read", "/proc/*", nil}
 	if g.why["modify"] == nil {

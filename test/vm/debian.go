@@ -41,7 +41,7 @@ func debianGuest(ctx context.Context, cfg config, img image, bins []testBinary, 
 		return guest{}, fmt.Errorf("make the disk of tests: %w", err)
 	}
 	return guest{kernel: img.vmlinuz, root: root, tests: tests, memory: cfg.memory, cpus: 1, clock: sundayMorning(time.Now()),
-		append: "root=/dev/nvme0n1 rw systemd.show_status=0"}, nil
+		append: "root=/dev/nvme0n1 rw systemd.show_status=0 systemd.default_timeout_start_sec=1h"}, nil
 }
 
 // sundayMorning is shortly before cron's hourly, daily and weekly jobs start one after the other, on the next Sunday: a clock that
@@ -70,9 +70,14 @@ func debianRoot(ctx context.Context, img image, cache string) (string, error) {
 			return "", err
 		}
 	}
-	disk := filepath.Join(cache, fmt.Sprintf("debian-%s-%s-%x.ext4", suite, img.release, sum.Sum(nil)[:6]))
+	kind := filepath.Join(cache, fmt.Sprintf("debian-%s-%s-", suite, img.release))
+	disk := fmt.Sprintf("%s%x.ext4", kind, sum.Sum(nil)[:6])
 	if _, err := os.Stat(disk); err == nil {
 		return disk, nil
+	}
+	earlier, err := filepath.Glob(kind + "*.ext4")
+	if err != nil {
+		return "", err
 	}
 	if os.Geteuid() != 0 {
 		return "", errors.New("root is needed to make it, once: the files of a Debian host belong to many users")
@@ -89,7 +94,15 @@ func debianRoot(ctx context.Context, img image, cache string) (string, error) {
 	if msg, err := bootstrap.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("mmdebstrap (tools/deps.sh host installs it): %w\n%s", err, msg)
 	}
-	return disk, ext4(ctx, dir, disk, "4G")
+	if err := ext4(ctx, dir, disk, "4G"); err != nil {
+		return "", err
+	}
+	for _, name := range earlier { // a guest that runs from one has it open
+		if err := os.Remove(name); err != nil {
+			return "", fmt.Errorf("remove an earlier root: %w", err)
+		}
+	}
+	return disk, nil
 }
 
 // debianSources are the places that this machine's apt takes its own release from, its updates included, as lines of a

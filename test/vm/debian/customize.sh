@@ -13,7 +13,7 @@ chroot "$root" depmod "$KERNEL_RELEASE"
 # The second disk has what one run brings along; the root is the same for all runs.
 cat >"$root/etc/fstab" <<-EOF
 	/dev/nvme0n1 / ext4 defaults,errors=remount-ro 0 1
-	/dev/vda /usr/src/vigie ext4 defaults 0 0
+	/dev/vda /usr/src/vigie ext4 defaults,x-systemd.device-timeout=1h 0 0
 EOF
 echo vigie-host >"$root/etc/hostname"
 printf '127.0.0.1 localhost vigie-host\n::1 localhost\n' >"$root/etc/hosts"
