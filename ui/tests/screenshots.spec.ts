@@ -30,10 +30,6 @@ test("map", async ({ page }) => {
   await open(page, "map?sel=workload:/shop.slice/shop-api.service");
   await expect(page.getByRole("table", { name: "Talks to" })).toBeVisible();
   await expect(page.locator(".box")).toHaveCount(7);
-  const viewport = page.locator(".react-flow__viewport");
-  const before = await viewport.getAttribute("style");
-  await page.getByRole("button", { name: "Arrange" }).click();
-  await expect(viewport).not.toHaveAttribute("style", before ?? "");
   await shoot(page, "map");
 });
 
@@ -45,6 +41,7 @@ test("timeline", async ({ page }) => {
   await row.click();
   await expect(page.locator(".chain")).toContainText("sh -c");
   await shopOnly(page);
+  await page.getByRole("heading", { name: "Its files" }).scrollIntoViewIfNeeded();
   await shoot(page, "timeline");
 });
 

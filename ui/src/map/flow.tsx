@@ -55,8 +55,8 @@ function Flow(props: Props) {
   const scene = useMemo(() => sceneOf(graph, boxes, links, places), [graph, boxes, links, places]);
   const lit = useMemo(() => litLines(graph, links, chosen), [graph, links, chosen]);
   const emphasis = useMemo<Emphasis>(
-    () => ({ lit, hover, found, details: links.length <= 800 }),
-    [lit, hover, found, links.length],
+    () => ({ lit, hover, found, seconds: window, details: links.length <= 800 }),
+    [lit, hover, found, window, links.length],
   );
   const nodes = useMemo(
     () =>

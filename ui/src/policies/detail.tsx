@@ -102,7 +102,12 @@ const ruleColumns: Column<PolicyRule>[] = [
   },
   {
     name: "Worth",
-    cell: (r) => <span className={`badge ${guarantee(r.guarantee)}`}>{r.guarantee}</span>,
+    cell: (r) =>
+      r.guarantee ? (
+        <span className={`badge ${guarantee(r.guarantee)}`}>{r.guarantee}</span>
+      ) : (
+        <span className="muted">allows</span>
+      ),
     sort: (r) => r.guarantee,
   },
   {
@@ -158,7 +163,7 @@ function Denials({ p, edit }: { p: Policy; edit: (d: Draft) => void }) {
         </>
       ),
     },
-    { name: "Rule", cell: (d) => <span className="mono">{d.event.verdict!.rule}</span>, wide: true },
+    { name: "Rule", cell: (d) => <span className="mono rule">{d.event.verdict!.rule}</span>, wide: true },
     {
       name: "Change",
       cell: (d) => (
