@@ -11,6 +11,7 @@ export default defineConfig({
     // The policy of the page allows no data: scripts and styles.
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 2000,
+    license: { fileName: "licenses.md" },
     modulePreload: { polyfill: false },
   },
   server: { proxy: { "/vigie.v1.Vigie": "http://127.0.0.1:9780" } },

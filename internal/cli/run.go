@@ -78,7 +78,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.PolicyDir, "policy-dir", c.PolicyDir, "directory whose *.yaml policies are in force, as they are changed there")
 	fs.StringVar(&c.Socket, "socket", c.Socket, "unix socket of the API; off: none")
 	fs.StringVar(&c.SocketGroup, "socket-group", c.SocketGroup, "group whose members may use the socket beside root")
-	fs.StringVar(&c.HTTP, "http", c.HTTP, "TCP address of the API and /metrics; off: none. Off loopback it needs TLS and a token")
+	fs.StringVar(&c.HTTP, "http", c.HTTP, "TCP address of the web page, the API and /metrics; off: none. Off loopback it needs TLS and a token")
 	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM certificate for --http and --hubble-api")
 	fs.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM key for --http and --hubble-api")
 	fs.StringVar(&c.TokenFile, "token-file", c.TokenFile, "file with the token that clients of --http must present")

@@ -121,6 +121,8 @@ func contentType(name string) string {
 		return "text/css; charset=utf-8"
 	case ".svg":
 		return "image/svg+xml"
+	case ".md":
+		return "text/plain; charset=utf-8"
 	}
 	return "application/octet-stream"
 }

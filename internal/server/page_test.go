@@ -20,8 +20,15 @@ func testPage() fstest.MapFS {
 	}
 }
 
+// answer is what the server answered.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
 // get asks the TCP port of r for path; change may alter the request.
-func get(t *testing.T, r *running, path string, change func(*http.Request)) (*http.Response, string) {
+func get(t *testing.T, r *running, path string, change func(*http.Request)) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.Addrs()[1].String()+path, nil)
 	if err != nil {
@@ -40,7 +47,7 @@ func get(t *testing.T, r *running, path string, change func(*http.Request)) (*ht
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(body)
+	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
 func TestPageIsServedWithItsHeaders(t *testing.T) {
@@ -48,34 +55,34 @@ func TestPageIsServedWithItsHeaders(t *testing.T) {
 	if want := "http://" + r.Addrs()[1].String() + "/"; r.PageURL() != want {
 		t.Errorf("the page's address is %q, want %q", r.PageURL(), want)
 	}
-	index, body := get(t, r, "/", nil)
-	if index.StatusCode != http.StatusOK || !strings.Contains(body, "<title>vigie") {
-		t.Fatalf("/ answers %s: %q", index.Status, body)
+	index := get(t, r, "/", nil)
+	if index.status != http.StatusOK || !strings.Contains(index.body, "<title>vigie") {
+		t.Fatalf("/ answers %d: %q", index.status, index.body)
 	}
 	for name, want := range map[string]string{
 		"Content-Security-Policy": contentPolicy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
 		"Cache-Control": "no-cache", "Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin",
 	} {
-		if got := index.Header.Get(name); got != want {
+		if got := index.header.Get(name); got != want {
 			t.Errorf("%s of / is %q, want %q", name, got, want)
 		}
 	}
-	again, _ := get(t, r, "/", func(q *http.Request) { q.Header.Set("If-None-Match", index.Header.Get("ETag")) })
-	if again.StatusCode != http.StatusNotModified {
-		t.Errorf("/ with its own ETag answers %s", again.Status)
+	again := get(t, r, "/", func(q *http.Request) { q.Header.Set("If-None-Match", index.header.Get("ETag")) })
+	if again.status != http.StatusNotModified {
+		t.Errorf("/ with its own ETag answers %d", again.status)
 	}
-	script, _ := get(t, r, "/assets/main-abc.js", func(q *http.Request) { q.Header.Set("Accept-Encoding", "gzip") })
-	if e := script.Header.Get("Content-Encoding"); e != "gzip" {
+	script := get(t, r, "/assets/main-abc.js", func(q *http.Request) { q.Header.Set("Accept-Encoding", "gzip") })
+	if e := script.header.Get("Content-Encoding"); e != "gzip" {
 		t.Errorf("a long script comes as %q, want gzip", e)
 	}
-	if c := script.Header.Get("Cache-Control"); !strings.Contains(c, "immutable") {
+	if c := script.header.Get("Cache-Control"); !strings.Contains(c, "immutable") {
 		t.Errorf("Cache-Control of a file named after its content is %q", c)
 	}
-	if missing, _ := get(t, r, "/assets/other.js", nil); missing.StatusCode != http.StatusNotFound {
-		t.Errorf("a file that is not there: %s", missing.Status)
+	if missing := get(t, r, "/assets/other.js", nil); missing.status != http.StatusNotFound {
+		t.Errorf("a file that is not there: %d", missing.status)
 	}
-	if metrics, _ := get(t, r, "/metrics", nil); metrics.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("Cache-Control of what the agent knows is %q", metrics.Header.Get("Cache-Control"))
+	if metrics := get(t, r, "/metrics", nil); metrics.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("Cache-Control of what the agent knows is %q", metrics.header.Get("Cache-Control"))
 	}
 }
 
@@ -88,8 +95,8 @@ func TestPageNeedsNoTokenAndItsDataDoes(t *testing.T) {
 	for path, want := range map[string]int{"/": http.StatusOK, "/assets/main-abc.js": http.StatusOK,
 		"/metrics": http.StatusUnauthorized, "/other": http.StatusUnauthorized,
 		"/vigie.v1.Vigie/GetStatus?encoding=json&message=%7B%7D&connect=v1": http.StatusUnauthorized} {
-		if resp, _ := get(t, r, path, nil); resp.StatusCode != want {
-			t.Errorf("%s without a token answers %s, want %d", path, resp.Status, want)
+		if got := get(t, r, path, nil); got.status != want {
+			t.Errorf("%s without a token answers %d, want %d", path, got.status, want)
 		}
 	}
 }
@@ -97,13 +104,13 @@ func TestPageNeedsNoTokenAndItsDataDoes(t *testing.T) {
 func TestPageMayBeLinkedToAndNotRebound(t *testing.T) {
 	r := start(t, func(c *Config) { c.Page = testPage() })
 	link := func(q *http.Request) { q.Header.Set("Sec-Fetch-Site", "cross-site") }
-	if resp, _ := get(t, r, "/", link); resp.StatusCode != http.StatusOK {
-		t.Errorf("a link on another site to the page: %s", resp.Status)
+	if got := get(t, r, "/", link); got.status != http.StatusOK {
+		t.Errorf("a link on another site to the page: %d", got.status)
 	}
-	if resp, _ := get(t, r, "/metrics", link); resp.StatusCode != http.StatusForbidden {
-		t.Errorf("another site asks for data: %s", resp.Status)
+	if got := get(t, r, "/metrics", link); got.status != http.StatusForbidden {
+		t.Errorf("another site asks for data: %d", got.status)
 	}
-	if resp, _ := get(t, r, "/", func(q *http.Request) { q.Host = "evil.example" }); resp.StatusCode != http.StatusForbidden {
-		t.Errorf("the page under another host's name: %s", resp.Status)
+	if got := get(t, r, "/", func(q *http.Request) { q.Host = "evil.example" }); got.status != http.StatusForbidden {
+		t.Errorf("the page under another host's name: %d", got.status)
 	}
 }

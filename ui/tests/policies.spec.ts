@@ -18,6 +18,7 @@ spec:
 test.describe.configure({ mode: "serial" });
 
 test("a policy is checked, simulated and applied", async ({ page }) => {
+  test.setTimeout(150_000); // a simulation reads what was recorded
   await open(page, "policies");
   await page.getByRole("button", { name: "New policy" }).click();
   const dialog = page.getByRole("dialog");
@@ -26,7 +27,9 @@ test("a policy is checked, simulated and applied", async ({ page }) => {
   await dialog.getByRole("textbox", { name: "Policy" }).fill(policy);
   await expect(dialog.getByRole("status")).toContainText("rule");
   await dialog.getByRole("button", { name: "Simulate" }).click();
-  await expect(dialog.getByRole("table", { name: "What would have been denied" })).toContainText("27379");
+  await expect(dialog.getByRole("table", { name: "What would have been denied" })).toContainText("27379", {
+    timeout: 90_000,
+  });
   await dialog.getByRole("button", { name: "Apply" }).click();
   await expect(dialog).toBeHidden();
   await expect(page.getByRole("table", { name: "Rules of worker" })).toContainText("denied before it happens");
@@ -64,6 +67,6 @@ test("a policy is learned of a workload", async ({ page }) => {
   await open(page, "policies?learn=shop-api.service");
   await page.getByRole("button", { name: "Learn", exact: true }).click();
   const text = page.getByRole("dialog").getByRole("textbox", { name: "Policy" });
-  await expect(text).toHaveValue(/unit: shop-api\.service/);
+  await expect(text).toHaveValue(/unit: shop-api\.service/, { timeout: 50_000 });
   await expect(text).toHaveValue(/27082/);
 });

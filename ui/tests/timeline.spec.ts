@@ -29,6 +29,12 @@ test("kinds and filters take what they name, and the address keeps them", async 
   await expect(page.getByRole("option").first()).toContainText("flow");
 });
 
+test("a time that is over is read from history and stands", async ({ page }) => {
+  await open(page, "timeline?f=workload:shop-* until:2s");
+  await expect(page.getByRole("option").first()).toContainText("shop-");
+  await expect(page.getByText("past", { exact: true })).toBeVisible();
+});
+
 test("words search the names in a row", async ({ page }) => {
   await open(page, "timeline?f=shadow");
   await expect(page.getByRole("option").filter({ hasText: "/etc/shadow" }).first()).toBeVisible({ timeout: 30_000 });

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import { useEffect, useState } from "react";
-import { vigie } from "../api/client";
-import { useCall } from "../api/use";
+import { useRecent } from "../api/recent";
 import { useRoute } from "../app/route";
 import { parseForEvents } from "../filter/parse";
 import { offerNames } from "../filter/suggest";
@@ -22,16 +21,12 @@ export default function AlertsPage() {
   const text = params.get("f") ?? "";
   const rules = params.get("as") === "rules";
   const [severity, setSeverity] = useState("");
-  const call = useCall(
-    text,
-    async (signal) => {
-      const { filter } = parseForEvents(text);
-      filter.types = ["alert"];
-      return (await vigie.queryEvents({ filter, newestFirst: true, pageSize: 500 }, { signal })).events;
-    },
-    4000,
-  );
-  const all = (call.data ?? []).filter((e) => e.alert);
+  const call = useRecent(text, () => {
+    const { filter } = parseForEvents(text);
+    filter.types = ["alert"];
+    return filter;
+  });
+  const all = (call.events ?? []).filter((e) => e.alert);
   const shown = severity ? all.filter((e) => e.alert!.severity === severity) : all;
   const chosen = all.find((e) => String(e.seq) === params.get("a")) ?? shown[0];
   useEffect(() => offerNames([]), []);
@@ -39,7 +34,7 @@ export default function AlertsPage() {
     <div className="page">
       <div className="row">
         <h1>Alerts</h1>
-        {!rules && call.data && <span className="muted">{plural(all.length, "alert")} remembered</span>}
+        {!rules && call.events && <span className="muted">{plural(all.length, "alert")} of the last day</span>}
         <span className="grow" />
         <button type="button" aria-pressed={!rules} onClick={() => set({ as: undefined })}>
           Alerts
@@ -53,7 +48,7 @@ export default function AlertsPage() {
       ) : (
         <>
           <Failure error={call.error} retry={call.reload} />
-          {!call.data && !call.error && <Loading />}
+          {!call.events && !call.error && <Loading />}
           {all.length > 0 && (
             <fieldset className="row">
               <legend className="hidden">Severity</legend>
@@ -73,7 +68,7 @@ export default function AlertsPage() {
               })}
             </fieldset>
           )}
-          {call.data && all.length === 0 && <Nothing filtered={text !== ""} />}
+          {call.events && all.length === 0 && <Nothing filtered={text !== ""} />}
           {chosen && (
             <div className="alerts">
               <ul className="card" aria-label="Alerts, newest first">

@@ -84,6 +84,9 @@ function Sections({ s, samples }: { s: Status; samples: Sample[] }) {
           id={([k]) => k}
         />
       </Card>
+      <p className="muted">
+        <a href="/licenses.md">Licences</a> of the libraries in this page.
+      </p>
     </>
   );
 }
@@ -230,8 +233,17 @@ const sensorColumns: Column<SensorStatus>[] = [
 ];
 
 const receiverColumns: Column<SubscriberStatus>[] = [
-  { name: "Receiver", cell: (x) => x.name },
+  {
+    name: "Receiver",
+    cell: (x) => (
+      <>
+        {x.name} {x.trouble && <span className="bad">{x.trouble}</span>}
+      </>
+    ),
+  },
   { name: "Peer", cell: (x) => x.peer || "–", wide: true },
   { name: "Waiting", cell: (x) => count(x.queued), number: true },
+  { name: "Sent", cell: (x) => (x.exporter ? count(x.sent) : "–"), number: true, wide: true },
+  { name: "Sent again", cell: (x) => (x.exporter ? count(x.retried) : "–"), number: true, wide: true },
   { name: "Lost", cell: (x) => <span className={x.lost ? "bad" : ""}>{count(x.lost)}</span>, number: true },
 ];

@@ -3,7 +3,7 @@
 import { colours } from "../app/theme";
 import { overlap, type Rectangle } from "./place";
 import { along, extent, type Line, type Scene } from "./scene";
-import { portName } from "./words";
+import { lineWords, portNames } from "./words";
 
 const names = [
   "bg",
@@ -40,6 +40,7 @@ export interface Emphasis {
   lit: Set<string> | undefined;
   hover: string | undefined;
   found: Set<string> | undefined;
+  seconds: number; // over which was counted what lines say
   details: boolean; // lines have arrows and ports; of maps with few of them
 }
 
@@ -176,8 +177,7 @@ function drawLabels(ctx: CanvasRenderingContext2D, lines: Line[], s: Scene, v: V
   for (const l of lines) {
     const strong = e.hover === l.link.id || e.lit?.has(l.link.id) === true;
     if (dim(l, e) || (!strong && v.zoom < 0.7)) continue;
-    const more = l.link.edges.length > 2 ? ` +${l.link.edges.length - 2}` : "";
-    const text = l.link.edges.slice(0, 2).map(portName).join(", ") + more;
+    const text = strong ? lineWords(l.link, e.seconds) : portNames(l.link);
     const size = Math.max(11, 10.5 / v.zoom);
     ctx.font = `${strong ? 600 : 500} ${size}px Inter, system-ui, sans-serif`;
     const width = ctx.measureText(text).width + 8;

@@ -26,6 +26,7 @@ interface Props {
   boxes: Map<string, Box>;
   links: Link[];
   places: Map<string, Point>;
+  laid: number; // counts the layouts of the whole map
   window: number;
   chosen: string;
   found: Set<string> | undefined;
@@ -54,8 +55,8 @@ function Flow(props: Props) {
   const scene = useMemo(() => sceneOf(graph, boxes, links, places), [graph, boxes, links, places]);
   const lit = useMemo(() => litLines(graph, links, chosen), [graph, links, chosen]);
   const emphasis = useMemo<Emphasis>(
-    () => ({ lit, hover, found, details: links.length <= 800 }),
-    [lit, hover, found, links.length],
+    () => ({ lit, hover, found, seconds: window, details: links.length <= 800 }),
+    [lit, hover, found, window, links.length],
   );
   const nodes = useMemo(
     () =>
@@ -64,7 +65,7 @@ function Flow(props: Props) {
         : cards({ graph, boxes, places, window, chosen, found, choose, links }, known.current),
     [far, graph, boxes, places, window, chosen, found, choose, links],
   );
-  const fit = useFit(scene);
+  const fit = useFit(scene, props.laid);
   const at = (e: React.MouseEvent) => screenToFlowPosition({ x: e.clientX, y: e.clientY });
   return (
     <div className="flow" role="application" aria-label="Map of who talks to whom. The same as a table: button Table">
@@ -113,9 +114,9 @@ function Flow(props: Props) {
   );
 }
 
-// useFit is how to show the whole map. It is done once by itself, when boxes have places.
-function useFit(scene: Scene): () => void {
-  const fitted = useRef(false);
+// useFit is how to show the whole map. It is done by itself when the boxes have places, and again when all got others.
+function useFit(scene: Scene, laid: number): () => void {
+  const fitted = useRef(-1);
   const { setViewport } = useReactFlow();
   const store = useStoreApi();
   const ready = useStore((s) => s.width > 0 && s.panZoom !== null);
@@ -131,10 +132,10 @@ function useFit(scene: Scene): () => void {
     });
   }, [scene, store, setViewport]);
   useEffect(() => {
-    if (fitted.current || !ready || scene.frames.length === 0) return;
-    fitted.current = true;
+    if (fitted.current === laid || !ready || scene.frames.length === 0) return;
+    fitted.current = laid;
     fit();
-  }, [scene, ready, fit]);
+  }, [scene, ready, fit, laid]);
   return fit;
 }
 
@@ -151,7 +152,7 @@ function litLines(g: Graph, links: Link[], chosen: string): Set<string> | undefi
 }
 
 // cards makes the boxes' elements. One that would look the same is the one from before, so that it is not made anew.
-function cards(p: Omit<Props, "move">, known: Map<string, BoxNode>): BoxNode[] {
+function cards(p: Omit<Props, "move" | "laid">, known: Map<string, BoxNode>): BoxNode[] {
   const near = neighbours(p);
   const nodes = [...p.boxes.values()].flatMap((box) => {
     const id = box.node.id;
@@ -183,7 +184,7 @@ function same(a: BoxNode["data"], b: BoxNode["data"]): boolean {
   );
 }
 
-function neighbours({ graph, links, chosen }: Omit<Props, "move">): Set<string> | undefined {
+function neighbours({ graph, links, chosen }: Omit<Props, "move" | "laid">): Set<string> | undefined {
   const lit = litLines(graph, links, chosen);
   if (!lit) return undefined;
   const near = new Set<string>();

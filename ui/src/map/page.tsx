@@ -26,7 +26,7 @@ export default function MapPage() {
   const graph = useMemo(() => (params.get("only") ? changedOnly(source.graph) : source.graph), [source.graph, params]);
   const links = useMemo(() => linksOf(graph), [graph]);
   const boxes = useMemo(() => boxesOf(graph, links), [graph, links]);
-  const { places, move, arrange } = usePlaces(graph, boxes, links);
+  const { places, laid, move, arrange } = usePlaces(graph, boxes, links);
   const seconds = useMemo(() => spanOf(graph, time.window, time.at === undefined), [graph, time.window, time.at]);
   const found = useMemo(() => foundNodes(graph, parse(text).words), [graph, text]);
   const choose = useCallback((id: string) => set({ sel: id }), [set]);
@@ -68,7 +68,7 @@ export default function MapPage() {
         ) : table ? (
           <EdgeTable graph={graph} links={links} window={seconds} choose={choose} chosen={chosen} />
         ) : (
-          <MapFlow {...{ graph, boxes, links, places, chosen, found, choose, move }} window={seconds} />
+          <MapFlow {...{ graph, boxes, links, places, laid, chosen, found, choose, move }} window={seconds} />
         )}
         {chosen && (
           <Panel

@@ -2,7 +2,7 @@
 
 import { vigie } from "../api/client";
 import { useCall } from "../api/use";
-import { link as pageLink } from "../app/route";
+import { link as pageLink, useRoute } from "../app/route";
 import { parse, withTerm } from "../filter/parse";
 import { address, base, endName } from "../format/event";
 import { bytes, duration } from "../format/units";
@@ -12,6 +12,7 @@ import { Failure } from "../parts/empty";
 import { Table } from "../parts/table";
 import type { Graph, Link } from "./graph";
 import { edgeColumns } from "./table";
+import { readTime } from "./time";
 import { about } from "./words";
 
 interface Props {
@@ -72,7 +73,13 @@ function LineHead({ line, graph }: Props & { line: Link }) {
   );
 }
 
-/** The filter that shows what a node did. */
+/** The filter that shows what a node did, in the time of the map where that is over. */
+function useOnly(): (node: MapNode) => string {
+  const { at, window } = readTime(useRoute().params);
+  const time = at ? ` since:${new Date(at.getTime() - window * 1000).toISOString()} until:${at.toISOString()}` : "";
+  return (node) => only(node) + time;
+}
+
 function only(node: MapNode): string {
   switch (node.kind) {
     case "external":
@@ -86,6 +93,7 @@ function only(node: MapNode): string {
 
 function NodeBody(props: Props & { node: MapNode }) {
   const { node, graph, links, choose, expanded, toggle, window } = props;
+  const did = useOnly();
   const inside = new Set([node.id, ...[...graph.nodes.values()].filter((n) => n.parent === node.id).map((n) => n.id)]);
   const out = links.filter((l) => inside.has(l.source));
   const into = links.filter((l) => inside.has(l.destination) && !inside.has(l.source));
@@ -99,7 +107,7 @@ function NodeBody(props: Props & { node: MapNode }) {
             {open ? "Hide processes" : "Show processes"}
           </button>
         )}
-        <a className="button" href={pageLink("timeline", { f: only(node), proc: node.process?.execId })}>
+        <a className="button" href={pageLink("timeline", { f: did(node), proc: node.process?.execId })}>
           Timeline
         </a>
         {node.kind === "workload" && (
@@ -166,6 +174,7 @@ function Ends(props: {
 }
 
 function LineBody({ line, graph, window }: Props & { line: Link }) {
+  const did = useOnly();
   const source = graph.nodes.get(line.source);
   const destination = graph.nodes.get(line.destination);
   return (
@@ -174,7 +183,7 @@ function LineBody({ line, graph, window }: Props & { line: Link }) {
         {source && (
           <a
             className="button"
-            href={pageLink("timeline", { f: `${only(source)} type:connect,close,flow,request,verdict` })}
+            href={pageLink("timeline", { f: `${did(source)} type:connect,close,flow,request,verdict` })}
           >
             Timeline
           </a>

@@ -14,6 +14,7 @@ const most = 4000; // places that are kept in the browser: the ids of nodes are 
 export function usePlaces(g: Graph, boxes: Map<string, Box>, links: Link[]) {
   const layout = useRef<Layout | null>(null);
   const [places, setPlaces] = useState(load);
+  const [laid, setLaid] = useState(0); // layouts of the whole map so far
   const busy = useRef(false);
   const latest = useRef({ g, boxes, links });
   latest.current = { g, boxes, links };
@@ -38,6 +39,7 @@ export function usePlaces(g: Graph, boxes: Map<string, Box>, links: Link[]) {
       // What came while the layout ran is added to it.
       const now = toPlace(latest.current);
       setPlaces((before) => keep(before, placeNew(now.items, now.pairs, laid)));
+      setLaid((n) => n + 1);
     });
   }, []);
 
@@ -53,11 +55,11 @@ export function usePlaces(g: Graph, boxes: Map<string, Box>, links: Link[]) {
   }, [shape, arrange]);
 
   const move = useCallback((id: string, p: Point) => setPlaces((before) => keep(before, new Map([[id, p]]))), []);
-  return { places, move, arrange: () => arrange(true) };
+  return { places, laid, move, arrange: () => arrange(true) };
 }
 
 function stageSize(): { width: number; height: number } {
-  const r = document.querySelector(".stage")?.getBoundingClientRect();
+  const r = (document.querySelector(".flow") ?? document.querySelector(".stage"))?.getBoundingClientRect();
   return { width: r?.width || 1000, height: r?.height || 600 };
 }
 

@@ -25,10 +25,13 @@ export function readTime(params: URLSearchParams): { at: Date | undefined; windo
 export function TimeBar({ completeSince, comparing }: { completeSince: Date | undefined; comparing: boolean }) {
   const { params, set } = useRoute();
   const { at, window, before } = readTime(params);
-  const status = useCall("store", (signal) => vigie.getStatus({}, { signal }), 30_000);
-  const kept = completeSince ?? date(status.data?.status?.store?.completeSince);
+  const oldest = useCall(
+    "oldest",
+    async (signal) => (await vigie.queryEvents({ pageSize: 1 }, { signal })).events[0],
+    60_000,
+  );
   const now = Date.now();
-  const first = Math.min(kept?.getTime() ?? now - 3_600_000, now - 60_000);
+  const first = Math.min(date(oldest.data?.time)?.getTime() ?? now - 3_600_000, now - 60_000);
   const [draft, setDraft] = useState<number>();
   const shown = draft ?? at?.getTime() ?? now;
   // The map is fetched when the hand rests.
@@ -40,7 +43,7 @@ export function TimeBar({ completeSince, comparing }: { completeSince: Date | un
     }, 250);
     return () => clearTimeout(timer);
   }, [draft, set]);
-  const early = at && kept && at.getTime() - window * 1000 < kept.getTime() - 1000;
+  const early = at && completeSince && at.getTime() - window * 1000 < completeSince.getTime() - 1000;
   return (
     <div className="time">
       <button type="button" aria-pressed={at === undefined} onClick={() => set({ at: undefined })}>
@@ -110,7 +113,7 @@ export function TimeBar({ completeSince, comparing }: { completeSince: Date | un
       )}
       {early && (
         <p className="warn" role="status">
-          History is complete since {moment(kept)}: this map lacks what came before.
+          History is complete since {moment(completeSince)}; of before, this map may lack something.
         </p>
       )}
     </div>

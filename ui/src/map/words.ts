@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import { byteRate, duration, rate } from "../format/units";
+import { byteRate, duration, percent, rate } from "../format/units";
 import type { MapEdge, MapNode } from "../gen/vigie/v1/map_pb";
+
+import type { Link } from "./graph";
 
 const services: Record<number, string> = {
   22: "ssh",
@@ -20,6 +22,22 @@ export function portName(e: MapEdge): string {
   if (!e.port) return e.protocol;
   const what = e.application || services[e.port] || (e.protocol === "tcp" ? "" : e.protocol);
   return what ? `:${e.port} ${what}` : `:${e.port}`;
+}
+
+/** The ports of a line; of many, the first two. */
+export function portNames(l: Link): string {
+  const more = l.edges.length > 2 ? ` +${l.edges.length - 2}` : "";
+  return l.edges.slice(0, 2).map(portName).join(", ") + more;
+}
+
+/** A line in words: ports, rate, latency, and what is wrong with it. */
+export function lineWords(l: Link, window: number): string {
+  const [e] = l.edges;
+  if (l.edges.length > 1 || !e) return `${portNames(l)} · ${rate(l.flows, window)}`;
+  const errors = errorShare(e);
+  return [portName(e), edgeRate(e, window), latency(e), errors > 0 && `${percent(errors)} fail`]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 /** "unit in system.slice", "outside, 2 addresses". */

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { create } from "@bufbuild/protobuf";
 import { useState } from "react";
 import { explain, vigie } from "../api/client";
-import { useCall } from "../api/use";
+import { useRecent } from "../api/recent";
 import { link } from "../app/route";
 import { processName, verdictObject } from "../format/event";
 import { ago, count, date, moment, plural } from "../format/units";
 import type { Event } from "../gen/vigie/v1/event_pb";
+import { FilterSchema } from "../gen/vigie/v1/filter_pb";
 import type { Policy, PolicyRule } from "../gen/vigie/v1/policy_pb";
 import { Failure } from "../parts/empty";
 import { type Column, Table } from "../parts/table";
@@ -100,7 +102,12 @@ const ruleColumns: Column<PolicyRule>[] = [
   },
   {
     name: "Worth",
-    cell: (r) => <span className={`badge ${guarantee(r.guarantee)}`}>{r.guarantee}</span>,
+    cell: (r) =>
+      r.guarantee ? (
+        <span className={`badge ${guarantee(r.guarantee)}`}>{r.guarantee}</span>
+      ) : (
+        <span className="muted">allows</span>
+      ),
     sort: (r) => r.guarantee,
   },
   {
@@ -121,15 +128,10 @@ const ruleColumns: Column<PolicyRule>[] = [
 ];
 
 function Denials({ p, edit }: { p: Policy; edit: (d: Draft) => void }) {
-  const call = useCall(
-    p.name,
-    async (signal) => {
-      const filter = { types: ["verdict"], where: `verdict.policy == ${JSON.stringify(p.name)}` };
-      return (await vigie.queryEvents({ filter, newestFirst: true, pageSize: 300 }, { signal })).events;
-    },
-    5000,
+  const call = useRecent(p.name, () =>
+    create(FilterSchema, { types: ["verdict"], where: `verdict.policy == ${JSON.stringify(p.name)}` }),
   );
-  const rows = fold(call.data ?? []);
+  const rows = fold(call.events ?? []);
   const [refused, setRefused] = useState<string>();
   const open = (e: Event) => {
     const v = e.verdict!;
@@ -161,7 +163,7 @@ function Denials({ p, edit }: { p: Policy; edit: (d: Draft) => void }) {
         </>
       ),
     },
-    { name: "Rule", cell: (d) => <span className="mono">{d.event.verdict!.rule}</span>, wide: true },
+    { name: "Rule", cell: (d) => <span className="mono rule">{d.event.verdict!.rule}</span>, wide: true },
     {
       name: "Change",
       cell: (d) => (
@@ -177,8 +179,8 @@ function Denials({ p, edit }: { p: Policy; edit: (d: Draft) => void }) {
         <h2>{p.mode === "enforce" ? "Denied lately" : "Would be denied"}</h2>
       </header>
       <Failure error={call.error ?? refused} />
-      {call.data && rows.length === 0 ? (
-        <p className="body muted">Nothing that is remembered. What it allows is not written down.</p>
+      {call.events && rows.length === 0 ? (
+        <p className="body muted">Nothing in the last day. What it allows is not written down.</p>
       ) : (
         <Table<Denial> caption="Recent denials" columns={columns} rows={rows} id={(d) => d.key} page={50} />
       )}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { useState } from "react";
 import { explain, vigie } from "../api/client";
 import { useCall } from "../api/use";
@@ -25,7 +26,8 @@ export function Editor({ draft, close }: { draft: Draft; close: (applied: boolea
   const [text, setText] = useState(draft.after);
   const changing = draft.before !== undefined && draft.before !== draft.after;
   const [writing, setWriting] = useState(!changing);
-  const [busy, setBusy] = useState(false);
+  const [busy, setBusy] = useState("");
+  const [hours, setHours] = useState(1);
   const [error, setError] = useState<string>();
   const [simulated, setSimulated] = useState<SimulatePoliciesResponse>();
   const check = useCall(text.trim() ? text : null, async (signal) => {
@@ -33,20 +35,23 @@ export function Editor({ draft, close }: { draft: Draft; close: (applied: boolea
     signal.throwIfAborted();
     return (await vigie.applyPolicies({ yaml: text, dryRun: true, source: "page.yaml" }, { signal })).policies;
   });
-  const run = async (what: () => Promise<void>) => {
-    setBusy(true);
+  const run = async (doing: string, what: () => Promise<void>) => {
+    setBusy(doing);
     setError(undefined);
     try {
       await what();
     } catch (err) {
       setError(explain(err));
     }
-    setBusy(false);
+    setBusy("");
   };
   const simulate = () =>
-    run(async () => setSimulated(await vigie.simulatePolicies({ yaml: text, source: "page.yaml" })));
+    run("Simulating …", async () => {
+      const since = hours ? timestampFromDate(new Date(Date.now() - hours * 3_600_000)) : undefined;
+      setSimulated(await vigie.simulatePolicies({ yaml: text, source: "page.yaml", ...(since && { since }) }));
+    });
   const apply = () =>
-    run(async () => {
+    run("Applying …", async () => {
       await vigie.applyPolicies({ yaml: text, source: "page.yaml" });
       close(true);
     });
@@ -58,15 +63,23 @@ export function Editor({ draft, close }: { draft: Draft; close: (applied: boolea
       foot={
         <>
           <span className="grow muted" role="status">
-            {check.loading ? "Checking …" : wrong ? "" : summary(check.data ?? [])}
+            {busy || (check.loading ? "Checking …" : wrong ? "" : summary(check.data ?? []))}
           </span>
           <button type="button" onClick={() => navigator.clipboard?.writeText(text)}>
             Copy
           </button>
-          <button type="button" disabled={busy || wrong} onClick={simulate}>
+          <label>
+            <span className="hidden">Simulate on</span>
+            <select value={hours} onChange={(e) => setHours(Number(e.target.value))}>
+              <option value={1}>the last hour</option>
+              <option value={24}>the last day</option>
+              <option value={0}>all that is kept</option>
+            </select>
+          </label>
+          <button type="button" disabled={busy !== "" || wrong} onClick={simulate}>
             Simulate
           </button>
-          <button type="button" className="primary" disabled={busy || wrong} onClick={apply}>
+          <button type="button" className="primary" disabled={busy !== "" || wrong} onClick={apply}>
             Apply
           </button>
         </>

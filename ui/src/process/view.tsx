@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { vigie } from "../api/client";
+import { dayAgo } from "../api/recent";
 import { useCall } from "../api/use";
 import { link } from "../app/route";
 import { withTerm } from "../filter/parse";
 import { commandLine, line } from "../format/event";
-import { ago, clock, count } from "../format/units";
+import { ago, clock, count, date } from "../format/units";
 import type { Event } from "../gen/vigie/v1/event_pb";
 import type { Process } from "../gen/vigie/v1/process_pb";
 import { Failure, Loading } from "../parts/empty";
@@ -48,18 +50,13 @@ export function ProcessView({ execId, choose }: { execId: string; choose: (execI
         </section>
       )}
       <Deeds
-        execId={execId}
+        p={p}
         title="Its connections"
         types={["connect", "accept", "listen", "dns"]}
         none="No connection of it is remembered."
       />
-      <Deeds execId={execId} title="Its files" types={["file"]} none="No file of it is remembered." />
-      <Deeds
-        execId={execId}
-        title="Verdicts and alerts"
-        types={["verdict", "alert"]}
-        none="Nothing was denied or found."
-      />
+      <Deeds p={p} title="Its files" types={["file"]} none="No file of it is remembered." />
+      <Deeds p={p} title="Verdicts and alerts" types={["verdict", "alert"]} none="Nothing was denied or found." />
     </div>
   );
 }
@@ -94,18 +91,13 @@ function Facts({ p }: { p: Process }) {
 }
 
 /** What a process did of some kind; the same deed is one row. */
-function Deeds({ execId, title, types, none }: { execId: string; title: string; types: string[]; none: string }) {
-  const call = useCall(
-    `${execId} ${types}`,
-    async (signal) => {
-      const page = await vigie.queryEvents(
-        { filter: { types, execIds: [execId] }, newestFirst: true, pageSize: 500 },
-        { signal },
-      );
-      return fold(page.events);
-    },
-    10_000,
-  );
+function Deeds({ p, title, types, none }: { p: Process; title: string; types: string[]; none: string }) {
+  const call = useCall(`${p.execId} ${types}`, async (signal) => {
+    const start = date(p.startTime)?.getTime() ?? 0;
+    const since = start > Date.now() - 86_400_000 ? timestampFromDate(new Date(start - 1000)) : dayAgo();
+    const filter = { types, execIds: [p.execId], since };
+    return fold((await vigie.queryEvents({ filter, newestFirst: true, pageSize: 500 }, { signal })).events);
+  });
   const rows = call.data ?? [];
   return (
     <section>

@@ -2,9 +2,10 @@
 
 import { useEffect, useRef, useState } from "react";
 import { vigie } from "../api/client";
-import { type StreamState, useStream } from "../api/use";
+import { type StreamState, useCall, useStream } from "../api/use";
 import { parseForEvents } from "../filter/parse";
 import type { Event } from "../gen/vigie/v1/event_pb";
+import type { Filter } from "../gen/vigie/v1/filter_pb";
 
 const most = 5000; // events that are held; older ones are in the agent's history
 const first = 1000; // recent ones that come at once
@@ -16,15 +17,41 @@ export interface Entry {
   event: Event;
 }
 
-/** Follows the events that pass a filter, newest first. */
-export function useFeed(
-  text: string,
-  types: string[],
-): { entries: Entry[]; state: StreamState; error: string | undefined } {
+/** The events that pass a filter, newest first: those that come, or of a time that is over those that were. */
+export function useFeed(text: string, types: string[]): Feed {
+  const over = parseForEvents(text).filter.until !== undefined;
+  const key = JSON.stringify([text, types]);
+  const live = useLive(over ? null : key, () => filterOf(text, types));
+  const past = useCall(over ? key : null, async (signal) => {
+    const { events } = await vigie.queryEvents(
+      { filter: filterOf(text, types), newestFirst: true, pageSize: first },
+      { signal },
+    );
+    return events.map((event, i) => ({ id: -i, event }));
+  });
+  if (!over) return live;
+  return { entries: past.data ?? none, state: past.data ? "past" : "connecting", error: past.error };
+}
+
+/** Events, and how they come. */
+export interface Feed {
+  entries: Entry[];
+  state: StreamState | "past";
+  error: string | undefined;
+}
+
+const none: Entry[] = [];
+
+function filterOf(text: string, types: string[]): Filter {
+  const { filter } = parseForEvents(text);
+  if (types.length && filter.types.length === 0) filter.types = types;
+  return filter;
+}
+
+function useLive(key: string | null, filter: () => Filter): Feed {
   const [entries, setEntries] = useState<Entry[]>([]);
   const waiting = useRef<Entry[]>([]);
   const next = useRef(0);
-  const key = JSON.stringify([text, types]);
   // biome-ignore lint/correctness/useExhaustiveDependencies: another filter begins anew
   useEffect(() => {
     waiting.current = [];
@@ -44,9 +71,7 @@ export function useFeed(
     (signal) => {
       waiting.current = [];
       setEntries([]);
-      const { filter } = parseForEvents(text);
-      if (types.length && filter.types.length === 0) filter.types = types;
-      return vigie.streamEvents({ filter, last: first }, { signal });
+      return vigie.streamEvents({ filter: filter(), last: first }, { signal });
     },
     (m) => {
       for (const event of m.events) waiting.current.push({ id: next.current++, event });
