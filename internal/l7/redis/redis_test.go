@@ -65,6 +65,18 @@ func TestWhatIsNotCaptured(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotRedis(t *testing.T) {
+	for _, text := range []string{"\r\n", "$\r\n", "$-1\r\n", "*1\r\n", strings.Repeat("x", 600)} {
+		p := Player{Protocols: []l7.Protocol{Protocol()}}
+		p.Say(C(cmd("PING")))
+		p.Say(S("+PONG\r\n"))
+		p.Say(C("*2\r\n" + text))
+		if got := Text(p.End()); got != "redis PING latency=1000 duration=1000\n" || p.Counts.Wrong != 1 {
+			t.Errorf("%q: told %q, counted %+v", text, got, p.Counts)
+		}
+	}
+}
+
 func TestAConnectionHoldsLittle(t *testing.T) {
 	Memory(t, Protocol(), func(p *Player) {
 		for range 60 {
