@@ -84,7 +84,10 @@ func grpcClient(args []string) error {
 }
 
 func httpsServer(args []string) error {
-	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // so that both ends see all of it before the answer
+		fmt.Fprint(w, "hello")
+	})
 	return http.ListenAndServeTLS(args[0], args[1], args[2], nil)
 }
 

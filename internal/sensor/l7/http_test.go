@@ -4,26 +4,27 @@ package l7
 
 import (
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/vigie-io/vigie/internal/model"
 )
 
-func (w *world) nginx(server string) {
+func (w *world) nginx(server string) *exec.Cmd {
 	w.t.Helper()
 	nginx := w.need("nginx", "nginx-light")
 	w.file("small.html", "hello")
 	w.file("large.bin", strings.Repeat("secret-of-the-body ", 50000))
 	conf := w.file("nginx.conf", `
-worker_processes 1; daemon off; pid `+w.dir+`/nginx.pid; error_log stderr; user root;
+master_process off; daemon off; pid `+w.dir+`/nginx.pid; error_log stderr; user root;
 events { worker_connections 64; }
 http {
 	access_log off; client_body_temp_path `+w.dir+`; proxy_temp_path `+w.dir+`; fastcgi_temp_path `+w.dir+`;
 	uwsgi_temp_path `+w.dir+`; scgi_temp_path `+w.dir+`;
 	server { root `+w.dir+`; `+server+` error_page 405 =200 $uri; }
 }`)
-	w.serve("127.0.0.1:80", nginx, "-c", conf, "-p", w.dir)
+	return w.serve("127.0.0.1:80", nginx, "-c", conf, "-p", w.dir)
 }
 
 func at(p string) func(*model.Request) bool {
