@@ -37,7 +37,7 @@ func TestCurlAsksNginx(t *testing.T) {
 	w.nginx("listen 127.0.0.1:80;")
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	w.run(curl, "-s", "-u", "anna:secret-of-anna", "-H", "traceparent: "+parent, "-H", "Cookie: session=secret-of-the-cookie",
-		"http://127.0.0.1/small.html?token=secret-of-the-query", "http://127.0.0.1/large.bin?again", "http://127.0.0.1/orders/4711/items")
+		"http://127.0.0.1/small.html?token=secret-of-the-query", "http://127.0.0.1/large.bin?again", "http://127.0.0.1/orders/471100815/items")
 	w.run(curl, "-s", "-d", "card=secret-of-the-form", "http://127.0.0.1/small.html/9")
 
 	for _, role := range []string{"client", "server"} {
@@ -64,5 +64,5 @@ func TestCurlAsksNginx(t *testing.T) {
 			t.Errorf("%s: the form: %+v", role, r)
 		}
 	}
-	w.hidden("secret-of", "c2VjcmV0", "4711", "session=", "token")
+	w.hidden("secret-of", "c2VjcmV0", "471100815", "session=", "token")
 }
