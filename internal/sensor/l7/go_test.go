@@ -3,6 +3,7 @@
 package l7
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,16 +14,14 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit"
 )
 
-// copyOfTest is the command line of an actor. Its program is one file for all of them, so that it is probed once.
+// copyOfTest is the command line of an actor.
 func (w *world) copyOfTest(name string, args ...string) []string {
 	w.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	argv := actor(name, args...)
-	argv[2] = self
-	return argv
+	return append([]string{self, actorPrefix + name}, args...)
 }
 
 func TestGRPC(t *testing.T) {
@@ -83,7 +82,7 @@ func TestGoTLS(t *testing.T) {
 	w.run(w.copyOfTest("https-client", "2", "https://127.0.0.1/two/17?secret-of-go")...)
 	for _, role := range []string{"client", "server"} {
 		w.checkHealth(role, "go")
-		if r := w.said(role, "go", at("/one/{id}")); r.Version != "HTTP/1.1" || r.ResponseBytes != 5 || r.Method != "POST" {
+		if r := w.said(role, "go", at("/one/{id}")); r.Version != "HTTP/1.1" || r.ResponseBytes != 5 || r.Method != http.MethodPost {
 			t.Errorf("%s: %+v", role, r)
 		}
 		if r := w.said(role, "go", at("/two/{id}")); r.Version != "HTTP/2" || r.ResponseBytes != 5 || r.RequestBytes != 100000 {

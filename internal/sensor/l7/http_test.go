@@ -3,6 +3,7 @@
 package l7
 
 import (
+	"net/http"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -43,7 +44,7 @@ func TestCurlAsksNginx(t *testing.T) {
 	for _, role := range []string{"client", "server"} {
 		e := w.request(role, at("/small.html"))
 		r := e.Request
-		if r.Protocol != "http" || r.Version != "HTTP/1.1" || r.Method != "GET" || r.Status != 200 || r.StatusText != "OK" || r.Host != "127.0.0.1" ||
+		if r.Protocol != "http" || r.Version != "HTTP/1.1" || r.Method != http.MethodGet || r.Status != 200 || r.StatusText != "OK" || r.Host != "127.0.0.1" ||
 			r.Failed || r.ResponseBytes != 5 || r.Latency <= 0 || r.Duration < r.Latency || r.TLS != "" {
 			t.Errorf("%s: %+v", role, r)
 		}
@@ -60,7 +61,7 @@ func TestCurlAsksNginx(t *testing.T) {
 		if r := w.request(role, at("/orders/{id}/items")).Request; r.Status != 404 || !r.Failed || r.StatusText != "Not Found" {
 			t.Errorf("%s: the missing one: %+v", role, r)
 		}
-		if r := w.request(role, at("/small.html/{id}")).Request; r.Method != "POST" || r.RequestBytes != 23 || !r.Failed {
+		if r := w.request(role, at("/small.html/{id}")).Request; r.Method != http.MethodPost || r.RequestBytes != 23 || !r.Failed {
 			t.Errorf("%s: the form: %+v", role, r)
 		}
 	}
