@@ -32,6 +32,8 @@ type load struct {
 	arms []string
 	warm time.Duration // run before each sample and not measured; 0 for none
 	run  func(ctx context.Context, d time.Duration) (done, error)
+	// flags are the agent's, beside the usual.
+	flags []string
 	// after sees the agent after it stopped, and how many were done under it. May be nil.
 	after func(a *agent, count int) error
 }
@@ -135,7 +137,7 @@ func (b *bench) underAgent(ctx context.Context, l *load) (s sample, err error) {
 			return err
 		}
 		return l.after(a, total+s.Count)
-	})
+	}, l.flags...)
 	return s, err
 }
 
@@ -162,7 +164,7 @@ func (b *bench) profile(ctx context.Context, l *load) error {
 		}
 		b.results.Programs = append(b.results.Programs, programTimes{Load: l.name, Count: s.Count, Programs: ranBetween(before, after)})
 		return a.stop()
-	})
+	}, l.flags...)
 }
 
 // withAgent starts an agent, hands it to fn, which may stop it, and waits until nothing of it is left in the kernel.

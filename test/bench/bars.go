@@ -46,7 +46,7 @@ func (r *results) rows(all []compared) []row {
 			verdict: all3(s.everyConnection() && noLoss(s.Losses), s.Rate >= 0.99*stormRate, s.Rate),
 			bound:   fmt.Sprintf("Each connection is four events of the agent, for which it took %s of CPU.%s", short(s.AgentCPU), s.skips())})
 	}
-	return append(out, r.watchedRows()...)
+	return append(append(out, r.requestRows()...), r.watchedRows()...)
 }
 
 func noLoss(losses map[string]uint64) bool {

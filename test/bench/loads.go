@@ -24,6 +24,7 @@ func benchmarks() []benchmark {
 		{"exec", (*bench).execFullRate},
 		{"open", (*bench).opens},
 		{"rr", (*bench).roundTrips},
+		{"requests", (*bench).requests},
 		{"compile", (*bench).compile},
 		{"steady", (*bench).steadyExec},
 		{"storm", (*bench).connectStorm},

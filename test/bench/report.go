@@ -186,6 +186,10 @@ func (r *results) describe(load string) string {
 		return "open+close of 1,000 files in turn"
 	case "rr":
 		return fmt.Sprintf("TCP request and response, %d bytes each, loopback", messageBytes)
+	case loadHTTP:
+		return "HTTP request of 400 bytes and answer of 800, loopback"
+	case loadRequests:
+		return "the same, and the agent looks at requests (`--l7 all`)"
 	case "compile":
 		return "`go build -a " + r.Packages + "` with all that they import, empty cache"
 	}

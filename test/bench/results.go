@@ -43,6 +43,8 @@ type results struct {
 	Flows     []sample    `json:"flows,omitempty"` // an agent in each arm
 	Flowed    *flowed     `json:"flowed,omitempty"`
 	FlowTable *flowTable  `json:"flow_table,omitempty"`
+	// Parse is the parser's CPU time for an HTTP request.
+	Parse time.Duration `json:"parse_ns,omitempty"`
 }
 
 // programTimes is what the agent's programs ran for one load.

@@ -80,6 +80,8 @@ func (j *job) prepare(in io.Reader) (step func() error, finish func(), err error
 		return openStep(j.target)
 	case "rr":
 		return roundTripStep()
+	case "http":
+		return httpStep()
 	case "storm":
 		return connectStep()
 	case "timed open":

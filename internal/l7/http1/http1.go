@@ -9,6 +9,7 @@ package http1
 
 import (
 	"bytes"
+	"net/http"
 
 	"github.com/vigie-io/vigie/internal/l7"
 )
@@ -126,11 +127,11 @@ func (p *parser) line(s l7.Side, line []byte, t uint64) (step l7.Step, more bool
 func (p *parser) bodyOf(s l7.Side, t uint64) (step l7.Step, more bool) {
 	m := &p.sides[s]
 	if s == l7.Server {
-		if m.status == 101 || p.asked.Request != nil && p.asked.Method == "CONNECT" && m.status/100 == 2 {
+		if m.status == 101 || p.asked.Request != nil && p.asked.Method == http.MethodConnect && m.status/100 == 2 {
 			p.end(s, t)
 			return l7.Step{Next: l7.Done}, false
 		}
-		if m.status < 200 || m.status == 204 || m.status == 304 || p.asked.Request != nil && p.asked.Method == "HEAD" {
+		if m.status < 200 || m.status == 204 || m.status == 304 || p.asked.Request != nil && p.asked.Method == http.MethodHead {
 			p.end(s, t)
 			return step, false
 		}

@@ -8,47 +8,47 @@ import (
 	"testing"
 
 	"github.com/vigie-io/vigie/internal/l7"
-	. "github.com/vigie-io/vigie/internal/l7/l7test"
+	"github.com/vigie-io/vigie/internal/l7/l7test"
 	"github.com/vigie-io/vigie/internal/model"
 )
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 func conversations() map[string]struct {
-	turns []Said
+	turns []l7test.Said
 	want  string
 } {
 	type c = struct {
-		turns []Said
+		turns []l7test.Said
 		want  string
 	}
 	return map[string]c{
-		"one": {[]Said{C("GET /a/12?q=secret HTTP/1.1\r\nHost: u:p@h:80\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n"), S(ok)},
+		"one": {[]l7test.Said{l7test.C("GET /a/12?q=secret HTTP/1.1\r\nHost: u:p@h:80\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n"), l7test.S(ok)},
 			"http GET version=HTTP/1.1 path=/a/{id} host=h:80 text=OK trace=4bf92f3577b34da6a3ce929d0e0e4736 parent=00f067aa0ba902b7 status=200 latency=1000 duration=1000 answered=2 sampled\n"},
-		"pipelined": {[]Said{C("POST /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /y HTTP/1.1\n\nHEAD /z HTTP/1.1\r\n\r\n"),
-			S(ok + "HTTP/1.1 404 nope\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nTrailer: x\r\n\r\n" + "HTTP/1.1 500 \r\nContent-Length: 10\r\n\r\n")},
+		"pipelined": {[]l7test.Said{l7test.C("POST /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /y HTTP/1.1\n\nHEAD /z HTTP/1.1\r\n\r\n"),
+			l7test.S(ok + "HTTP/1.1 404 nope\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nTrailer: x\r\n\r\n" + "HTTP/1.1 500 \r\nContent-Length: 10\r\n\r\n")},
 			"http POST version=HTTP/1.1 path=/x text=OK status=200 latency=1000 duration=1000 asked=3 answered=2\n" +
 				"http GET version=HTTP/1.1 path=/y text=Not Found status=404 latency=1000 duration=1000 answered=3 failed\n" +
 				"http HEAD version=HTTP/1.1 path=/z text=Internal Server Error status=500 latency=1000 duration=1000 failed\n"},
-		"continue": {[]Said{C("PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"), S("HTTP/1.1 100 Continue\r\n\r\n"),
-			C("4\r\nGET \r\n0\r\n\r\n"), S("HTTP/1.1 204 No Content\r\n\r\n")},
+		"continue": {[]l7test.Said{l7test.C("PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"), l7test.S("HTTP/1.1 100 Continue\r\n\r\n"),
+			l7test.C("4\r\nGET \r\n0\r\n\r\n"), l7test.S("HTTP/1.1 204 No Content\r\n\r\n")},
 			"http PUT version=HTTP/1.1 path=/x text=No Content status=204 latency=3000 duration=3000 asked=4\n"},
-		"until close": {[]Said{C("GET http://u:p@host/x?y HTTP/1.0\r\n\r\n"), S("HTTP/1.0 200 OK\r\n\r\nHTTP/1.1 500 x\r\n\r\n")},
+		"until close": {[]l7test.Said{l7test.C("GET http://u:p@host/x?y HTTP/1.0\r\n\r\n"), l7test.S("HTTP/1.0 200 OK\r\n\r\nHTTP/1.1 500 x\r\n\r\n")},
 			"http GET version=HTTP/1.0 path=/x host=host text=OK status=200 latency=1000 duration=2000\n"},
-		"no answer": {[]Said{C("GET / HTTP/1.1\r\n\r\n"), S(ok), C("GET /late HTTP/1.1\r\n\r\n")},
+		"no answer": {[]l7test.Said{l7test.C("GET / HTTP/1.1\r\n\r\n"), l7test.S(ok), l7test.C("GET /late HTTP/1.1\r\n\r\n")},
 			"http GET version=HTTP/1.1 path=/ text=OK status=200 latency=1000 duration=1000 answered=2\nhttp GET version=HTTP/1.1 path=/late duration=1000 no-answer\n"},
-		"tunnel": {[]Said{C("CONNECT db:5432 HTTP/1.1\r\n\r\n"), S("HTTP/1.1 200 yes\r\n\r\n"), C("GET /inside HTTP/1.1\r\n\r\n"), S(ok)},
+		"tunnel": {[]l7test.Said{l7test.C("CONNECT db:5432 HTTP/1.1\r\n\r\n"), l7test.S("HTTP/1.1 200 yes\r\n\r\n"), l7test.C("GET /inside HTTP/1.1\r\n\r\n"), l7test.S(ok)},
 			"http CONNECT version=HTTP/1.1 host=db:5432 text=OK status=200 latency=1000 duration=1000\n"},
-		"upgrade": {[]Said{C("GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), S("HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x02hi"), C("\x81\x00")},
+		"upgrade": {[]l7test.Said{l7test.C("GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"), l7test.S("HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x02hi"), l7test.C("\x81\x00")},
 			"http GET version=HTTP/1.1 path=/ws text=Switching Protocols status=101 latency=1000 duration=1000\n"},
-		"header of 64 KiB": {[]Said{C("GET /big HTTP/1.1\r\nCookie: " + strings.Repeat("a", 64<<10) + "\r\nHost: h\r\n\r\n"), S(ok)},
+		"header of 64 KiB": {[]l7test.Said{l7test.C("GET /big HTTP/1.1\r\nCookie: " + strings.Repeat("a", 64<<10) + "\r\nHost: h\r\n\r\n"), l7test.S(ok)},
 			"http GET version=HTTP/1.1 path=/big host=h text=OK status=200 latency=1000 duration=1000 answered=2\n"},
 	}
 }
 
 func TestRequestsHoweverTheyAreCut(t *testing.T) {
 	for name, c := range conversations() {
-		t.Run(name, func(t *testing.T) { Splits(t, Protocol(), c.want, c.turns...) })
+		t.Run(name, func(t *testing.T) { l7test.Splits(t, Protocol(), c.want, c.turns...) })
 	}
 }
 
@@ -69,7 +69,7 @@ func TestSmuggledRequestsAreNotTold(t *testing.T) {
 		"two codings":            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := Play(Protocol(), C("POST /seen HTTP/1.1\r\n"+headers+"\r\n0\r\n\r\n"+hidden), S(ok), C("GET /next HTTP/1.1\r\n\r\n"), S(ok))
+			got := l7test.Play(Protocol(), l7test.C("POST /seen HTTP/1.1\r\n"+headers+"\r\n0\r\n\r\n"+hidden), l7test.S(ok), l7test.C("GET /next HTTP/1.1\r\n\r\n"), l7test.S(ok))
 			if strings.Contains(got, "hidden") || !strings.Contains(got, "/seen") || !strings.Contains(got, "/next") {
 				t.Errorf("told:\n%s", got)
 			}
@@ -78,42 +78,42 @@ func TestSmuggledRequestsAreNotTold(t *testing.T) {
 }
 
 func TestBodiesThatAreNotCaptured(t *testing.T) {
-	p := Player{Protocols: []l7.Protocol{Protocol()}, Prefix: 80}
+	p := l7test.Player{Protocols: []l7.Protocol{Protocol()}, Prefix: 80}
 	body := strings.Repeat("GET /hidden HTTP/1.1\r\n\r\n", 100)
-	p.Say(C(fmt.Sprintf("POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s", len(body), body)), 30, 100, 500)
-	p.Say(S(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)))
-	p.Say(C("POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n60\r\n" + body)) // where it ends is not seen
-	p.Say(S("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 200) + "\r\n\r\n"))      // nor where the headers do
-	p.Say(C("GET /c HTTP/1.1\r\n\r\n"))
-	p.Say(S(ok))
+	p.Say(l7test.C(fmt.Sprintf("POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s", len(body), body)), 30, 100, 500)
+	p.Say(l7test.S(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)))
+	p.Say(l7test.C("POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n60\r\n" + body)) // where it ends is not seen
+	p.Say(l7test.S("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 200) + "\r\n\r\n"))      // nor where the headers do
+	p.Say(l7test.C("GET /c HTTP/1.1\r\n\r\n"))
+	p.Say(l7test.S(ok))
 	want := "http POST version=HTTP/1.1 path=/a text=OK status=200 latency=1000 duration=1000 asked=2400 answered=2400\n" +
 		"http POST version=HTTP/1.1 path=/b text=OK status=200 latency=1000\n" +
 		"http GET version=HTTP/1.1 path=/c text=OK status=200 latency=1000 duration=1000 answered=2\n"
-	if got := Text(p.End()); got != want {
+	if got := l7test.Text(p.End()); got != want {
 		t.Errorf("got:\n%swant:\n%s", got, want)
 	}
 }
 
 func TestJoinedInTheMiddle(t *testing.T) {
-	p := Player{Protocols: []l7.Protocol{Protocol()}, Joined: true}
-	p.Say(S("the rest of an answer"))
-	p.Say(C("of a body"))
-	p.Say(S(ok))
-	p.Say(C("GET /x HTTP/1.1\r\n\r\n"))
-	p.Say(S(ok))
-	if got, want := Text(p.End()), "http GET version=HTTP/1.1 path=/x text=OK status=200 latency=1000 duration=1000 answered=2\n"; got != want {
+	p := l7test.Player{Protocols: []l7.Protocol{Protocol()}, Joined: true}
+	p.Say(l7test.S("the rest of an answer"))
+	p.Say(l7test.C("of a body"))
+	p.Say(l7test.S(ok))
+	p.Say(l7test.C("GET /x HTTP/1.1\r\n\r\n"))
+	p.Say(l7test.S(ok))
+	if got, want := l7test.Text(p.End()), "http GET version=HTTP/1.1 path=/x text=OK status=200 latency=1000 duration=1000 answered=2\n"; got != want {
 		t.Errorf("got:\n%swant:\n%s", got, want)
 	}
 }
 
 func TestWhatIsNotHTTPIsCountedAndNotTold(t *testing.T) {
 	for text, wrong := range map[string]uint64{"GET lost\r\nSSH-2.0-x\r\n": 0, "GET / HTTP/1.1\r\n\r\n": 1} {
-		p := Player{Protocols: []l7.Protocol{Protocol()}}
+		p := l7test.Player{Protocols: []l7.Protocol{Protocol()}}
 		for range 10 {
-			p.Say(C(text))
-			p.Say(S("+OK not at all\r\n"))
+			p.Say(l7test.C(text))
+			p.Say(l7test.S("+OK not at all\r\n"))
 		}
-		if got := Text(p.End()); got != "" || p.Counts.Wrong != wrong || p.Counts.Unrecognised != 1-wrong {
+		if got := l7test.Text(p.End()); got != "" || p.Counts.Wrong != wrong || p.Counts.Unrecognised != 1-wrong {
 			t.Errorf("%q: told %q, counted %+v", text, got, p.Counts)
 		}
 		if p.Conn().State() != l7.Ignored {
@@ -123,26 +123,26 @@ func TestWhatIsNotHTTPIsCountedAndNotTold(t *testing.T) {
 }
 
 func TestAConnectionHoldsLittle(t *testing.T) {
-	Memory(t, Protocol(), func(p *Player) {
+	l7test.Memory(t, Protocol(), func(p *l7test.Player) {
 		for range 2 * l7.MaxPending { // questions that nobody answers
-			p.Say(C("GET /" + strings.Repeat("aB/", 80) + " HTTP/1.1\r\nHost: " + strings.Repeat("h", 1000) + "\r\n\r\n"))
+			p.Say(l7test.C("GET /" + strings.Repeat("aB/", 80) + " HTTP/1.1\r\nHost: " + strings.Repeat("h", 1000) + "\r\n\r\n"))
 		}
 	})
-	Memory(t, Protocol(), func(p *Player) {
-		p.Say(C("GET /x HTTP/1.1\r\nCookie: " + strings.Repeat("a", 64<<10)))
-		p.Say(S("HTTP/1.1 200 OK\r\nSet-Cookie: " + strings.Repeat("a", 64<<10)))
+	l7test.Memory(t, Protocol(), func(p *l7test.Player) {
+		p.Say(l7test.C("GET /x HTTP/1.1\r\nCookie: " + strings.Repeat("a", 64<<10)))
+		p.Say(l7test.S("HTTP/1.1 200 OK\r\nSet-Cookie: " + strings.Repeat("a", 64<<10)))
 	})
 }
 
 func FuzzHTTP1(f *testing.F) {
-	var seeds [][]Said
+	var seeds [][]l7test.Said
 	for _, c := range conversations() {
 		seeds = append(seeds, c.turns)
 	}
 	for _, h := range []string{"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Content-Length: 5\r\nContent-Length: 0\r\n", "Transfer-Encoding:\r\n chunked\r\n"} {
-		seeds = append(seeds, []Said{C("POST / HTTP/1.1\r\n" + h + "\r\n0\r\n\r\nGET /h HTTP/1.1\n\n"), S(ok + ok)})
+		seeds = append(seeds, []l7test.Said{l7test.C("POST / HTTP/1.1\r\n" + h + "\r\n0\r\n\r\nGET /h HTTP/1.1\n\n"), l7test.S(ok + ok)})
 	}
-	Fuzz(f, Protocol(), func(t *testing.T, r *model.Request) {
+	l7test.Fuzz(f, Protocol(), func(t *testing.T, r *model.Request) {
 		if strings.ContainsAny(r.Path, "?#") || strings.Contains(r.Host, "@") || knownMethod([]byte(r.Method)) == "" || !r.NoAnswer && r.Status < 100 {
 			t.Errorf("cannot be: %+v", r)
 		}

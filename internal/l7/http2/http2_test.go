@@ -12,7 +12,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/vigie-io/vigie/internal/l7"
-	. "github.com/vigie-io/vigie/internal/l7/l7test"
+	"github.com/vigie-io/vigie/internal/l7/l7test"
 	"github.com/vigie-io/vigie/internal/model"
 )
 
@@ -50,14 +50,14 @@ func (w *writer) headers(stream uint32, end, cut bool, fields ...string) {
 	}
 }
 
-func (w *writer) said(by l7.Side) Said {
+func (w *writer) said(by l7.Side) l7test.Said {
 	b := bytes.Clone(w.Bytes())
 	w.Reset()
-	return Said{By: by, Text: b}
+	return l7test.Said{By: by, Text: b}
 }
 
 // conversation is three requests whose answers overlap.
-func conversation() (turns []Said, want string) {
+func conversation() (turns []l7test.Said, want string) {
 	c, s := newWriter(), newWriter()
 	c.WriteString(preface)
 	_ = c.framer.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 8192})
@@ -86,41 +86,41 @@ func conversation() (turns []Said, want string) {
 
 func TestRequestsHoweverTheyAreCut(t *testing.T) {
 	turns, want := conversation()
-	Splits(t, Protocol(), want, turns...)
+	l7test.Splits(t, Protocol(), want, turns...)
 }
 
 func TestWithoutAHeaderBlockNothingMoreIsTold(t *testing.T) {
 	turns, _ := conversation()
-	p := Player{Protocols: []l7.Protocol{Protocol()}}
+	p := l7test.Player{Protocols: []l7.Protocol{Protocol()}}
 	p.Say(turns[0])
 	p.Skip(l7.Server, 40)
 	for _, s := range turns[1:] {
 		p.Say(s)
 	}
-	if got := Text(p.End()); got != "" || p.Counts.Gone != 1 {
+	if got := l7test.Text(p.End()); got != "" || p.Counts.Gone != 1 {
 		t.Errorf("told %q, counted %+v", got, p.Counts)
 	}
 }
 
 // bomb is a block that refers again and again to one large field of the table.
-func bomb(references int) []Said {
+func bomb(references int) []l7test.Said {
 	c := newWriter()
 	c.WriteString(preface)
 	c.headers(1, false, false, ":method", "GET", ":path", "/", "x-large", strings.Repeat("a", 3800))
 	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, EndHeaders: true, BlockFragment: bytes.Repeat([]byte{0xbe}, references)})
-	return []Said{c.said(l7.Client)}
+	return []l7test.Said{c.said(l7.Client)}
 }
 
 func TestBombsEndTheConnection(t *testing.T) {
-	p := Player{Protocols: []l7.Protocol{Protocol()}}
+	p := l7test.Player{Protocols: []l7.Protocol{Protocol()}}
 	p.Say(bomb(16000)[0])
-	if got := Text(p.End()); got != "" || p.Counts.Wrong != 1 {
+	if got := l7test.Text(p.End()); got != "" || p.Counts.Wrong != 1 {
 		t.Errorf("told %q, counted %+v", got, p.Counts)
 	}
 }
 
 func TestAConnectionHoldsLittle(t *testing.T) {
-	Memory(t, Protocol(), func(p *Player) {
+	l7test.Memory(t, Protocol(), func(p *l7test.Player) {
 		c, s := newWriter(), newWriter()
 		c.WriteString(preface)
 		_ = c.framer.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 1 << 30})
@@ -136,7 +136,7 @@ func TestAConnectionHoldsLittle(t *testing.T) {
 			t.Fatalf("counted %+v", p.Counts)
 		}
 	})
-	Memory(t, Protocol(), func(p *Player) { // a name that never ends
+	l7test.Memory(t, Protocol(), func(p *l7test.Player) { // a name that never ends
 		b := binary.AppendUvarint([]byte{0x00, 0x7f}, 16000)
 		c := newWriter()
 		c.WriteString(preface)
@@ -147,7 +147,7 @@ func TestAConnectionHoldsLittle(t *testing.T) {
 
 func FuzzHTTP2(f *testing.F) {
 	turns, _ := conversation()
-	Fuzz(f, Protocol(), func(t *testing.T, r *model.Request) {
+	l7test.Fuzz(f, Protocol(), func(t *testing.T, r *model.Request) {
 		if strings.ContainsAny(r.Path, "?#") || strings.Contains(r.Host, "@") || r.Protocol != "http" && r.Protocol != "grpc" {
 			t.Errorf("cannot be: %+v", r)
 		}

@@ -124,7 +124,7 @@ func (p *parser) Parse(s l7.Side, b []byte, t uint64) l7.Step {
 		return l7.Step{}
 	}
 	body := b[header : header+want]
-	next := l7.More
+	var next l7.Next
 	if s == l7.Client {
 		next = p.client(b[3], body, t)
 	} else {

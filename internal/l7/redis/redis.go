@@ -185,8 +185,11 @@ func (p *parser) ask(b []byte, t uint64) l7.Step {
 		r.args = max(args, 0)
 		return l7.Step{Use: n}
 	}
+	if len(line) == 0 || line[0] != '$' {
+		return l7.Step{Next: l7.Wrong}
+	}
 	length, ok := number(line[1:])
-	if line[0] != '$' || !ok || length < 0 {
+	if !ok || length < 0 {
 		return l7.Step{Next: l7.Wrong}
 	}
 	r.bytes, r.length = true, length

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -19,8 +20,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// actorVariable names what a copy of the test does instead of testing.
-const actorVariable = "VIGIE_L7_ACTOR"
+// actorPrefix is before the name of what a copy of the test does instead of testing.
+const actorPrefix = "actor:"
 
 // actors are clients and servers in Go, run by copies of the test: the test itself is not listened to.
 var actors = map[string]func(args []string) error{
@@ -29,19 +30,16 @@ var actors = map[string]func(args []string) error{
 }
 
 func TestMain(m *testing.M) {
-	if act := actors[os.Getenv(actorVariable)]; act != nil {
-		if err := act(os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	if len(os.Args) > 1 {
+		if name, ok := strings.CutPrefix(os.Args[1], actorPrefix); ok {
+			if err := actors[name](os.Args[2:]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	os.Exit(m.Run())
-}
-
-// actor is the command line of an actor.
-func actor(name string, args ...string) []string {
-	return append([]string{"/usr/bin/env", actorVariable + "=" + name, "/proc/self/exe"}, args...)
 }
 
 func grpcServer(args []string) error {
@@ -84,7 +82,10 @@ func grpcClient(args []string) error {
 }
 
 func httpsServer(args []string) error {
-	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") })
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // so that both ends see all of it before the answer
+		fmt.Fprint(w, "hello")
+	})
 	return http.ListenAndServeTLS(args[0], args[1], args[2], nil)
 }
 

@@ -197,8 +197,8 @@ static __always_inline bool l7_tcp(struct l7_call *k, u32 fd, s64 ret)
 	return true;
 }
 
-/* What is known of the connection from now on. */
-static __always_inline struct vg_l7_conn *l7_meet(struct l7_call *k)
+/* What is known of the connection from now on. A function of its own, for the stack that all on the way to l7_emit share. */
+static __noinline struct vg_l7_conn *l7_meet(struct l7_call *k)
 {
 	struct vg_l7_conn fresh = {};
 	struct sock *sk = k->flow;

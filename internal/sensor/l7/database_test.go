@@ -19,7 +19,7 @@ func TestRedis(t *testing.T) {
 	w := newWorld(t)
 	server, cli := w.need("redis-server", "redis-server"), w.need("redis-cli", "redis-tools")
 	w.serve("127.0.0.1:6379", server, "--port", "6379", "--bind", "127.0.0.1", "--save", "", "--dir", w.dir, "--requirepass", "secret-of-redis")
-	for _, command := range []string{"SET user:4711:cart secret-of-the-cart", "GET user:4711:cart", "LPUSH user:4711:cart secret-of-the-list"} {
+	for _, command := range []string{"SET user:471100815:cart secret-of-the-cart", "GET user:471100815:cart", "LPUSH user:471100815:cart secret-of-the-list"} {
 		w.run(append([]string{cli, "-h", "127.0.0.1", "-a", "secret-of-redis"}, strings.Fields(command)...)...)
 	}
 	for _, role := range []string{"client", "server"} {
@@ -31,7 +31,7 @@ func TestRedis(t *testing.T) {
 			}
 		}
 	}
-	w.hidden("secret-of", "4711")
+	w.hidden("secret-of", "471100815")
 }
 
 func TestPostgreSQL(t *testing.T) {
@@ -45,6 +45,7 @@ func TestPostgreSQL(t *testing.T) {
 	w.run(initdb, "-D", data, "-A", "trust", "-N")
 	w.serve("127.0.0.1:5432", postgres, "-D", data, "-h", "127.0.0.1", "-k", w.dir, "-F", "-c", "ssl=on", "-c", "ssl_cert_file="+cert, "-c", "ssl_key_file="+key)
 
+	w.probed("/usr/lib/*/libssl.so.3")
 	for mode, library := range map[string]string{"disable": "", "require": "openssl"} {
 		out, err := w.try(psql, "host=127.0.0.1 user=postgres dbname=postgres sslmode="+mode, "-c", "drop table if exists users", "-c", "create table users(name text primary key)",
 			"-c", "insert into users values ('secret-of-anna')", "-c", "select * from users where name = 'secret-of-anna'", "-c", "insert into users values ('secret-of-anna')")

@@ -72,27 +72,41 @@ func (s *Sensor) decode(r kernel.Record, ev *model.Event) (bool, error) {
 		c.process, c.tid = ev.Key, ev.TID
 	}
 	c.last = ev.BootTime
+	err = c.hear(v, data)
+	if v.Flags&flagClosed != 0 {
+		delete(s.conns, v.Conn)
+	}
+	keep := s.give(v.Conn, c, ev)
+	if (c.State() == l7.Ignored || err != nil) && v.Flags&flagClosed == 0 {
+		err = errors.Join(err, s.ignore(v.Conn, c.source))
+	}
+	return keep, err
+}
+
+// hear passes a record on to the connection. What is said there is anybody's: a parser that fails on it costs this connection,
+// and not the agent.
+func (c *conn) hear(v *bpfVgL7, data []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("parse what is said in %s: %v", c.Protocol(), p)
+		}
+	}()
 	// In the order in which the two happened.
 	first, second := 0, 1
 	if v.At[1] < v.At[0] {
 		first, second = 1, 0
 	}
-	for _, dir := range []int{first, second} {
+	for _, dir := range [...]int{first, second} {
 		if v.At[dir] != 0 {
 			c.Passed(dir == 1, v.End[dir], v.At[dir])
 		}
 	}
 	if v.Flags&flagClosed != 0 {
-		c.Close(ev.BootTime)
-		delete(s.conns, v.Conn)
-	} else {
-		c.Feed(l7.Chunk{Time: ev.BootTime, Sent: v.Flags&flagSent != 0, Begins: v.Flags&flagBegins != 0, Pos: v.Pos, Data: data, Size: int(v.Size)})
+		c.Close(v.H.Time)
+		return nil
 	}
-	keep := s.give(v.Conn, c, ev)
-	if c.State() == l7.Ignored && v.Flags&flagClosed == 0 {
-		return keep, s.ignore(v.Conn, c.source)
-	}
-	return keep, nil
+	c.Feed(l7.Chunk{Time: v.H.Time, Sent: v.Flags&flagSent != 0, Begins: v.Flags&flagBegins != 0, Pos: v.Pos, Data: data, Size: int(v.Size)})
+	return nil
 }
 
 // meet begins to follow a connection; nil when there are too many.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -46,8 +47,10 @@ type Sensor struct {
 	ready     []*model.Event // those beyond the first of a record, for the next Flush
 	found     []found        // by the record that is being decoded
 
-	counts l7.Counts
-	losses losses
+	self      uint32 // the agent's own pid: it does not listen to itself
+	counts    l7.Counts
+	strangers atomic.Uint64 // counts.Unrecognised, for who asks
+	losses    losses
 }
 
 // New returns the sensor; Start loads it.
@@ -64,14 +67,20 @@ func New(o Options) *Sensor {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Sensor{options: o, protocols: protocols.All(), conns: make(map[uint64]*conn), losses: newLosses(o.Losses)}
+	return &Sensor{options: o, self: uint32(os.Getpid()), protocols: protocols.All(), conns: make(map[uint64]*conn), losses: newLosses(o.Losses)}
 }
 
 // Name implements sensor.Sensor.
 func (s *Sensor) Name() string { return "l7" }
 
 // Rung implements sensor.Sensor.
-func (s *Sensor) Rung() string { return "sys_exit + uprobe" }
+func (s *Sensor) Rung() string {
+	const hooks = "sys_exit + uprobe"
+	if n := s.strangers.Load(); n > 0 {
+		return fmt.Sprintf("%s (%d connections spoke no protocol that is known)", hooks, n)
+	}
+	return hooks
+}
 
 // Off implements sensor.Optional.
 func (s *Sensor) Off() string {
@@ -90,7 +99,7 @@ func (s *Sensor) Start(ctx context.Context, h *kernel.Host) error {
 	if err != nil {
 		return fmt.Errorf("read the embedded object: %w", err)
 	}
-	vars := map[string]any{"vg_l7_everybody": s.options.Choice.Everybody(), "vg_l7_self": uint32(os.Getpid()), "vg_l7_prefix": uint32(s.options.Prefix)}
+	vars := map[string]any{"vg_l7_everybody": s.options.Choice.Everybody(), "vg_l7_self": s.self, "vg_l7_prefix": uint32(s.options.Prefix)}
 	if err := h.Load(s.Name(), spec, vars, &s.objs); err != nil {
 		return err
 	}
@@ -143,23 +152,22 @@ func (s *Sensor) Decoders() map[kernel.RecordType]sensor.Decode {
 
 // losses are the counters of what did not become requests.
 type losses struct {
-	unrecognised, wrong, gaps, gone, crowded, full *pipeline.Counter
+	wrong, gaps, gone, crowded, full *pipeline.Counter
 }
 
 func newLosses(l *pipeline.Losses) losses {
 	return losses{
-		unrecognised: l.Counter("l7", "protocol not recognised"),
-		wrong:        l.Counter("l7", "protocol guessed wrong"),
-		gaps:         l.Counter("l7", "message beyond what is captured"),
-		gone:         l.Counter("l7", "connection no longer understood"),
-		crowded:      l.Counter("l7", "too many requests on a connection"),
-		full:         l.Counter("l7", "too many connections"),
+		wrong:   l.Counter("l7", "protocol guessed wrong"),
+		gaps:    l.Counter("l7", "message beyond what is captured"),
+		gone:    l.Counter("l7", "connection no longer understood"),
+		crowded: l.Counter("l7", "too many requests on a connection"),
+		full:    l.Counter("l7", "too many connections"),
 	}
 }
 
 // report brings the counters up to date.
 func (s *Sensor) report() {
-	s.losses.unrecognised.Raise(s.counts.Unrecognised)
+	s.strangers.Store(s.counts.Unrecognised)
 	s.losses.wrong.Raise(s.counts.Wrong)
 	s.losses.gaps.Raise(s.counts.Gaps)
 	s.losses.gone.Raise(s.counts.Gone)

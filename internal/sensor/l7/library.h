@@ -98,17 +98,24 @@ static __always_inline u64 l7_no_socket(u64 session, u32 pid)
 	return 1ull << 62 | ((u64)pid << 40 ^ session);
 }
 
+/* A session that is on no socket, from now on. */
+static __noinline struct vg_l7_conn *l7_stranger(u64 conn)
+{
+	struct vg_l7_conn fresh = {};
+
+	fresh.netns = bpf_get_current_task_btf()->nsproxy->net_ns->ns.inum;
+	bpf_map_update_elem(&vg_l7_conns, &conn, &fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&vg_l7_conns, &conn);
+}
+
 static __noinline int l7_plaintext(u64 conn, u64 buf, u64 size, u32 what)
 {
 	struct vg_l7_conn *c = bpf_map_lookup_elem(&vg_l7_conns, &conn);
-	struct vg_l7_conn fresh = {};
 	struct l7_said said = {};
 	u32 dir = what >> 8 & 1;
 
 	if (!c) {
-		fresh.netns = bpf_get_current_task_btf()->nsproxy->net_ns->ns.inum;
-		bpf_map_update_elem(&vg_l7_conns, &conn, &fresh, BPF_NOEXIST);
-		c = bpf_map_lookup_elem(&vg_l7_conns, &conn);
+		c = l7_stranger(conn);
 		if (!c)
 			return 0;
 	}

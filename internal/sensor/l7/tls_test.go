@@ -63,6 +63,7 @@ func TestOpenSSL(t *testing.T) {
 	w := newWorld(t)
 	curl := w.need("curl", "curl")
 	w.tlsNginx()
+	w.probed("/usr/lib/*/libssl.so.3")
 	w.run(curl, "-s", "-k", "--http1.1", "-u", "anna:secret-of-anna", "https://127.0.0.1/small.html?secret-of-the-query", "https://127.0.0.1/large.bin")
 	for _, role := range []string{"client", "server"} {
 		if r := w.said(role, "openssl", at("/small.html")); r.Version != "HTTP/1.1" || r.ResponseBytes != 5 {
@@ -79,6 +80,8 @@ func TestGnuTLS(t *testing.T) {
 	w := newWorld(t)
 	wget := w.need("wget", "wget")
 	w.tlsNginx()
+	w.probed("/usr/lib/*/libssl.so.3")
+	w.probed("/usr/lib/*/libgnutls.so.30")
 	w.run(wget, "-q", "-O", "/dev/null", "--no-check-certificate", "--header=Authorization: Bearer secret-of-wget", "https://127.0.0.1/small.html?secret-of-the-query")
 	if r := w.said("client", "gnutls", at("/small.html")); r.Version != "HTTP/1.1" || r.ResponseBytes != 5 {
 		t.Errorf("%+v", r)
@@ -91,6 +94,7 @@ func TestHTTP2OverOpenSSL(t *testing.T) {
 	w := newWorld(t)
 	curl := w.need("curl", "curl")
 	w.tlsNginx()
+	w.probed("/usr/lib/*/libssl.so.3")
 	w.run(curl, "-s", "-k", "--http2", "-H", "Authorization: Bearer secret-of-curl", "https://127.0.0.1/small.html?secret-of-the-query",
 		"https://127.0.0.1/large.bin", "https://127.0.0.1/small.html?again")
 	for _, role := range []string{"client", "server"} {

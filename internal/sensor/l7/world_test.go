@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/model"
+	processes "github.com/vigie-io/vigie/internal/sensor/exec"
 	"github.com/vigie-io/vigie/internal/sensor/socket"
 	"github.com/vigie-io/vigie/internal/testkit"
 )
@@ -31,18 +32,23 @@ type world struct {
 // newWorld listens to everybody but the test itself.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	testkit.RequireBPF(t)
 	choice, err := ParseChoice("all", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newWorldOf(t, choice)
+}
+
+func newWorldOf(t *testing.T, choice *Choice) *world {
+	t.Helper()
+	testkit.RequireBPF(t)
 	w := &world{t: t, sensor: New(Options{Choice: choice}), ns: testkit.NewNetNS(t), dir: t.TempDir()}
 	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} { // for servers that give up root
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.Kernel = testkit.StartSensor(t, socket.New(socket.Options{}), w.sensor)
+	w.Kernel = testkit.StartSensor(t, processes.New(processes.Options{}), socket.New(socket.Options{}), w.sensor)
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return
@@ -139,10 +145,10 @@ func (w *world) request(role string, match func(*model.Request) bool) *model.Eve
 	})
 }
 
-// hidden checks that none of the secrets is in anything that was reported.
+// hidden checks that none of the secrets is in anything that was reported, but for the command lines that they were given in.
 func (w *world) hidden(secrets ...string) {
 	w.t.Helper()
-	for _, e := range w.Events(func(*model.Event) bool { return true }) {
+	for _, e := range w.Events(func(e *model.Event) bool { return e.Type != model.TypeExec }) {
 		text := string(e.AppendJSON(nil, "0"))
 		for _, s := range secrets {
 			if strings.Contains(text, s) {

@@ -84,7 +84,7 @@ func Entry(code []byte, keep []x86asm.Reg) int {
 			return 0
 		}
 		// Go's functions begin again when their stack has grown: what comes before that is passed twice.
-		if i.cheap && !(isConditional(i.Op) && jumpedTo(insts, 0, 0)) {
+		if i.cheap && (!isConditional(i.Op) || !jumpedTo(insts, 0, 0)) {
 			return i.at
 		}
 		if i.Op == x86asm.CALL || i.Op == x86asm.JMP || i.Op == x86asm.RET || changes(i.Inst, keep) {
