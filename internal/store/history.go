@@ -24,7 +24,7 @@ const (
 )
 
 // flushEvents is how many events make a flush before its time. Twice as many wait at most, for a disk that is full.
-const flushEvents = 16 << 10
+const flushEvents = 8 << 10
 
 // HistoryConfig says where history is and how much of it there is.
 type HistoryConfig struct {
@@ -63,6 +63,8 @@ type History struct {
 	merge chan struct{} // there may be something to merge
 
 	flushing, merging sync.Mutex // one flush, and one merge, at a time
+
+	flushPacker, mergePacker segment.Packer
 }
 
 // folder is the segments of a family, in the order of their positions. The slice is replaced, never changed.

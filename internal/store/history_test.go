@@ -399,7 +399,7 @@ func TestAFullDiskIsCountedAndNotTheEnd(t *testing.T) {
 		h.publish(2000, flushEvents/2)
 		h.flushNow(t)
 	}
-	// Half of 4 × 8,192 events wait: as many as may.
+	// Half of 4 × 4,096 events wait: as many as may.
 	lost := h.losses.Counter("store", "not written")
 	if lost.Load() != 0 {
 		t.Errorf("%d are lost too early", lost.Load())

@@ -7,15 +7,16 @@ import (
 	parquetzstd "github.com/parquet-go/parquet-go/compress/zstd"
 )
 
-// codec is zstd with little memory: a page is 64 KiB, so that a window of megabytes, which the library's own codec takes
-// for each of its encoders, would stay empty. One writer uses it.
-type codec struct {
+// Packer packs the pages of segments, one segment after the other. It is zstd with little memory: a page is 64 KiB, so that
+// a window of megabytes, which the library's own codec takes for each of its encoders, would stay empty. What it takes, about
+// two megabytes, is worth keeping from one segment to the next. The zero value is ready.
+type Packer struct {
 	parquetzstd.Codec // reads, and says what it is
 	encoder           *zstd.Encoder
 }
 
 // Encode implements compress.Codec.
-func (c *codec) Encode(dst, src []byte) ([]byte, error) {
+func (c *Packer) Encode(dst, src []byte) ([]byte, error) {
 	if c.encoder == nil {
 		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault),
 			zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true))
