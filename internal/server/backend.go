@@ -99,7 +99,7 @@ type Status struct {
 	Events          map[model.Type]uint64
 	ProcessTable    ProcessTable
 	Store           Store
-	History         *History // nil when it is off
+	History         *History          // nil when it is off
 	Subscribers     []Subscriber      // the agent's own: exporters and the like
 	MapBytes        uint64            // memory of BPF maps
 	Config          map[string]string // in use, by option name, without secrets
