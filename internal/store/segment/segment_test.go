@@ -294,3 +294,27 @@ func BenchmarkWrite(b *testing.B) {
 		})
 	}
 }
+
+// What reading costs an event: rebuilt, chosen by a column, and as cells.
+func BenchmarkRead(b *testing.B) {
+	s := open(b, write(b, network(b), plain(groupRows)))
+	for name, read := range map[string]func() error{
+		"events": func() error { _, err := readAll(s, Scan{}); return err },
+		"none": func() error {
+			_, err := readAll(s, Scan{Tests: []Test{{Columns: []string{"workload_name"}, Text: func(s string) bool { return s == "w3" }}}})
+			return err
+		},
+		"cells": func() error {
+			return s.Cells(Scan{}, []string{"workload_name", "remote_name", "bytes_sent"}, func([][]Cell) error { return nil })
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := read(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*groupRows), "ns/event")
+		})
+	}
+}
