@@ -65,7 +65,7 @@ type History struct {
 
 	flushing, merging sync.Mutex // one flush, and one merge, at a time
 
-	flushPacker, mergePacker segment.Packer
+	packer segment.Packer // of flushes
 }
 
 // folder is the segments of a family, in the order of their positions. The slice is replaced, never changed.
@@ -96,7 +96,7 @@ func NewHistory(c HistoryConfig) *History {
 	}
 	h := &History{c: c, families: segment.Families(), loaded: make(chan struct{}),
 		unread: c.Losses.Counter("store", "unreadable segment"), unwritten: c.Losses.Counter("store", "not written"),
-		folders: make(map[string]*folder), arrived: make(chan struct{}), merge: make(chan struct{}, 1)}
+		packer: segment.Packer{Quick: true}, folders: make(map[string]*folder), arrived: make(chan struct{}), merge: make(chan struct{}, 1)}
 	for _, f := range h.families {
 		h.folders[f.Name] = &folder{family: f, dir: filepath.Join(c.Dir, f.Name)}
 	}
