@@ -87,7 +87,7 @@ func (a *Agent) Status() server.Status {
 			Capacity: uint64(a.config.ExitedProcesses), Evictions: table.Evictions},
 		Store: server.Store{Events: uint64(held.Events), MaxEvents: uint64(held.MaxEvents), Bytes: uint64(held.Bytes),
 			MaxBytes: uint64(held.MaxBytes), CompleteSince: held.CompleteSince},
-		Config: a.config.inUse()}
+		History: a.historyStatus(), Config: a.config.inUse()}
 	s.Host, s.Kernel = a.hostNames()
 	if a.host != nil {
 		for _, q := range a.host.Queues() {

@@ -111,6 +111,16 @@ func (a *Agent) Aggregate(ctx context.Context, q server.AggregateQuery) (server.
 	return out, err
 }
 
+// historyStatus is what history holds; nil when it is off.
+func (a *Agent) historyStatus() *server.History {
+	if a.history == nil {
+		return nil
+	}
+	h := a.history.Stats()
+	return &server.History{Directory: h.Dir, Events: uint64(h.Events), Segments: uint64(h.Segments), Bytes: uint64(h.Bytes), MaxBytes: uint64(h.MaxSize),
+		Oldest: h.Oldest, MaxAge: h.MaxAge, WriteInterval: h.Interval}
+}
+
 // historySubscriber is history among those who receive events.
 func (a *Agent) historySubscriber() []server.Subscriber {
 	if a.historyQueue == nil {

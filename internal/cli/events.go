@@ -36,7 +36,8 @@ func NewEvents(env Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show what happened, or with -f what happens",
-		Long: "Show the recent events that the agent keeps in memory, oldest first; with --follow, go on with those that happen.\n\n" +
+		Long: "Show the recent events that the agent keeps in memory, oldest first; with --since also those of the history that it\n" +
+			"keeps on disk; with --follow, go on with those that happen.\n\n" +
 			"Values of one flag are alternatives; different flags must all match. Events that were lost are shown with every\n" +
 			"filter but --type. -o json prints one event a line, in the form of docs/events.md.",
 		Example: "  vigie events -f --type exec,connect --workload nginx.service\n" +

@@ -31,6 +31,7 @@ type queryOptions struct {
 	limit    uint32
 	baseline string
 	changes  []string // of a report about edges
+	nonZero  bool     // rows without the first measure are not shown
 }
 
 // NewQuery is `vigie query`.
@@ -78,7 +79,7 @@ func newEdgesReport(env Env, change string) *cobra.Command {
 }
 
 func newErrorsReport(env Env) *cobra.Command {
-	o := &queryOptions{env: env, by: []string{"workload", "remote", "type"}, measures: []string{"errors", "events", "error_rate"}}
+	o := &queryOptions{env: env, by: []string{"workload", "remote", "type"}, measures: []string{"errors", "events", "error_rate"}, nonZero: true}
 	o.filter.types = []string{"request", "flow", "dns"}
 	return o.command("errors", "What fails, and how often",
 		"Requests that failed or had no answer, flows that failed or were denied, names that did not resolve. --type counts others:\n"+
@@ -124,6 +125,9 @@ func (o *queryOptions) run(ctx context.Context) error {
 	answer, err := client.Aggregate(ctx, connect.NewRequest(req))
 	if err != nil {
 		return o.to.explain(err)
+	}
+	if o.nonZero {
+		answer.Msg.Rows = slices.DeleteFunc(answer.Msg.GetRows(), func(r *vigiev1.AggregateRow) bool { return r.GetValues()[0] == 0 })
 	}
 	return o.print(answer.Msg, req.GetFilter().GetSince().AsTime())
 }

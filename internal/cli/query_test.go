@@ -74,6 +74,15 @@ func TestQueryEdges(t *testing.T) {
 	}
 }
 
+func TestQueryErrorsShowsWhatFailed(t *testing.T) {
+	a := &counting{answer: &vigiev1.AggregateResponse{By: []string{"workload"}, Measures: []string{"errors"},
+		Rows: []*vigiev1.AggregateRow{{Keys: []string{"web"}, Values: []float64{3}}, {Keys: []string{"db"}, Values: []float64{0}}}, CompleteSince: timestamppb.New(time.Unix(0, 0))}}
+	code, out, errs := vigie(t, "query", "errors", "--socket", serveHandler(t, a), "--by", "workload")
+	if code != 0 || out != "WORKLOAD  ERRORS\nweb            3\n" || errs != "" {
+		t.Errorf("exit %d, %s\n%s", code, errs, out)
+	}
+}
+
 func TestQueryMistakes(t *testing.T) {
 	for args, want := range map[string]string{
 		"top --by nonsense":                    "--by \"nonsense\": use workload",

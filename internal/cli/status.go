@@ -257,7 +257,14 @@ func (p *statusPrinter) resources(s *vigiev1.Status) {
 	if since := s.GetStore().GetCompleteSince(); since != nil {
 		store += ", complete since " + since.AsTime().Local().Format(time.DateTime)
 	}
-	p.line("history    %s", store)
+	p.line("recent     %s", store)
+	if h := s.GetHistory(); h != nil {
+		history := fmt.Sprintf("%s events in %d files, %s of %s", show.Count(h.GetEvents()), h.GetSegments(), show.Bytes(h.GetBytes()), show.Bytes(h.GetMaxBytes()))
+		if h.GetOldest() != nil {
+			history += ", since " + h.GetOldest().AsTime().Local().Format(time.DateTime)
+		}
+		p.line("history    %s, in %s", history, term.Escape(h.GetDirectory()))
+	}
 	cpu := ""
 	if up := s.GetUptimeNs(); up > 0 {
 		cpu = fmt.Sprintf("; CPU %s, %.1f%% of one core", show.Duration(time.Duration(s.GetCpuTimeNs())), float64(s.GetCpuTimeNs())*100/float64(up))

@@ -99,6 +99,7 @@ type Status struct {
 	Events          map[model.Type]uint64
 	ProcessTable    ProcessTable
 	Store           Store
+	History         *History          // nil when it is off
 	Subscribers     []Subscriber      // the agent's own: exporters and the like
 	MapBytes        uint64            // memory of BPF maps
 	Config          map[string]string // in use, by option name, without secrets
@@ -139,6 +140,15 @@ type Store struct {
 	Events, MaxEvents uint64
 	Bytes, MaxBytes   uint64
 	CompleteSince     time.Time
+}
+
+// History is what history on disk holds.
+type History struct {
+	Directory             string
+	Events, Segments      uint64
+	Bytes, MaxBytes       uint64
+	Oldest                time.Time // of the events on disk; zero when there is none
+	MaxAge, WriteInterval time.Duration
 }
 
 // Subscriber is one receiver of events.

@@ -36,6 +36,7 @@ const (
 	maxPage     = 1000 // events in a page
 	maxMessage  = 256  // events in a message of a stream
 	maxLast     = 50_000
+	pastPage    = 8192 // events that a stream reads of the past at once
 )
 
 // compile prepares a filter of a request.
@@ -182,7 +183,7 @@ func (st *stream) sendLast(ctx context.Context, n int) error {
 // sendRecent sends all matching events since the filter's time, else those in memory, oldest first.
 func (st *stream) sendRecent(ctx context.Context) error {
 	since, _ := st.filter.Span()
-	q := EventQuery{Filter: st.filter, Recent: since.IsZero(), Limit: maxPage}
+	q := EventQuery{Filter: st.filter, Recent: since.IsZero(), Limit: pastPage}
 	for {
 		page, err := st.server.backend.Events(ctx, q)
 		if err != nil {

@@ -42,7 +42,7 @@ type collector struct {
 }
 
 type descriptions struct {
-	build, start, ready, events, lost, processes, evictions, stored, storedBytes, queued, capacity, clients, sensor, runs,
+	build, start, ready, events, lost, processes, evictions, stored, storedBytes, kept, keptBytes, keptOldest, queued, capacity, clients, sensor, runs,
 	runTime, maps, policies, policyHits, exported, exportRetries, exportLost, exportWaiting, exportFailing *prometheus.Desc
 }
 
@@ -60,6 +60,9 @@ func newDescriptions() descriptions {
 		evictions:     d("process_evictions_total", "Ended process images dropped from the table to make room."),
 		stored:        d("store_events", "Events in the memory store."),
 		storedBytes:   d("store_bytes", "Estimated size of the memory store in bytes."),
+		kept:          d("history_events", "Events in history on disk, with those that wait to be written."),
+		keptBytes:     d("history_bytes", "Size of history on disk in bytes."),
+		keptOldest:    d("history_oldest_seconds", "Time of the oldest event on disk, in seconds since 1970."),
 		queued:        d("queue_length", "What waits in a queue, in its unit.", "queue", "unit"),
 		capacity:      d("queue_capacity", "How much a queue holds at most, in its unit.", "queue", "unit"),
 		clients:       d("subscribers", "Receivers of events.", "name"),
@@ -116,6 +119,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.d.processes, float64(st.ProcessTable.Live), "running")
 	gauge(c.d.processes, float64(st.ProcessTable.Ended), "ended")
 	count(c.d.evictions, float64(st.ProcessTable.Evictions))
+	if h := st.History; h != nil {
+		gauge(c.d.kept, float64(h.Events))
+		gauge(c.d.keptBytes, float64(h.Bytes))
+		if !h.Oldest.IsZero() {
+			gauge(c.d.keptOldest, float64(h.Oldest.UnixNano())/1e9)
+		}
+	}
 	gauge(c.d.stored, float64(st.Store.Events))
 	gauge(c.d.storedBytes, float64(st.Store.Bytes))
 	for _, q := range st.Queues {

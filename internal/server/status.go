@@ -26,6 +26,7 @@ func (s *service) GetStatus(context.Context, *connect.Request[pb.GetStatusReques
 		Replay: st.Replay, Config: st.Config, Events: make(map[string]uint64, len(st.Events)),
 		ProcessTable: &pb.ProcessTableStatus{Live: st.ProcessTable.Live, Ended: st.ProcessTable.Ended,
 			Capacity: st.ProcessTable.Capacity, Evictions: st.ProcessTable.Evictions},
+		History: historyToProto(st.History),
 		Store: &pb.StoreStatus{Events: st.Store.Events, MaxEvents: st.Store.MaxEvents, Bytes: st.Store.Bytes,
 			MaxBytes: st.Store.MaxBytes},
 		Memory: &pb.MemoryStatus{Rss: residentSet(), Heap: heapInUse(), Maps: st.MapBytes}, CpuTimeNs: int64(cpuTime())}
@@ -94,4 +95,16 @@ func cpuTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func historyToProto(h *History) *pb.HistoryStatus {
+	if h == nil {
+		return nil
+	}
+	m := &pb.HistoryStatus{Directory: clean(h.Directory), Events: h.Events, Segments: h.Segments, Bytes: h.Bytes, MaxBytes: h.MaxBytes,
+		MaxAgeNs: int64(h.MaxAge), IntervalNs: int64(h.WriteInterval)}
+	if !h.Oldest.IsZero() {
+		m.Oldest = timestamppb.New(h.Oldest)
+	}
+	return m
 }

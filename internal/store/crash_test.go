@@ -97,9 +97,9 @@ func TestKilledWhileItWrites(t *testing.T) {
 		if p := h.history.Problems(); len(p) > 0 {
 			t.Errorf("killed after %d flushes: %v", flushes, p)
 		}
+		h.stop(t)
 		if left, _ := filepath.Glob(filepath.Join(dir, "*", "*"+temporary)); len(left) > 0 {
 			t.Errorf("killed after %d flushes: %v are left", flushes, left)
 		}
-		h.stop(t)
 	}
 }

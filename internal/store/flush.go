@@ -25,7 +25,7 @@ func (h *History) flush() int {
 	if len(waiting) == 0 {
 		return 0
 	}
-	o := segment.Options{Boot: h.c.Boot, Run: h.run, Agent: h.c.Agent}
+	o := segment.Options{Boot: h.c.Boot, Run: h.run, Agent: h.c.Agent, Packer: &h.packer}
 	var failed error
 	written := make(map[*segment.Family]*stored)
 	byFamily := h.split(waiting)
@@ -224,5 +224,7 @@ func (h *History) mergeFiles(f *folder, group []*stored) (*stored, error) {
 		defer file.Close()
 		sources = append(sources, file.Segment)
 	}
-	return writeFile(f.dir, func(w io.Writer) (segment.Info, error) { return segment.Merge(w, sources, h.c.Agent) })
+	return writeFile(f.dir, func(w io.Writer) (segment.Info, error) {
+		return segment.Merge(w, segment.Options{Agent: h.c.Agent}, sources)
+	})
 }

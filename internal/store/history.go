@@ -24,7 +24,7 @@ const (
 )
 
 // flushEvents is how many events make a flush before its time. Twice as many wait at most, for a disk that is full.
-const flushEvents = 16 << 10
+const flushEvents = 8 << 10
 
 // HistoryConfig says where history is and how much of it there is.
 type HistoryConfig struct {
@@ -54,6 +54,7 @@ type History struct {
 	mu      sync.RWMutex
 	folders map[string]*folder
 	taken   uint64         // number of the last event that arrived
+	missed  uint64         // events that the queue had no room for, not told yet
 	pending []*model.Event // arrived and not written, in the order of their numbers
 	arrived chan struct{}  // closed and replaced when something arrives
 	closed  bool           // nothing arrives any more
@@ -63,6 +64,8 @@ type History struct {
 	merge chan struct{} // there may be something to merge
 
 	flushing, merging sync.Mutex // one flush, and one merge, at a time
+
+	packer segment.Packer // of flushes
 }
 
 // folder is the segments of a family, in the order of their positions. The slice is replaced, never changed.
@@ -93,7 +96,7 @@ func NewHistory(c HistoryConfig) *History {
 	}
 	h := &History{c: c, families: segment.Families(), loaded: make(chan struct{}),
 		unread: c.Losses.Counter("store", "unreadable segment"), unwritten: c.Losses.Counter("store", "not written"),
-		folders: make(map[string]*folder), arrived: make(chan struct{}), merge: make(chan struct{}, 1)}
+		packer: segment.Packer{Quick: true}, folders: make(map[string]*folder), arrived: make(chan struct{}), merge: make(chan struct{}, 1)}
 	for _, f := range h.families {
 		h.folders[f.Name] = &folder{family: f, dir: filepath.Join(c.Dir, f.Name)}
 	}
@@ -111,6 +114,9 @@ func (h *History) Subscribe() pipeline.SubscribeOptions {
 // Errors: what keeps history from being kept at all.
 func (h *History) Run(sub *pipeline.Subscription) error {
 	if err := h.load(); err != nil {
+		h.mu.Lock()
+		h.trouble.write = err
+		h.mu.Unlock()
 		h.end()
 		return fmt.Errorf("history: %w", err)
 	}
@@ -120,6 +126,9 @@ func (h *History) Run(sub *pipeline.Subscription) error {
 	h.retain()
 	h.signalMerge()
 	h.take(sub)
+	h.mu.Lock()
+	h.tellMissed(h.c.Now())
+	h.mu.Unlock()
 	h.flush()
 	h.end()
 	stop()
@@ -151,12 +160,13 @@ func (h *History) arrive(batch []*model.Event) int {
 	defer h.mu.Unlock()
 	for _, e := range batch {
 		if e.Seq == 0 && e.Loss != nil {
-			// What the queue had no room for. The first of the lost events lends its number.
-			e = &model.Event{Type: model.TypeLoss, Time: e.Time, Count: 1, Seq: h.taken + 1,
-				Loss: &model.Loss{Stage: "store", Reason: "history too slow", Count: e.Loss.Count, Total: e.Loss.Total}}
-		} else {
-			h.taken = max(h.taken, e.Seq)
+			h.missed += e.Loss.Count // told before the events that still were in the queue: it belongs where numbers are missing
+			continue
 		}
+		if e.Seq > h.taken+1 {
+			h.tellMissed(e.Time)
+		}
+		h.taken = max(h.taken, e.Seq)
 		h.pending = append(h.pending, e)
 	}
 	if len(batch) > 0 {
@@ -164,6 +174,17 @@ func (h *History) arrive(batch []*model.Event) int {
 		h.arrived = make(chan struct{})
 	}
 	return len(h.pending)
+}
+
+// tellMissed puts what the queue had no room for where the next event stands. The first of those that are missing lends its
+// number. The caller holds the lock.
+func (h *History) tellMissed(when time.Time) {
+	if h.missed == 0 {
+		return
+	}
+	h.pending = append(h.pending, &model.Event{Type: model.TypeLoss, Time: when, Count: 1, Seq: h.taken + 1,
+		Loss: &model.Loss{Stage: "store", Reason: "history too slow", Count: h.missed}})
+	h.missed = 0
 }
 
 // end tells those who wait for events that no more arrive.

@@ -241,8 +241,10 @@ func TestWhatTheQueueLostIsInHistory(t *testing.T) {
 	if err := h.history.await(t.Context(), 3); err != nil {
 		t.Fatal(err)
 	}
+	h.history.arrive([]*model.Event{{Type: model.TypeExit, Seq: 4, Time: time.Unix(1003, 0), Exit: &model.Exit{}}})
 	h.history.arrive([]*model.Event{{Type: model.TypeLoss, Time: time.Unix(1003, 0), Count: 1, Loss: &model.Loss{Stage: "subscriber", Count: 5, Total: 5}}})
-	h.seq = 8
+	h.history.arrive([]*model.Event{{Type: model.TypeExit, Seq: 5, Time: time.Unix(1003, 0), Exit: &model.Exit{}}}) // was in the queue when it was full
+	h.seq = 10
 	h.publish(1008, 2)
 	h.stop(t)
 	w := h.history.walk(segment.Scan{})
@@ -255,7 +257,7 @@ func TestWhatTheQueueLostIsInHistory(t *testing.T) {
 			got = append(got, fmt.Sprint(at.Seq))
 		}
 	}
-	if want := "[1 2 3 4store5 9 10]"; fmt.Sprint(got) != want {
+	if want := "[1 2 3 4 5 6store5 11 12]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
 }
@@ -399,7 +401,7 @@ func TestAFullDiskIsCountedAndNotTheEnd(t *testing.T) {
 		h.publish(2000, flushEvents/2)
 		h.flushNow(t)
 	}
-	// Half of 4 × 8,192 events wait: as many as may.
+	// Half of 4 × 4,096 events wait: as many as may.
 	lost := h.losses.Counter("store", "not written")
 	if lost.Load() != 0 {
 		t.Errorf("%d are lost too early", lost.Load())

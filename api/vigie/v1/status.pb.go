@@ -66,7 +66,9 @@ type Status struct {
 	// The configuration in use, by its option names.
 	Config map[string]string `protobuf:"bytes,19,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// CPU time used by the agent's own threads since it started, in nanoseconds.
-	CpuTimeNs     int64 `protobuf:"varint,20,opt,name=cpu_time_ns,json=cpuTimeNs,proto3" json:"cpu_time_ns,omitempty"`
+	CpuTimeNs int64 `protobuf:"varint,20,opt,name=cpu_time_ns,json=cpuTimeNs,proto3" json:"cpu_time_ns,omitempty"`
+	// What is kept on disk; absent when history is off.
+	History       *HistoryStatus `protobuf:"bytes,21,opt,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +241,13 @@ func (x *Status) GetCpuTimeNs() int64 {
 		return x.CpuTimeNs
 	}
 	return 0
+}
+
+func (x *Status) GetHistory() *HistoryStatus {
+	if x != nil {
+		return x.History
+	}
+	return nil
 }
 
 // SensorStatus is the state of one sensor.
@@ -688,6 +697,115 @@ func (x *StoreStatus) GetCompleteSince() *timestamppb.Timestamp {
 	return nil
 }
 
+// HistoryStatus is what history on disk holds.
+type HistoryStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is.
+	Directory string `protobuf:"bytes,1,opt,name=directory,proto3" json:"directory,omitempty"`
+	// Events held, with those that wait to be written.
+	Events uint64 `protobuf:"varint,2,opt,name=events,proto3" json:"events,omitempty"`
+	// Files.
+	Segments uint64 `protobuf:"varint,3,opt,name=segments,proto3" json:"segments,omitempty"`
+	// Size of the files in bytes.
+	Bytes uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// How large they may be together.
+	MaxBytes uint64 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Time of the oldest event; absent when there is none on disk.
+	Oldest *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// How old an event may be, in nanoseconds.
+	MaxAgeNs int64 `protobuf:"varint,7,opt,name=max_age_ns,json=maxAgeNs,proto3" json:"max_age_ns,omitempty"`
+	// How long an event may wait to be written, in nanoseconds: what a crash loses at most.
+	IntervalNs    int64 `protobuf:"varint,8,opt,name=interval_ns,json=intervalNs,proto3" json:"interval_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryStatus) Reset() {
+	*x = HistoryStatus{}
+	mi := &file_vigie_v1_status_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryStatus) ProtoMessage() {}
+
+func (x *HistoryStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_status_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryStatus.ProtoReflect.Descriptor instead.
+func (*HistoryStatus) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *HistoryStatus) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *HistoryStatus) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *HistoryStatus) GetSegments() uint64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *HistoryStatus) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *HistoryStatus) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *HistoryStatus) GetOldest() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *HistoryStatus) GetMaxAgeNs() int64 {
+	if x != nil {
+		return x.MaxAgeNs
+	}
+	return 0
+}
+
+func (x *HistoryStatus) GetIntervalNs() int64 {
+	if x != nil {
+		return x.IntervalNs
+	}
+	return 0
+}
+
 // MemoryStatus is the memory of the agent, in bytes.
 type MemoryStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -703,7 +821,7 @@ type MemoryStatus struct {
 
 func (x *MemoryStatus) Reset() {
 	*x = MemoryStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[7]
+	mi := &file_vigie_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +833,7 @@ func (x *MemoryStatus) String() string {
 func (*MemoryStatus) ProtoMessage() {}
 
 func (x *MemoryStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[7]
+	mi := &file_vigie_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +846,7 @@ func (x *MemoryStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStatus.ProtoReflect.Descriptor instead.
 func (*MemoryStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MemoryStatus) GetRss() uint64 {
@@ -781,7 +899,7 @@ type SubscriberStatus struct {
 
 func (x *SubscriberStatus) Reset() {
 	*x = SubscriberStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[8]
+	mi := &file_vigie_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +911,7 @@ func (x *SubscriberStatus) String() string {
 func (*SubscriberStatus) ProtoMessage() {}
 
 func (x *SubscriberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[8]
+	mi := &file_vigie_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +924,7 @@ func (x *SubscriberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriberStatus.ProtoReflect.Descriptor instead.
 func (*SubscriberStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SubscriberStatus) GetName() string {
@@ -883,7 +1001,7 @@ var File_vigie_v1_status_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x15vigie/v1/status.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\a\n" +
+	"\x15vigie/v1/status.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\a\n" +
 	"\x06Status\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
@@ -906,7 +1024,8 @@ const file_vigie_v1_status_proto_rawDesc = "" +
 	"\x06memory\x18\x11 \x01(\v2\x16.vigie.v1.MemoryStatusR\x06memory\x12<\n" +
 	"\vsubscribers\x18\x12 \x03(\v2\x1a.vigie.v1.SubscriberStatusR\vsubscribers\x124\n" +
 	"\x06config\x18\x13 \x03(\v2\x1c.vigie.v1.Status.ConfigEntryR\x06config\x12\x1e\n" +
-	"\vcpu_time_ns\x18\x14 \x01(\x03R\tcpuTimeNs\x1a9\n" +
+	"\vcpu_time_ns\x18\x14 \x01(\x03R\tcpuTimeNs\x121\n" +
+	"\ahistory\x18\x15 \x01(\v2\x17.vigie.v1.HistoryStatusR\ahistory\x1a9\n" +
 	"\vEventsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a9\n" +
@@ -945,7 +1064,18 @@ const file_vigie_v1_status_proto_rawDesc = "" +
 	"max_events\x18\x02 \x01(\x04R\tmaxEvents\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x1b\n" +
 	"\tmax_bytes\x18\x04 \x01(\x04R\bmaxBytes\x12A\n" +
-	"\x0ecomplete_since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\"H\n" +
+	"\x0ecomplete_since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\"\x87\x02\n" +
+	"\rHistoryStatus\x12\x1c\n" +
+	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x16\n" +
+	"\x06events\x18\x02 \x01(\x04R\x06events\x12\x1a\n" +
+	"\bsegments\x18\x03 \x01(\x04R\bsegments\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x1b\n" +
+	"\tmax_bytes\x18\x05 \x01(\x04R\bmaxBytes\x122\n" +
+	"\x06oldest\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06oldest\x12\x1c\n" +
+	"\n" +
+	"max_age_ns\x18\a \x01(\x03R\bmaxAgeNs\x12\x1f\n" +
+	"\vinterval_ns\x18\b \x01(\x03R\n" +
+	"intervalNs\"H\n" +
 	"\fMemoryStatus\x12\x10\n" +
 	"\x03rss\x18\x01 \x01(\x04R\x03rss\x12\x12\n" +
 	"\x04heap\x18\x02 \x01(\x04R\x04heap\x12\x12\n" +
@@ -976,7 +1106,7 @@ func file_vigie_v1_status_proto_rawDescGZIP() []byte {
 	return file_vigie_v1_status_proto_rawDescData
 }
 
-var file_vigie_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_vigie_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_vigie_v1_status_proto_goTypes = []any{
 	(*Status)(nil),                // 0: vigie.v1.Status
 	(*SensorStatus)(nil),          // 1: vigie.v1.SensorStatus
@@ -985,30 +1115,33 @@ var file_vigie_v1_status_proto_goTypes = []any{
 	(*LossStatus)(nil),            // 4: vigie.v1.LossStatus
 	(*ProcessTableStatus)(nil),    // 5: vigie.v1.ProcessTableStatus
 	(*StoreStatus)(nil),           // 6: vigie.v1.StoreStatus
-	(*MemoryStatus)(nil),          // 7: vigie.v1.MemoryStatus
-	(*SubscriberStatus)(nil),      // 8: vigie.v1.SubscriberStatus
-	nil,                           // 9: vigie.v1.Status.EventsEntry
-	nil,                           // 10: vigie.v1.Status.ConfigEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*HistoryStatus)(nil),         // 7: vigie.v1.HistoryStatus
+	(*MemoryStatus)(nil),          // 8: vigie.v1.MemoryStatus
+	(*SubscriberStatus)(nil),      // 9: vigie.v1.SubscriberStatus
+	nil,                           // 10: vigie.v1.Status.EventsEntry
+	nil,                           // 11: vigie.v1.Status.ConfigEntry
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_vigie_v1_status_proto_depIdxs = []int32{
-	11, // 0: vigie.v1.Status.start_time:type_name -> google.protobuf.Timestamp
+	12, // 0: vigie.v1.Status.start_time:type_name -> google.protobuf.Timestamp
 	1,  // 1: vigie.v1.Status.sensors:type_name -> vigie.v1.SensorStatus
 	3,  // 2: vigie.v1.Status.queues:type_name -> vigie.v1.QueueStatus
 	4,  // 3: vigie.v1.Status.losses:type_name -> vigie.v1.LossStatus
-	9,  // 4: vigie.v1.Status.events:type_name -> vigie.v1.Status.EventsEntry
+	10, // 4: vigie.v1.Status.events:type_name -> vigie.v1.Status.EventsEntry
 	5,  // 5: vigie.v1.Status.process_table:type_name -> vigie.v1.ProcessTableStatus
 	6,  // 6: vigie.v1.Status.store:type_name -> vigie.v1.StoreStatus
-	7,  // 7: vigie.v1.Status.memory:type_name -> vigie.v1.MemoryStatus
-	8,  // 8: vigie.v1.Status.subscribers:type_name -> vigie.v1.SubscriberStatus
-	10, // 9: vigie.v1.Status.config:type_name -> vigie.v1.Status.ConfigEntry
-	2,  // 10: vigie.v1.SensorStatus.programs:type_name -> vigie.v1.ProgramStatus
-	11, // 11: vigie.v1.StoreStatus.complete_since:type_name -> google.protobuf.Timestamp
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	8,  // 7: vigie.v1.Status.memory:type_name -> vigie.v1.MemoryStatus
+	9,  // 8: vigie.v1.Status.subscribers:type_name -> vigie.v1.SubscriberStatus
+	11, // 9: vigie.v1.Status.config:type_name -> vigie.v1.Status.ConfigEntry
+	7,  // 10: vigie.v1.Status.history:type_name -> vigie.v1.HistoryStatus
+	2,  // 11: vigie.v1.SensorStatus.programs:type_name -> vigie.v1.ProgramStatus
+	12, // 12: vigie.v1.StoreStatus.complete_since:type_name -> google.protobuf.Timestamp
+	12, // 13: vigie.v1.HistoryStatus.oldest:type_name -> google.protobuf.Timestamp
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_status_proto_init() }
@@ -1022,7 +1155,7 @@ func file_vigie_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vigie_v1_status_proto_rawDesc), len(file_vigie_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -79,6 +79,9 @@ func (s *Segment) test(g *group, scan *Scan, t *Test, keep *mask) error {
 		if c == nil {
 			continue
 		}
+		if s.leaf(name) < 0 {
+			return nil // the file is older than the column: who gets the events decides
+		}
 		asked = true
 		want := func(v *value) bool { return t.Number != nil && t.Number(v.number) }
 		if c.kind == kindText || c.kind == kindObject {
@@ -102,7 +105,7 @@ func (s *Segment) find(g *group, scan *Scan, among *mask, column string, want fu
 	}
 	defer r.close()
 	var verdicts []int8 // by place in the dictionary: 0 not tried
-	for row := int64(0); row < g.rows; row++ {
+	for row := range g.rows {
 		if !among.set[row] || found.set[row] {
 			continue
 		}

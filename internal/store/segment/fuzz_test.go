@@ -40,6 +40,6 @@ func FuzzDamagedSegment(f *testing.F) {
 		}
 		_ = s.Cells(Scan{}, []string{"workload_name", "time", "process_binary"}, func([][]Cell) error { return nil })
 		var out bytes.Buffer
-		_, _ = Merge(&out, []*Segment{s, s}, "test")
+		_, _ = Merge(&out, Options{}, []*Segment{s, s})
 	})
 }

@@ -11,13 +11,14 @@ import (
 )
 
 // Merge writes the rows of sources, which are of one family and follow each other, as one segment. It copies values
-// column by column: events are not rebuilt, and of each column no more than a row group is in memory.
-func Merge(w io.Writer, sources []*Segment, agent string) (info Info, err error) {
+// column by column: events are not rebuilt, and of each column no more than a row group is in memory. Of o, Boot and Run do
+// not apply.
+func Merge(w io.Writer, o Options, sources []*Segment) (info Info, err error) {
 	defer guard(&err)
 	if len(sources) == 0 {
 		return Info{}, errors.New("nothing to merge")
 	}
-	b := newBuilder(w, sources[0].family, agent)
+	b := newBuilder(w, sources[0].family, o)
 	for _, s := range sources {
 		if s.Family != b.family.Name {
 			return Info{}, fmt.Errorf("family %s is merged with %s", s.Family, b.family.Name)

@@ -52,12 +52,12 @@ func Open(r io.ReaderAt, size int64, families []*Family) (s *Segment, err error)
 		return nil, err
 	}
 	for _, f := range families {
-		if f.Name == s.Info.Family {
+		if f.Name == s.Family {
 			s.family = f
 		}
 	}
 	if s.family == nil {
-		return nil, fmt.Errorf("%w: family %q is not known to this version", ErrForeign, s.Info.Family)
+		return nil, fmt.Errorf("%w: family %q is not known to this version", ErrForeign, s.Family)
 	}
 	if err := s.findColumns(); err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (s *Segment) readInfo() error {
 	if !ok {
 		return fmt.Errorf("%w: it lacks %s", ErrForeign, metaVersion)
 	}
-	s.Info.Family, _ = s.file.Lookup(metaFamily)
+	s.Family, _ = s.file.Lookup(metaFamily)
 	first, _ := s.file.Lookup(metaFirst)
 	last, _ := s.file.Lookup(metaLast)
 	since, _ := s.file.Lookup(metaSince)

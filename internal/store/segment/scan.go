@@ -20,7 +20,7 @@ type Scan struct {
 }
 
 // Test is a condition on columns, tried on each different value and not on each row. It holds where one of the columns
-// has a value that Text, or Number, takes. What a family has none of the columns of, it does not say anything about.
+// has a value that Text, or Number, takes. Of a family, or an older file, that lacks the columns it says nothing.
 type Test struct {
 	Columns []string
 	Text    func(string) bool // of columns of text

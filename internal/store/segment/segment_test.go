@@ -258,7 +258,7 @@ func TestMerge(t *testing.T) {
 		sources = append(sources, open(t, write(t, f, events[cut[0]:cut[1]])))
 	}
 	var b bytes.Buffer
-	info, err := Merge(&b, sources, "test")
+	info, err := Merge(&b, Options{Agent: "test"}, sources)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,5 +274,47 @@ func TestMerge(t *testing.T) {
 		if want, have := string(events[i].AppendJSON(nil, modeltest.Boot)), string(got[i].AppendJSON(nil, modeltest.Boot)); want != have {
 			t.Fatalf("event %d:\n wrote %s\n read  %s", i, want, have)
 		}
+	}
+}
+
+// What writing costs an event, and a segment of few events.
+func BenchmarkWrite(b *testing.B) {
+	events := plain(groupRows)
+	f := network(b)
+	for _, n := range []int{10, 1000, groupRows} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			o := Options{Boot: modeltest.Boot, Run: testRun, Packer: new(Packer)}
+			for b.Loop() {
+				if _, err := Write(io.Discard, f, o, events[:n]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/event")
+			b.ReportAllocs()
+		})
+	}
+}
+
+// What reading costs an event: rebuilt, chosen by a column, and as cells.
+func BenchmarkRead(b *testing.B) {
+	s := open(b, write(b, network(b), plain(groupRows)))
+	for name, read := range map[string]func() error{
+		"events": func() error { _, err := readAll(s, Scan{}); return err },
+		"none": func() error {
+			_, err := readAll(s, Scan{Tests: []Test{{Columns: []string{"workload_name"}, Text: func(s string) bool { return s == "w3" }}}})
+			return err
+		},
+		"cells": func() error {
+			return s.Cells(Scan{}, []string{"workload_name", "remote_name", "bytes_sent"}, func([][]Cell) error { return nil })
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := read(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*groupRows), "ns/event")
+		})
 	}
 }

@@ -96,11 +96,13 @@ type Options struct {
 	Run int64
 	// Agent is its version, noted in the file.
 	Agent string
+	// Packer is used by one writer at a time; nil for one of its own.
+	Packer *Packer
 }
 
 // Write writes events of one family, in the order of their numbers, as a segment. Errors: those of w.
 func Write(w io.Writer, f *Family, o Options, events []*model.Event) (Info, error) {
-	b := newBuilder(w, f, o.Agent)
+	b := newBuilder(w, f, o)
 	t := newTexts(o.Boot)
 	rows := make([]row, 0, chunkRows)
 	for start := 0; start < len(events); start += chunkRows {
@@ -128,9 +130,12 @@ type builder struct {
 	until  int64
 }
 
-func newBuilder(w io.Writer, f *Family, agent string) *builder {
-	options := []parquet.WriterOption{f.schema, parquet.Compression(&codec{}), parquet.PageBufferSize(pageBytes),
-		parquet.DictionaryMaxBytes(dictionaryBytes), parquet.CreatedBy("vigie", agent, ""), parquet.DataPageStatistics(false)}
+func newBuilder(w io.Writer, f *Family, o Options) *builder {
+	if o.Packer == nil {
+		o.Packer = new(Packer)
+	}
+	options := []parquet.WriterOption{f.schema, parquet.Compression(o.Packer), parquet.PageBufferSize(pageBytes),
+		parquet.DictionaryMaxBytes(dictionaryBytes), parquet.CreatedBy("vigie", o.Agent, ""), parquet.DataPageStatistics(false)}
 	for i := range f.Columns {
 		if !f.Columns[i].bounded() {
 			options = append(options, parquet.SkipPageBounds(f.Columns[i].Name))
