@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"time"
 
@@ -95,7 +96,7 @@ func carriesTelemetry(r *model.Request) bool {
 	if r.Protocol == "grpc" {
 		return strings.HasPrefix(r.Path, "/opentelemetry.proto.collector.")
 	}
-	return r.Method == "POST" && (r.Path == "/v1/traces" || r.Path == "/v1/logs" || r.Path == "/v1/metrics")
+	return r.Method == http.MethodPost && (r.Path == "/v1/traces" || r.Path == "/v1/logs" || r.Path == "/v1/metrics")
 }
 
 // spanTimes are from the first byte of the request to the last of the answer: the event is made at the end.
