@@ -11,7 +11,7 @@ import (
 // exportFlags are the flags of what takes events to places outside.
 func exportFlags(cmd *cobra.Command, c *agent.Config) {
 	fs := cmd.Flags()
-	fs.StringSliceVar(&c.ExportTypes, "export-types", c.ExportTypes, "types of events to export, by all of the below; all but flow by default")
+	fs.StringSliceVar(&c.ExportTypes, "export-types", c.ExportTypes, "types of events to export, by all of the below; all by default")
 	fs.StringVar(&c.ExportJSON, "export-json", c.ExportJSON, "write every event as a line of JSON to this file; -: standard output")
 	fs.StringVar(&c.ExportJSONEncoding, "export-json-encoding", c.ExportJSONEncoding, "vigie, ocsf or ecs")
 	fs.IntVar(&c.ExportJSONMaxMB, "export-json-max-mb", c.ExportJSONMaxMB, "put the file aside before it is larger, in MiB; 0: never")

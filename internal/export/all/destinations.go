@@ -26,7 +26,7 @@ const Off = "off"
 // Destinations say where to export to, and how; an empty destination is no exporter. Each field is a flag of `vigie run`
 // and, by its yaml name, a key of the configuration file.
 type Destinations struct {
-	// ExportTypes are the types of events that are exported, by all exporters but metrics; all but flow when empty.
+	// ExportTypes are the types of events that are exported, by all exporters but metrics; all when empty.
 	ExportTypes []string `yaml:"export-types"`
 
 	ExportJSON         string        `yaml:"export-json"` // file, or "-" for standard output
@@ -146,14 +146,14 @@ func (d *Destinations) ExportsInUse() map[string]string {
 	}
 }
 
-// keep is what exporters take. Flows say again what connect, accept and close say: they are exported when they are named.
+// keep is what exporters take; nil for everything.
 func (d *Destinations) keep() func(*model.Event) bool {
+	if len(d.ExportTypes) == 0 {
+		return nil
+	}
 	types := make(map[model.Type]bool)
 	for _, t := range d.ExportTypes {
 		types[model.Type(t)] = true
-	}
-	if len(types) == 0 {
-		return func(e *model.Event) bool { return e.Type != model.TypeFlow }
 	}
 	return func(e *model.Event) bool { return types[e.Type] }
 }

@@ -28,12 +28,13 @@ import (
 // maxAnswer is how many bytes of an answer are read: a receiver has little to say.
 const maxAnswer = 64 << 10
 
-// client sends one signal to a receiver.
+// client sends one signal to a receiver. Its methods are called from one goroutine.
 type client struct {
 	url     string
 	headers http.Header
 	http    *http.Client
 	grpc    *connect.Client[raw, raw] // nil over HTTP
+	zip     *gzip.Writer              // over HTTP: large, so there is one
 }
 
 // raw is a message as it goes over the wire.
@@ -155,12 +156,15 @@ func retryInfo(status *connect.Error) (time.Duration, bool) {
 
 // post is send over HTTP.
 func (c *client) post(ctx context.Context, request []byte, items int, answer proto.Message) ([]byte, error) {
-	var packed bytes.Buffer
-	w := gzip.NewWriter(&packed)
-	if _, err := w.Write(request); err != nil {
+	var packed bytes.Buffer // its own each time: a request that was given up may still be read
+	if c.zip == nil {
+		c.zip = gzip.NewWriter(nil)
+	}
+	c.zip.Reset(&packed)
+	if _, err := c.zip.Write(request); err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
 	}
-	if err := w.Close(); err != nil {
+	if err := c.zip.Close(); err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, &packed)

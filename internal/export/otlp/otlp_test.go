@@ -124,6 +124,16 @@ func TestSpanWithoutATraceIsOneOfItsOwn(t *testing.T) {
 			t.Errorf("%s: %v", name, s)
 		}
 	}
+	for _, path := range []string{"/v1/traces", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"} {
+		s := encode(t, func(e *model.Event) {
+			if e.Request.Method, e.Request.Path = "POST", path; path != "/v1/traces" {
+				e.Request.Protocol = "grpc"
+			}
+		})
+		if s != nil {
+			t.Errorf("an export has a span: %v", s)
+		}
+	}
 	if s := encode(t, func(e *model.Event) { e.Request.TraceID, e.Request.ParentSpanID = traceID, spanID }); s != nil {
 		t.Errorf("a trace that is not sampled has a span: %v", s)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 //
 // A span belongs to the trace that the request's traceparent names, and its parent is the span that it names. Without a
 // traceparent a span is a trace of its own: that two requests of one process have to do with each other is a guess,
-// and is not claimed. A trace that its caller does not sample is left alone.
+// and is not claimed. A trace that its caller does not sample is left alone, and so is what carries telemetry.
 type traces struct {
 	client  *client
 	options Options
@@ -35,7 +36,7 @@ type span struct {
 // Encode implements export.Sink.
 func (t *traces) Encode(e *model.Event) (s span, size int, ok bool) {
 	r := e.Request
-	if r == nil || r.TraceID != "" && !r.Sampled {
+	if r == nil || r.TraceID != "" && !r.Sampled || carriesTelemetry(r) {
 		return span{}, 0, false
 	}
 	start, end := spanTimes(e)
@@ -89,6 +90,14 @@ func (t *traces) Send(ctx context.Context, spans []span) (int, error) {
 
 // Close implements export.Sink.
 func (t *traces) Close() error { return t.client.close() }
+
+// carriesTelemetry reports whether a request is an export itself, of anybody: a span of it would be exported, and so on for ever.
+func carriesTelemetry(r *model.Request) bool {
+	if r.Protocol == "grpc" {
+		return strings.HasPrefix(r.Path, "/opentelemetry.proto.collector.")
+	}
+	return r.Method == http.MethodPost && (r.Path == "/v1/traces" || r.Path == "/v1/logs" || r.Path == "/v1/metrics")
+}
 
 // spanTimes are from the first byte of the request to the last of the answer: the event is made at the end.
 func spanTimes(e *model.Event) (start, end time.Time) {

@@ -135,7 +135,11 @@ func (c counting) request(e *model.Event) {
 		c.add(httpRequests, 1, method, r.Version, status, r.Role)
 		c.observe(httpDuration, r.Latency, method, r.Role)
 	case r.Protocol == "kafka":
-		c.add(kafkaRequests, 1, r.Resource, r.Method, strconv.Itoa(int(r.Status)), r.Role)
+		code := "0"
+		if r.Failed {
+			code = r.StatusText
+		}
+		c.add(kafkaRequests, 1, r.Resource, r.Method, code, r.Role)
 		c.observe(kafkaDuration, r.Latency, r.Resource, r.Method, r.Role)
 	}
 }

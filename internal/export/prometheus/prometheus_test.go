@@ -140,6 +140,7 @@ func TestRequests(t *testing.T) {
 		{Protocol: "http", Version: "HTTP/1.1", Role: "server", Method: "GET", NoAnswer: true},
 		{Protocol: "grpc", Version: "HTTP/2", Role: "client", Path: "/a.B/C", Status: 14, Failed: true, Latency: time.Millisecond},
 		{Protocol: "kafka", Role: "client", Method: "Produce", Resource: "orders", Latency: time.Millisecond},
+		{Protocol: "kafka", Role: "client", Method: "Produce", Resource: "orders", Failed: true, StatusText: "NOT_LEADER_OR_FOLLOWER", Latency: time.Millisecond},
 	} {
 		m.count(c.now, &model.Event{Type: model.TypeRequest, Process: p, Request: &r})
 	}
@@ -149,15 +150,17 @@ func TestRequests(t *testing.T) {
 		hubble_http_request_duration_seconds{method="GET",reporter="server"} 2
 		hubble_http_request_duration_seconds{method="POST",reporter="client"} 1
 		hubble_kafka_requests_total{api_key="Produce",error_code="0",reporter="client",topic="orders"} 1
-		hubble_kafka_request_duration_seconds{api_key="Produce",reporter="client",topic="orders"} 1
+		hubble_kafka_requests_total{api_key="Produce",error_code="NOT_LEADER_OR_FOLLOWER",reporter="client",topic="orders"} 1
+		hubble_kafka_request_duration_seconds{api_key="Produce",reporter="client",topic="orders"} 2
 		vigie_requests_total{protocol="http",reporter="server",result="ok",workload="nginx.service"} 1
 		vigie_requests_total{protocol="http",reporter="server",result="failed",workload="nginx.service"} 1
 		vigie_requests_total{protocol="http",reporter="server",result="no_answer",workload="nginx.service"} 1
 		vigie_requests_total{protocol="grpc",reporter="client",result="failed",workload="nginx.service"} 1
 		vigie_requests_total{protocol="kafka",reporter="client",result="ok",workload="nginx.service"} 1
+		vigie_requests_total{protocol="kafka",reporter="client",result="failed",workload="nginx.service"} 1
 		vigie_request_duration_seconds{protocol="http",reporter="server",workload="nginx.service"} 2
 		vigie_request_duration_seconds{protocol="grpc",reporter="client",workload="nginx.service"} 1
-		vigie_request_duration_seconds{protocol="kafka",reporter="client",workload="nginx.service"} 1`,
+		vigie_request_duration_seconds{protocol="kafka",reporter="client",workload="nginx.service"} 2`,
 		httpRequests, httpDuration, kafkaRequests, kafkaDuration, requests, requestDuration)
 }
 
