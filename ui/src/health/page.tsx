@@ -4,8 +4,8 @@ import { useEffect } from "react";
 import { vigie } from "../api/client";
 import { useCall } from "../api/use";
 import { offerNames } from "../filter/suggest";
-import { bytes, count, date, moment, percent, seconds } from "../format/units";
-import type { LossStatus, SensorStatus, Status, SubscriberStatus } from "../gen/vigie/v1/status_pb";
+import { bytes, count, date, moment, percent, plural, seconds } from "../format/units";
+import type { HistoryStatus, LossStatus, SensorStatus, Status, SubscriberStatus } from "../gen/vigie/v1/status_pb";
 import { Chart } from "../parts/chart";
 import { Empty, Failure, Loading } from "../parts/empty";
 import { type Column, Table } from "../parts/table";
@@ -57,6 +57,7 @@ function Sections({ s, samples }: { s: Status; samples: Sample[] }) {
         <Losses s={s} />
         <Queues s={s} />
       </div>
+      {s.history && <History h={s.history} />}
       <Card title="Sensors">
         <Table<SensorStatus> caption="Sensors" columns={sensorColumns} rows={s.sensors} id={(x) => x.name} />
       </Card>
@@ -199,6 +200,38 @@ function Queues({ s }: { s: Status }) {
           );
         })}
         {s.queues.length === 0 && <li className="muted">A replay has none.</li>}
+      </ul>
+    </Card>
+  );
+}
+
+function History({ h }: { h: HistoryStatus }) {
+  const oldest = date(h.oldest);
+  return (
+    <Card title="History on disk">
+      <ul className="queues body">
+        <li>
+          <span className="row">
+            <span className="grow">
+              {plural(Number(h.events), "event")} in {plural(Number(h.segments), "file")} of{" "}
+              <span className="mono">{h.directory}</span>
+              {oldest && `, since ${moment(oldest)}`}
+            </span>
+            <span className="muted">
+              {bytes(h.bytes)} of {bytes(h.maxBytes)}
+            </span>
+          </span>
+          <progress
+            className="meter"
+            aria-label="History on disk"
+            max={Number(h.maxBytes) || 1}
+            value={Number(h.bytes)}
+          />
+        </li>
+        <li className="muted">
+          Events are kept for {seconds(Number(h.maxAgeNs) / 1e9)}; a crash loses at most the last{" "}
+          {seconds(Number(h.intervalNs) / 1e9)}.
+        </li>
       </ul>
     </Card>
   );

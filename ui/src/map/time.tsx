@@ -27,11 +27,14 @@ export function TimeBar({ completeSince, comparing }: { completeSince: Date | un
   const { at, window, before } = readTime(params);
   const oldest = useCall(
     "oldest",
-    async (signal) => (await vigie.queryEvents({ pageSize: 1 }, { signal })).events[0],
+    async (signal) => {
+      const { status } = await vigie.getStatus({}, { signal });
+      return date(status?.history?.oldest ?? status?.store?.completeSince);
+    },
     60_000,
   );
   const now = Date.now();
-  const first = Math.min(date(oldest.data?.time)?.getTime() ?? now - 3_600_000, now - 60_000);
+  const first = Math.min(oldest.data?.getTime() ?? now - 3_600_000, now - 60_000);
   const [draft, setDraft] = useState<number>();
   const shown = draft ?? at?.getTime() ?? now;
   // The map is fetched when the hand rests.

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vigie/v1/status.proto.
  */
 export const file_vigie_v1_status: GenFile = /*@__PURE__*/
-  fileDesc("ChV2aWdpZS92MS9zdGF0dXMucHJvdG8SCHZpZ2llLnYxIr8FCgZTdGF0dXMSDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSDAoEaG9zdBgDIAEoCRIOCgZrZXJuZWwYBCABKAkSDAoEYXJjaBgFIAEoCRIPCgdib290X2lkGAYgASgJEgsKA3BpZBgHIAEoDRIuCgpzdGFydF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl1cHRpbWVfbnMYCSABKAMSDgoGcmVwbGF5GAogASgIEicKB3NlbnNvcnMYCyADKAsyFi52aWdpZS52MS5TZW5zb3JTdGF0dXMSJQoGcXVldWVzGAwgAygLMhUudmlnaWUudjEuUXVldWVTdGF0dXMSJAoGbG9zc2VzGA0gAygLMhQudmlnaWUudjEuTG9zc1N0YXR1cxIsCgZldmVudHMYDiADKAsyHC52aWdpZS52MS5TdGF0dXMuRXZlbnRzRW50cnkSMwoNcHJvY2Vzc190YWJsZRgPIAEoCzIcLnZpZ2llLnYxLlByb2Nlc3NUYWJsZVN0YXR1cxIkCgVzdG9yZRgQIAEoCzIVLnZpZ2llLnYxLlN0b3JlU3RhdHVzEiYKBm1lbW9yeRgRIAEoCzIWLnZpZ2llLnYxLk1lbW9yeVN0YXR1cxIvCgtzdWJzY3JpYmVycxgSIAMoCzIaLnZpZ2llLnYxLlN1YnNjcmliZXJTdGF0dXMSLAoGY29uZmlnGBMgAygLMhwudmlnaWUudjEuU3RhdHVzLkNvbmZpZ0VudHJ5EhMKC2NwdV90aW1lX25zGBQgASgDGi0KC0V2ZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLQoLQ29uZmlnRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ1CgxTZW5zb3JTdGF0dXMSDAoEbmFtZRgBIAEoCRINCgVzdGF0ZRgCIAEoCRIMCgRydW5nGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSKQoIcHJvZ3JhbXMYBSADKAsyFy52aWdpZS52MS5Qcm9ncmFtU3RhdHVzIlEKDVByb2dyYW1TdGF0dXMSDAoEbmFtZRgBIAEoCRIKCgJpZBgCIAEoDRIRCglydW5fY291bnQYAyABKAQSEwoLcnVuX3RpbWVfbnMYBCABKAQiSwoLUXVldWVTdGF0dXMSDAoEbmFtZRgBIAEoCRIOCgZsZW5ndGgYAiABKAQSEAoIY2FwYWNpdHkYAyABKAQSDAoEdW5pdBgEIAEoCSI6CgpMb3NzU3RhdHVzEg0KBXN0YWdlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRINCgVjb3VudBgDIAEoBCJWChJQcm9jZXNzVGFibGVTdGF0dXMSDAoEbGl2ZRgBIAEoBBINCgVlbmRlZBgCIAEoBBIQCghjYXBhY2l0eRgDIAEoBBIRCglldmljdGlvbnMYBCABKAQihwEKC1N0b3JlU3RhdHVzEg4KBmV2ZW50cxgBIAEoBBISCgptYXhfZXZlbnRzGAIgASgEEg0KBWJ5dGVzGAMgASgEEhEKCW1heF9ieXRlcxgEIAEoBBIyCg5jb21wbGV0ZV9zaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiNwoMTWVtb3J5U3RhdHVzEgsKA3JzcxgBIAEoBBIMCgRoZWFwGAIgASgEEgwKBG1hcHMYAyABKAQiuQEKEFN1YnNjcmliZXJTdGF0dXMSDAoEbmFtZRgBIAEoCRIMCgRwZWVyGAIgASgJEg4KBnF1ZXVlZBgDIAEoBBIMCgRsb3N0GAQgASgEEhAKCGV4cG9ydGVyGAUgASgIEgwKBHNlbnQYBiABKAQSDwoHcmV0cmllZBgHIAEoBBIPCgd0cm91YmxlGAggASgJEhQKDHF1ZXVlZF9ieXRlcxgJIAEoBBITCgtxdWV1ZV9ieXRlcxgKIAEoBEIwWi5naXRodWIuY29tL3ZpZ2llLWlvL3ZpZ2llL2FwaS92aWdpZS92MTt2aWdpZXYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChV2aWdpZS92MS9zdGF0dXMucHJvdG8SCHZpZ2llLnYxIukFCgZTdGF0dXMSDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSDAoEaG9zdBgDIAEoCRIOCgZrZXJuZWwYBCABKAkSDAoEYXJjaBgFIAEoCRIPCgdib290X2lkGAYgASgJEgsKA3BpZBgHIAEoDRIuCgpzdGFydF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl1cHRpbWVfbnMYCSABKAMSDgoGcmVwbGF5GAogASgIEicKB3NlbnNvcnMYCyADKAsyFi52aWdpZS52MS5TZW5zb3JTdGF0dXMSJQoGcXVldWVzGAwgAygLMhUudmlnaWUudjEuUXVldWVTdGF0dXMSJAoGbG9zc2VzGA0gAygLMhQudmlnaWUudjEuTG9zc1N0YXR1cxIsCgZldmVudHMYDiADKAsyHC52aWdpZS52MS5TdGF0dXMuRXZlbnRzRW50cnkSMwoNcHJvY2Vzc190YWJsZRgPIAEoCzIcLnZpZ2llLnYxLlByb2Nlc3NUYWJsZVN0YXR1cxIkCgVzdG9yZRgQIAEoCzIVLnZpZ2llLnYxLlN0b3JlU3RhdHVzEiYKBm1lbW9yeRgRIAEoCzIWLnZpZ2llLnYxLk1lbW9yeVN0YXR1cxIvCgtzdWJzY3JpYmVycxgSIAMoCzIaLnZpZ2llLnYxLlN1YnNjcmliZXJTdGF0dXMSLAoGY29uZmlnGBMgAygLMhwudmlnaWUudjEuU3RhdHVzLkNvbmZpZ0VudHJ5EhMKC2NwdV90aW1lX25zGBQgASgDEigKB2hpc3RvcnkYFSABKAsyFy52aWdpZS52MS5IaXN0b3J5U3RhdHVzGi0KC0V2ZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLQoLQ29uZmlnRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ1CgxTZW5zb3JTdGF0dXMSDAoEbmFtZRgBIAEoCRINCgVzdGF0ZRgCIAEoCRIMCgRydW5nGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSKQoIcHJvZ3JhbXMYBSADKAsyFy52aWdpZS52MS5Qcm9ncmFtU3RhdHVzIlEKDVByb2dyYW1TdGF0dXMSDAoEbmFtZRgBIAEoCRIKCgJpZBgCIAEoDRIRCglydW5fY291bnQYAyABKAQSEwoLcnVuX3RpbWVfbnMYBCABKAQiSwoLUXVldWVTdGF0dXMSDAoEbmFtZRgBIAEoCRIOCgZsZW5ndGgYAiABKAQSEAoIY2FwYWNpdHkYAyABKAQSDAoEdW5pdBgEIAEoCSI6CgpMb3NzU3RhdHVzEg0KBXN0YWdlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRINCgVjb3VudBgDIAEoBCJWChJQcm9jZXNzVGFibGVTdGF0dXMSDAoEbGl2ZRgBIAEoBBINCgVlbmRlZBgCIAEoBBIQCghjYXBhY2l0eRgDIAEoBBIRCglldmljdGlvbnMYBCABKAQihwEKC1N0b3JlU3RhdHVzEg4KBmV2ZW50cxgBIAEoBBISCgptYXhfZXZlbnRzGAIgASgEEg0KBWJ5dGVzGAMgASgEEhEKCW1heF9ieXRlcxgEIAEoBBIyCg5jb21wbGV0ZV9zaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiuwEKDUhpc3RvcnlTdGF0dXMSEQoJZGlyZWN0b3J5GAEgASgJEg4KBmV2ZW50cxgCIAEoBBIQCghzZWdtZW50cxgDIAEoBBINCgVieXRlcxgEIAEoBBIRCgltYXhfYnl0ZXMYBSABKAQSKgoGb2xkZXN0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgptYXhfYWdlX25zGAcgASgDEhMKC2ludGVydmFsX25zGAggASgDIjcKDE1lbW9yeVN0YXR1cxILCgNyc3MYASABKAQSDAoEaGVhcBgCIAEoBBIMCgRtYXBzGAMgASgEIrkBChBTdWJzY3JpYmVyU3RhdHVzEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIOCgZxdWV1ZWQYAyABKAQSDAoEbG9zdBgEIAEoBBIQCghleHBvcnRlchgFIAEoCBIMCgRzZW50GAYgASgEEg8KB3JldHJpZWQYByABKAQSDwoHdHJvdWJsZRgIIAEoCRIUCgxxdWV1ZWRfYnl0ZXMYCSABKAQSEwoLcXVldWVfYnl0ZXMYCiABKARCMFouZ2l0aHViLmNvbS92aWdpZS1pby92aWdpZS9hcGkvdmlnaWUvdjE7dmlnaWV2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Status is how the agent itself is doing.
@@ -161,6 +161,13 @@ export type Status = Message<"vigie.v1.Status"> & {
    * @generated from field: int64 cpu_time_ns = 20;
    */
   cpuTimeNs: bigint;
+
+  /**
+   * What is kept on disk; absent when history is off.
+   *
+   * @generated from field: vigie.v1.HistoryStatus history = 21;
+   */
+  history?: HistoryStatus | undefined;
 };
 
 /**
@@ -430,6 +437,76 @@ export const StoreStatusSchema: GenMessage<StoreStatus> = /*@__PURE__*/
   messageDesc(file_vigie_v1_status, 6);
 
 /**
+ * HistoryStatus is what history on disk holds.
+ *
+ * @generated from message vigie.v1.HistoryStatus
+ */
+export type HistoryStatus = Message<"vigie.v1.HistoryStatus"> & {
+  /**
+   * Where it is.
+   *
+   * @generated from field: string directory = 1;
+   */
+  directory: string;
+
+  /**
+   * Events held, with those that wait to be written.
+   *
+   * @generated from field: uint64 events = 2;
+   */
+  events: bigint;
+
+  /**
+   * Files.
+   *
+   * @generated from field: uint64 segments = 3;
+   */
+  segments: bigint;
+
+  /**
+   * Size of the files in bytes.
+   *
+   * @generated from field: uint64 bytes = 4;
+   */
+  bytes: bigint;
+
+  /**
+   * How large they may be together.
+   *
+   * @generated from field: uint64 max_bytes = 5;
+   */
+  maxBytes: bigint;
+
+  /**
+   * Time of the oldest event; absent when there is none on disk.
+   *
+   * @generated from field: google.protobuf.Timestamp oldest = 6;
+   */
+  oldest?: Timestamp | undefined;
+
+  /**
+   * How old an event may be, in nanoseconds.
+   *
+   * @generated from field: int64 max_age_ns = 7;
+   */
+  maxAgeNs: bigint;
+
+  /**
+   * How long an event may wait to be written, in nanoseconds: what a crash loses at most.
+   *
+   * @generated from field: int64 interval_ns = 8;
+   */
+  intervalNs: bigint;
+};
+
+/**
+ * Describes the message vigie.v1.HistoryStatus.
+ * Use `create(HistoryStatusSchema)` to create a new message.
+ */
+export const HistoryStatusSchema: GenMessage<HistoryStatus> = /*@__PURE__*/
+  messageDesc(file_vigie_v1_status, 7);
+
+/**
  * MemoryStatus is the memory of the agent, in bytes.
  *
  * @generated from message vigie.v1.MemoryStatus
@@ -462,7 +539,7 @@ export type MemoryStatus = Message<"vigie.v1.MemoryStatus"> & {
  * Use `create(MemoryStatusSchema)` to create a new message.
  */
 export const MemoryStatusSchema: GenMessage<MemoryStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 7);
+  messageDesc(file_vigie_v1_status, 8);
 
 /**
  * SubscriberStatus is one receiver of events.
@@ -546,5 +623,5 @@ export type SubscriberStatus = Message<"vigie.v1.SubscriberStatus"> & {
  * Use `create(SubscriberStatusSchema)` to create a new message.
  */
 export const SubscriberStatusSchema: GenMessage<SubscriberStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 8);
+  messageDesc(file_vigie_v1_status, 9);
 
