@@ -56,6 +56,10 @@ func newWorldOf(t *testing.T, choice *Choice) *world {
 		for _, e := range w.Events(func(e *model.Event) bool { return e.Request != nil && e.Request.NetNS == w.ns.Inode }) {
 			t.Logf("seen: %+v", *e.Request)
 		}
+		if err := w.Host.ReadLosses(); err != nil {
+			t.Log(err)
+		}
+		t.Logf("rung: %s", w.sensor.Rung())
 		for _, l := range w.Losses.Snapshot() {
 			t.Logf("lost: %+v", l)
 		}

@@ -17,6 +17,9 @@ type Function struct {
 	addr   uint64
 }
 
+// maxSymbols is how large a program's own table of symbols may be that is read, in bytes: it takes several times that of memory.
+const maxSymbols = 32 << 20
+
 // maxCode is how large a function may be that is looked at: none of a TLS library comes near.
 const maxCode = 64 << 10
 
@@ -28,7 +31,11 @@ var ErrNone = errors.New("no such functions")
 func Functions(f *elf.File, want func(name string) bool) ([]Function, error) {
 	var out []Function
 	seen := make(map[uint64]bool)
-	for _, list := range []func() ([]elf.Symbol, error){f.DynamicSymbols, f.Symbols} {
+	lists := []func() ([]elf.Symbol, error){f.DynamicSymbols}
+	if s := f.Section(".symtab"); s != nil && s.Size <= maxSymbols {
+		lists = append(lists, f.Symbols)
+	}
+	for _, list := range lists {
 		symbols, err := list()
 		if err != nil {
 			continue // a file without this table
