@@ -54,10 +54,10 @@ test: deps check-generated check-ui lint ## all checks and tests of the unit and
 	@# Three packages without the race detector. The CLI: muesli/cancelreader, in the terminal library, closes its epoll
 	@# descriptor beside its own read when a program ends at once, and the detector says so about one run in ten. And two whose
 	@# actors are thousands of copies of the test: each takes a tenth of a second to start with it. And a module of its own,
-	@# which links DuckDB to read what the agent wrote.
+	@# which links DuckDB to read what the agent wrote; its go.mod follows this one.
 	set -o pipefail; { go test $(TEST_FLAGS) -p 1 $$(go list ./... | grep -v $(patsubst %,-e '%$$',$(NO_RACE))) && \
 		go test $(filter-out -race,$(TEST_FLAGS)) -p 1 $(patsubst %,.%,$(NO_RACE)) && \
-		go -C test/history test $(filter-out -race,$(TEST_FLAGS)) ./...; } | tools/summary.sh
+		go -C test/history test -mod=mod $(filter-out -race,$(TEST_FLAGS)) ./...; } | tools/summary.sh
 
 .PHONY: test-kernel
 test-kernel: deps ## the tests that load programs into this kernel (root)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +56,8 @@ func (a *Agent) startStore() (wait func()) {
 		return func() {}
 	}
 	a.history = store.NewHistory(store.HistoryConfig{Dir: dir, MaxSize: int64(a.config.HistoryMaxSize), MaxAge: a.config.HistoryMaxAge,
-		Interval: a.config.HistoryInterval, Boot: a.boot, Run: a.started, Agent: a.deps.Version, Log: a.log, Losses: a.losses, Now: time.Now})
+		Interval: a.config.HistoryInterval, Boot: a.boot, Run: a.started, Agent: a.deps.Version, Log: a.log, Losses: a.losses, Now: time.Now,
+		Tidy: debug.FreeOSMemory})
 	a.store = store.NewStore(a.memory, a.history, a.started)
 	a.historyQueue = a.hub.Subscribe(a.history.Subscribe())
 	done := make(chan struct{})

@@ -86,7 +86,7 @@ func Descriptions() []*prometheus.Desc {
 }
 
 func (d descriptions) list() []*prometheus.Desc {
-	return []*prometheus.Desc{d.build, d.start, d.ready, d.events, d.lost, d.processes, d.evictions, d.stored, d.storedBytes, d.queued,
+	return []*prometheus.Desc{d.build, d.start, d.ready, d.events, d.lost, d.processes, d.evictions, d.stored, d.storedBytes, d.kept, d.keptBytes, d.keptOldest, d.queued,
 		d.capacity, d.clients, d.sensor, d.runs, d.runTime, d.maps, d.policies, d.policyHits, d.exported, d.exportRetries, d.exportLost,
 		d.exportWaiting, d.exportFailing}
 }

@@ -39,6 +39,9 @@ type HistoryConfig struct {
 	Log      *slog.Logger
 	Losses   *pipeline.Losses
 	Now      func() time.Time
+	// Tidy is called after a flush that came in its time, when there is little to do, and at most once in DefaultInterval: for
+	// giving memory back. May be nil.
+	Tidy func()
 }
 
 // History is what happened, on disk: a folder for each family of events, with segments that follow each other. Safe for
@@ -138,15 +141,20 @@ func (h *History) Run(sub *pipeline.Subscription) error {
 
 // take receives until the subscription ends.
 func (h *History) take(sub *pipeline.Subscription) {
-	due := h.c.Now().Add(h.c.Interval)
+	due, tidied := h.c.Now().Add(h.c.Interval), h.c.Now()
 	enough := flushEvents
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), max(due.Sub(h.c.Now()), time.Millisecond))
 		batch, err := sub.Next(ctx)
 		cancel()
-		if h.arrive(batch) >= enough || !h.c.Now().Before(due) {
+		inTime := !h.c.Now().Before(due)
+		if h.arrive(batch) >= enough || inTime {
 			enough = h.flush() + flushEvents // what could not be written is not tried again with each event
 			due = h.c.Now().Add(h.c.Interval)
+		}
+		if inTime && h.c.Tidy != nil && h.c.Now().Sub(tidied) >= DefaultInterval {
+			h.c.Tidy()
+			tidied = h.c.Now()
 		}
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return

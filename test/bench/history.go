@@ -172,7 +172,7 @@ func (b *bench) askDuckDB(ctx context.Context, dir string, r *historyDay) error 
 		{&r.PeerTop, fmt.Sprintf(`SELECT source_workload_name, coalesce(destination_workload_name, destination_name, destination_address) AS destination,
 			sum(interval_bytes_sent + interval_bytes_received) AS bytes, count(*) FROM read_parquet('%s/flow/*.parquet') GROUP BY ALL ORDER BY bytes DESC LIMIT 20`, dir)},
 	} {
-		c := exec.CommandContext(ctx, "go", "run", "-C", "test/history", "./duck", fmt.Sprint(max(b.n, 3)), ask.sql)
+		c := exec.CommandContext(ctx, "go", "run", "-C", "test/history", "-mod=mod", "./duck", fmt.Sprint(max(b.n, 3)), ask.sql)
 		out, err := c.Output()
 		if err != nil {
 			b.say("  DuckDB does not answer (%v): it needs a C++ compiler", err)
