@@ -82,10 +82,7 @@ func (j *Judge) Try(ctx context.Context) ([]Trial, error) {
 		}
 		for _, example := range examples {
 			t := Trial{Control: c, Example: example}
-			t.Reason, err = j.try(ctx, i, example)
-			if err != nil {
-				return nil, fmt.Errorf("%s:%d: %s: %w", example.File, example.Line, example.Name, err)
-			}
+			t.Reason = j.try(ctx, i, example)
 			t.OK = t.Reason == ""
 			out = append(out, t)
 		}
@@ -115,23 +112,23 @@ func (j *Judge) RequestOf(e control.Example) (engine.Request, error) {
 	return r, nil
 }
 
-func (j *Judge) try(ctx context.Context, policy int, e control.Example) (reason string, err error) {
+func (j *Judge) try(ctx context.Context, policy int, e control.Example) (reason string) {
 	r, err := j.RequestOf(e)
 	if err != nil {
-		return "", err
+		return "it is no object: " + err.Error()
 	}
 	verdicts := j.engine.ReviewOnly(ctx, r, policy)
 	switch {
 	case len(verdicts) == 0 && e.Bad:
-		return "the control does not look at this object", nil
+		return "the control does not look at this object"
 	case len(verdicts) == 0:
-		return "", nil
+		return ""
 	case verdicts[0].State == engine.Unevaluated:
-		return "it could not be evaluated: " + verdicts[0].Err, nil
+		return "it could not be evaluated: " + verdicts[0].Err
 	case e.Bad && verdicts[0].State == engine.Passed:
-		return "it passed", nil
+		return "it passed"
 	case !e.Bad && verdicts[0].State == engine.Failed:
-		return "it failed: " + verdicts[0].Failures[0].Message, nil
+		return "it failed: " + verdicts[0].Failures[0].Message
 	}
-	return "", nil
+	return ""
 }
