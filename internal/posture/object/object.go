@@ -95,10 +95,22 @@ func (d *Decoder) custom(o *Object, fields map[string]any) error {
 		}
 	}
 	u := &unstructured.Unstructured{Object: fields}
-	plural, _ := meta.UnsafeGuessKindToResource(o.Kind)
-	o.Resource, o.API = plural, u
+	o.Resource, o.API = o.Kind.GroupVersion().WithResource(plural(o.Kind.Kind)), u
 	o.Namespace, o.Name = u.GetNamespace(), u.GetName()
 	return nil
+}
+
+// plural guesses the resource of a kind, as its definition names it in all but rare cases.
+func plural(kind string) string {
+	name := strings.ToLower(kind)
+	stem, y := strings.CutSuffix(name, "y")
+	switch {
+	case y && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], "aeiou"):
+		return stem + "ies"
+	case strings.HasSuffix(name, "s") || strings.HasSuffix(name, "x") || strings.HasSuffix(name, "ch"):
+		return name + "es"
+	}
+	return name + "s"
 }
 
 // FieldError is a field whose value has the wrong type.
