@@ -121,9 +121,9 @@ func (e *Engine) Review(ctx context.Context, r Request) []Verdict {
 	return e.review(ctx, r, nil)
 }
 
-// ReviewOnly is Review by one policy.
-func (e *Engine) ReviewOnly(ctx context.Context, r Request, policy int) []Verdict {
-	return e.review(ctx, r, []int{policy})
+// ReviewOnly is Review by some policies.
+func (e *Engine) ReviewOnly(ctx context.Context, r Request, policies ...int) []Verdict {
+	return e.review(ctx, r, policies)
 }
 
 func (e *Engine) review(ctx context.Context, r Request, only []int) []Verdict {

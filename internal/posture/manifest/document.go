@@ -20,7 +20,7 @@ type Document struct {
 	Value map[string]any // as JSON would have it: map, slice, string, bool, int64, float64, nil
 	Err   *Error         // why there is no Value
 
-	root   *yaml.Node
+	root   *mark
 	prefix []string // of the place in the document, when it is an item of a list
 }
 
@@ -57,12 +57,10 @@ func parse(file string, first int, text []byte) *Document {
 	if root.Kind != yaml.DocumentNode || len(root.Content) == 0 {
 		return fail(1, 1, "the document is empty")
 	}
-	d.root = root.Content[0]
-	for d.Line < first+d.root.Line-1 {
-		d.Line++ // past comments and empty lines
-	}
+	top := root.Content[0]
+	d.Line = first + top.Line - 1 // past comments and empty lines
 	c := converter{nodes: maxNodes}
-	value, err := c.value(d.root, 0)
+	value, err := c.value(top, 0)
 	if err != nil {
 		var at *Error
 		errors.As(err, &at) // the converter has no other
@@ -70,28 +68,11 @@ func parse(file string, first int, text []byte) *Document {
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return fail(d.root.Line, d.root.Column, "a "+kindName(d.root)+" where an object should be")
+		return fail(top.Line, top.Column, "a "+kindName(top)+" where an object should be")
 	}
-	shift(d.root, first-1, map[*yaml.Node]bool{})
-	d.Value = object
+	m := marking{first - 1, map[*yaml.Node]*mark{}}
+	d.root, d.Value = m.mark(top), object
 	return d
-}
-
-// shift turns lines of the document into lines of the file.
-func shift(n *yaml.Node, by int, seen map[*yaml.Node]bool) {
-	if by == 0 || n == nil || n.Anchor != "" && seen[n] {
-		return
-	}
-	if n.Anchor != "" {
-		seen[n] = true
-	}
-	n.Line += by
-	if n.Kind == yaml.AliasNode {
-		return // the anchor itself is elsewhere in the tree
-	}
-	for _, c := range n.Content {
-		shift(c, by, seen)
-	}
 }
 
 // indentJSON replaces tabs that indent, which JSON allows and YAML does not. No column changes.
