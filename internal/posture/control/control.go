@@ -47,6 +47,8 @@ type Control struct {
 	// Fields are where the fault is, so that a finding has a line: container.x is in each container, pod.x in the
 	// pod's spec, everything else from the top of the object. [*] is each element of a list.
 	Fields []string `json:"fields,omitempty"`
+	// Sensitive: what stands there is a secret, and no report shows it.
+	Sensitive bool `json:"sensitive,omitempty"`
 	// Related are lists of other objects that the control looks at, as params.related.NAME. An API server cannot do
 	// that, so such a control works in a scan only.
 	Related    map[string]Related   `json:"related,omitempty"`
@@ -62,6 +64,10 @@ type Control struct {
 type Related struct {
 	Kinds []string `json:"kinds"` // as in "v1/Service", or "pods" for all that have a pod's spec
 	Scope string   `json:"scope"` // "namespace": those in the object's own; "cluster": all
+	// What narrows the list before CEL looks at it, so that n objects beside n others are not n×n. None of them decides.
+	Labels    string `json:"labels,omitempty"`    // path in the object of labels that it selects: those with one of them
+	Selectors string `json:"selectors,omitempty"` // path in the others of labels that they select: those that may select the object's pods
+	Name      string `json:"name,omitempty"`      // path in the object of a name: those that have it
 }
 
 // Parameter is a value that a user may set. The policy reads it as params.data.NAME, a string as in a ConfigMap.

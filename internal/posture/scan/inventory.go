@@ -7,8 +7,6 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/vigie-io/vigie/internal/posture/control"
@@ -29,8 +27,9 @@ type Inventory struct {
 	lists map[listKey][]any
 }
 
+// listKey names a list. narrow is what its objects have in common, see narrows.
 type listKey struct {
-	control, name, namespace string
+	control, name, namespace, narrow string
 }
 
 // NewInventory is an empty one.
@@ -62,62 +61,43 @@ func (inv *Inventory) Authorizer() authorizer.UnconditionalAuthorizer {
 // related are the lists that a control declared, as it sees them from an object.
 func (inv *Inventory) related(c *control.Control, o *object.Object) map[string]any {
 	out := make(map[string]any, len(c.Related))
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
 	for name, r := range c.Related {
 		key := listKey{control: c.ID, name: name}
+		inv.fill(key, r)
 		if r.Scope == "namespace" {
 			key.namespace = o.Namespace
 		}
-		out[name] = inv.list(key, r)
+		list := []any{}
+		for _, narrow := range wanted(r, o) {
+			key.narrow = narrow
+			list = append(list, inv.lists[key]...)
+		}
+		out[name] = list
 	}
 	return out
 }
 
-func (inv *Inventory) list(key listKey, r control.Related) []any {
-	inv.mu.Lock()
-	defer inv.mu.Unlock()
-	if have, ok := inv.lists[key]; ok {
-		return have
+// fill makes all lists of one name at once. filled marks that it was done.
+func (inv *Inventory) fill(key listKey, r control.Related) {
+	const filled = "\x00filled"
+	mark := key
+	mark.narrow = filled
+	if _, done := inv.lists[mark]; done {
+		return
 	}
-	list := []any{}
+	inv.lists[mark] = nil
 	for _, kind := range r.Kinds {
 		for _, o := range inv.byKind[kind] {
-			if key.namespace == "" || o.Namespace == key.namespace {
-				list = append(list, fields(o, kind == podKinds))
+			if r.Scope == "namespace" {
+				key.namespace = o.Namespace
+			}
+			all := fields(o, kind == podKinds)
+			for _, narrow := range narrows(r, all) {
+				key.narrow = narrow
+				inv.lists[key] = append(inv.lists[key], all)
 			}
 		}
 	}
-	inv.lists[key] = list
-	return list
-}
-
-// fields are an object's, as JSON has them. Of what makes pods it is always the same form: that of a pod.
-func fields(o *object.Object, asPod bool) map[string]any {
-	var all map[string]any
-	if u, ok := o.API.(*unstructured.Unstructured); ok {
-		all = u.Object
-	} else {
-		var err error
-		if all, err = runtime.DefaultUnstructuredConverter.ToUnstructured(o.API); err != nil {
-			return map[string]any{} // cannot be: it came out of the same converter
-		}
-	}
-	if !asPod {
-		return all
-	}
-	pod := all
-	for _, path := range [][]string{{"spec", "jobTemplate", "spec", "template"}, {"spec", "template"}, {"template"}} {
-		if t, ok, _ := unstructured.NestedMap(all, path...); ok {
-			pod = t
-			break
-		}
-	}
-	labels, _, _ := unstructured.NestedMap(pod, "metadata", "labels")
-	spec, _, _ := unstructured.NestedMap(pod, "spec")
-	if labels == nil {
-		labels = map[string]any{}
-	}
-	if spec == nil {
-		spec = map[string]any{}
-	}
-	return map[string]any{"kind": o.Kind.Kind, "name": o.Name, "namespace": o.Namespace, "labels": labels, "spec": spec}
 }

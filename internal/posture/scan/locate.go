@@ -227,6 +227,9 @@ func (l *locator) make(v engine.Verdict, path []string) Finding {
 	at := l.entry.doc.At(path)
 	f := Finding{Control: c.ID, Title: c.Title, Severity: c.Severity, File: at.File, Line: at.Line, Column: at.Column, Value: at.Value, Path: manifest.PathString(path),
 		Object: Ref{APIVersion: o.Kind.GroupVersion().String(), Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name}}
+	if c.Sensitive {
+		f.Value = ""
+	}
 	var messages []string
 	for _, failure := range v.Failures {
 		if !slices.Contains(messages, failure.Message) {
