@@ -113,7 +113,9 @@ func (j *Judge) RequestOf(e control.Example) (engine.Request, error) {
 }
 
 // Review judges a request by all controls.
-func (j *Judge) Review(ctx context.Context, r engine.Request) []engine.Verdict { return j.engine.Review(ctx, r) }
+func (j *Judge) Review(ctx context.Context, r engine.Request) []engine.Verdict {
+	return j.engine.Review(ctx, r)
+}
 
 func (j *Judge) try(ctx context.Context, policy int, e control.Example) (reason string) {
 	r, err := j.RequestOf(e)

@@ -83,8 +83,8 @@ func TestAFindingIsAtItsPlace(t *testing.T) {
 	got := places(scanText(t, judgeOf(t, "privileged", "host-path-sensitive", "host-port"), workload))
 	want := []string{
 		"host-path-sensitive 26:26 spec.template.spec.volumes[1].hostPath.path=/etc",
-		"host-port 17:39 spec.template.spec.containers[1].ports[1].hostPort=81",
-		"privileged 14:38 spec.template.spec.containers[1].securityContext.privileged=true",
+		"host-port 17:41 spec.template.spec.containers[1].ports[1].hostPort=81",
+		"privileged 14:39 spec.template.spec.containers[1].securityContext.privileged=true",
 		"privileged 22:23 spec.template.spec.initContainers[0].securityContext.privileged=true",
 	}
 	if !slices.Equal(got, want) {
@@ -107,7 +107,7 @@ func TestWhatIsNotThereIsPlacedWhereItShouldBe(t *testing.T) {
 func TestThePodsFaultIsNotEachContainers(t *testing.T) {
 	text := strings.Replace(workload, "      containers:\n", "      securityContext: {seccompProfile: {type: Unconfined}}\n      containers:\n", 1)
 	got := places(scanText(t, judgeOf(t, "seccomp-unconfined"), text))
-	if want := []string{"seccomp-unconfined 9:47 spec.template.spec.securityContext.seccompProfile.type=Unconfined"}; !slices.Equal(got, want) {
+	if want := []string{"seccomp-unconfined 9:48 spec.template.spec.securityContext.seccompProfile.type=Unconfined"}; !slices.Equal(got, want) {
 		t.Errorf("got\n%s", strings.Join(got, "\n"))
 	}
 }
