@@ -137,8 +137,8 @@ func printFindings(env Env, r *scan.Report) error {
 			what = p.Control + " " + what
 		}
 		word := st.Red("not scanned")
-		if p.Skipped {
-			word = st.Yellow("skipped")
+		if p.Note {
+			word = st.Yellow("note")
 		}
 		fmt.Fprintf(env.Out, "%s %s: %s\n", word, st.Bold(term.Escape(fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column))), term.Escape(what))
 	}

@@ -31,7 +31,7 @@ func TestScanExitCodes(t *testing.T) {
 		says string
 	}{
 		{"nothing found", []string{good}, 0, "nothing found in 1 object of 1 file, by 1 control"},
-		{"found", []string{bad}, 1, "bad.yaml:4:73  Pod default/p  privileged container: a (privileged: true)"},
+		{"found", []string{bad}, 1, "bad.yaml:4:71  Pod default/p  privileged container: a (privileged: true)"},
 		{"never fails", []string{bad, "--fail-on", "none"}, 0, "1 critical"},
 		{"written", []string{bad, "--write-baseline", known}, 1, "1 critical"},
 		{"known", []string{bad, "--baseline", known}, 0, "nothing found, 1 known"},

@@ -107,7 +107,7 @@ func SARIF(w io.Writer, r *scan.Report, version string) error {
 	}
 	for _, p := range r.Problems {
 		level := "error"
-		if p.Skipped {
+		if p.Note {
 			level = "note"
 		}
 		text := p.Message

@@ -72,7 +72,7 @@ func (s *source) dir(path string) {
 		case err != nil:
 			s.fail(name, err)
 		case info.IsDir() && chart && e.Name() == "templates":
-			s.problem(Problem{File: name, Line: 1, Column: 1, Skipped: true,
+			s.problem(Problem{File: name, Line: 1, Column: 1, Note: true,
 				Message: "templates of a Helm chart were not rendered: scan the output of `helm template` by a pipe"})
 		case info.IsDir():
 			if !strings.HasPrefix(e.Name(), ".") && e.Name() != "node_modules" || e.Name() == ".github" {

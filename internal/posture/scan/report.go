@@ -65,7 +65,7 @@ type Problem struct {
 	Column  int    `json:"column"`
 	Control string `json:"control,omitempty"`
 	Message string `json:"message"`
-	Skipped bool   `json:"skipped,omitempty"` // passed over on purpose: no fault of the file
+	Note    bool   `json:"note,omitempty"` // good to know; everything was scanned that could be
 }
 
 // Tally counts how objects did by a control. Unevaluated is never among Passed.
@@ -118,7 +118,7 @@ func (r *Report) Worst() (worst control.Severity, ok bool) {
 
 // Incomplete reports whether something that should have been scanned was not.
 func (r *Report) Incomplete() bool {
-	return slices.ContainsFunc(r.Problems, func(p Problem) bool { return !p.Skipped })
+	return slices.ContainsFunc(r.Problems, func(p Problem) bool { return !p.Note })
 }
 
 func fingerprint(control string, object Ref, path string) string {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -47,6 +48,10 @@ func (j *Judge) Run(ctx context.Context, paths []string, stdin io.Reader) (*Repo
 		case err != nil:
 			src.problem(undecodable(d, err))
 		default:
+			for _, field := range o.Unknown {
+				at := d.At(strings.Split(strings.NewReplacer("[", ".", "]", "").Replace(field), "."))
+				src.problem(Problem{File: d.File, Line: at.Line, Column: at.Column, Note: true, Message: "unknown field " + field + ": an API server drops or refuses it"})
+			}
 			d.Value = nil // the object has it all
 			inventory.Add(o)
 			entries = append(entries, entry{d, o})
