@@ -38,6 +38,8 @@ func run() int {
 		cli.NewRules(env),
 		cli.NewRecord(env, cli.CaptureFile),
 		cli.NewPolicy(env),
+		cli.NewScan(env),
+		cli.NewControls(env),
 		doctor.NewCommand(doctor.Streams{Out: env.Out, Err: env.Err, Getenv: env.Getenv}),
 		cli.NewVersion(env),
 		cli.NewMan(env),

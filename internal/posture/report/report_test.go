@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vigie-io/vigie/internal/posture/control"
+	"github.com/vigie-io/vigie/internal/posture/engine"
+	"github.com/vigie-io/vigie/internal/posture/scan"
+)
+
+// example is a report of a pod with a hostile name, beside a document that is broken.
+func example(t *testing.T) *scan.Report {
+	t.Helper()
+	all, err := control.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	picked, err := control.Select(all, []string{"privileged", "host-network"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := scan.NewJudge(picked, engine.Version{Major: 1, Minor: 36}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "apiVersion: v1\nkind: Pod\nmetadata: {name: '<script>alert(1)</script>'}\nspec:\n  containers:\n  - name: \"a\\u0007\"\n    image: b\n    securityContext: {privileged: true}\n---\nbroken: [\n"
+	r, err := j.Run(t.Context(), []string{scan.Stdin}, strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestSARIF(t *testing.T) {
+	var b bytes.Buffer
+	if err := SARIF(&b, example(t), "1.2.3"); err != nil {
+		t.Fatal(err)
+	}
+	var log sarifLog
+	dec := json.NewDecoder(&b)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&log); err != nil {
+		t.Fatal(err)
+	}
+	run := log.Runs[0]
+	if log.Version != "2.1.0" || len(run.Results) != 1 || len(run.Tool.Driver.Rules) != 2 {
+		t.Fatalf("%+v", log)
+	}
+	result := run.Results[0]
+	if rule := run.Tool.Driver.Rules[result.RuleIndex]; rule.ID != result.RuleID || rule.ID != "privileged" || result.Level != "error" {
+		t.Errorf("%+v by %+v", result, rule)
+	}
+	if at := result.Locations[0].Physical; at.Artifact.URI != "stdin" || at.Region != (sarifRegion{8, 35}) {
+		t.Errorf("place: %+v", at)
+	}
+	if i := run.Invocations[0]; i.ExecutionSuccessful || len(i.Notifications) != 1 {
+		t.Errorf("a broken document is not told: %+v", i)
+	}
+}
+
+func TestURIs(t *testing.T) {
+	for path, want := range map[string]string{"deploy/a b.yaml": "deploy/a%20b.yaml", "/etc/a#1.yaml": "file:///etc/a%231.yaml"} {
+		if got := physical(path, 0, 0); got.Artifact.URI != want || got.Region != (sarifRegion{1, 1}) {
+			t.Errorf("%s: %+v, want %s", path, got, want)
+		}
+	}
+}
+
+func TestJUnit(t *testing.T) {
+	var b bytes.Buffer
+	if err := JUnit(&b, example(t)); err != nil {
+		t.Fatal(err)
+	}
+	var all junitSuites
+	if err := xml.Unmarshal(b.Bytes(), &all); err != nil {
+		t.Fatalf("%v in\n%s", err, b.String())
+	}
+	if all.Tests != 3 || all.Failures != 1 || all.Errors != 1 || len(all.Suites) != 3 {
+		t.Errorf("%d tests, %d failures, %d errors in %d suites", all.Tests, all.Failures, all.Errors, len(all.Suites))
+	}
+}
+
+func TestHTMLIsOnePageWithoutScripts(t *testing.T) {
+	var b bytes.Buffer
+	if err := HTML(&b, example(t), "1.2.3", time.Unix(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
+	for _, never := range []string{"<script", "http://", "https://", "src="} {
+		if strings.Contains(page, never) {
+			t.Errorf("the page has %q", never)
+		}
+	}
+	for _, want := range []string{"&lt;script&gt;alert(1)", "stdin:8:35", "Privileged container", "not YAML", "1970-01-01T00:00:00Z"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestAWriteThatFailsIsTold(t *testing.T) {
+	r := example(t)
+	for name, write := range map[string]func(io.Writer) error{
+		"json":  func(w io.Writer) error { return JSON(w, r) },
+		"sarif": func(w io.Writer) error { return SARIF(w, r, "") },
+		"junit": func(w io.Writer) error { return JUnit(w, r) },
+		"html":  func(w io.Writer) error { return HTML(w, r, "", time.Time{}) },
+	} {
+		if err := write(full{}); err == nil || !strings.Contains(err.Error(), "disk full") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

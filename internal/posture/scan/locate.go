@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/vigie-io/vigie/internal/posture/control"
+	"github.com/vigie-io/vigie/internal/posture/engine"
+	"github.com/vigie-io/vigie/internal/posture/manifest"
+	"github.com/vigie-io/vigie/internal/posture/object"
+)
+
+// A policy says that an object is bad, not where. The locator asks it again about the object with one container, or
+// one element of a list, at a time: the ones that it still refuses are the places.
+type locator struct {
+	judge *Judge
+	ctx   context.Context // of the scan that the locator is a part of
+	entry entry
+	world world
+
+	podPath []string // of the pod's spec; nil when the object has none
+	whole   map[string]any
+	single  map[string][]part // a list's path → the object with one element at a time
+}
+
+// part is the object with a single element of a list.
+type part struct {
+	at     []string // the element in the whole object
+	fields map[string]any
+	object *object.Object // nil when it could not be made
+}
+
+// containerWord and podWord begin fields that stand in every container, and in the pod's spec.
+const (
+	containerWord = "container."
+	podWord       = "pod."
+)
+
+func (l *locator) findings(failed []engine.Verdict) []Finding {
+	l.podPath = podPath(l.entry.object)
+	l.single = map[string][]part{}
+	var out []Finding
+	byList := map[string][]engine.Verdict{}
+	for _, v := range failed {
+		list := l.split(l.judge.Controls[v.Policy])
+		byList[list] = append(byList[list], v)
+	}
+	for list, group := range byList {
+		out = append(out, l.group(list, group)...)
+	}
+	return out
+}
+
+// split is the list whose elements are tried one by one: "container" is all containers, "" is none.
+func (l *locator) split(c *control.Control) string {
+	for _, f := range c.Fields {
+		if strings.HasPrefix(f, containerWord) && l.podPath != nil {
+			return containerWord
+		}
+		if before, _, ok := strings.Cut(f, "[*]"); ok {
+			if path := l.resolve(before, nil); len(l.elements(path)) > 0 {
+				return strings.Join(path, "\x00")
+			}
+		}
+	}
+	return ""
+}
+
+// resolve turns a field into a path in the object; container is that of the container it is about.
+func (l *locator) resolve(field string, container []string) []string {
+	base := []string{}
+	switch {
+	case strings.HasPrefix(field, containerWord):
+		base, field = container, strings.TrimPrefix(field, containerWord)
+	case strings.HasPrefix(field, podWord):
+		base, field = l.podPath, strings.TrimPrefix(field, podWord)
+	}
+	return append(slices.Clone(base), strings.Split(field, ".")...)
+}
+
+// group finds the places of verdicts whose controls look at one list.
+func (l *locator) group(list string, verdicts []engine.Verdict) []Finding {
+	if list == "" {
+		return l.wholes(verdicts)
+	}
+	parts := l.partsOf(list)
+	if len(parts) == 1 { // nothing to choose
+		var out []Finding
+		for _, v := range verdicts {
+			out = append(out, l.finding(v, parts[0].at, parts[0]))
+		}
+		return out
+	}
+	left := slices.Clone(verdicts)
+	var out []Finding
+	if list == containerWord {
+		// What fails without any container is the pod's.
+		if empty := l.without(); empty != nil {
+			for _, v := range l.still(empty, left) {
+				out = append(out, l.wholes([]engine.Verdict{v})...)
+				left = slices.DeleteFunc(left, func(x engine.Verdict) bool { return x.Policy == v.Policy })
+			}
+		}
+	}
+	found := map[int]bool{}
+	for _, p := range parts {
+		for _, v := range l.still(p.object, left) {
+			found[v.Policy] = true
+			out = append(out, l.finding(v, p.at, p))
+		}
+	}
+	for _, v := range left {
+		if !found[v.Policy] { // only all of them together are bad
+			out = append(out, l.wholes([]engine.Verdict{v})...)
+		}
+	}
+	return out
+}
+
+// still are the verdicts that hold for a reduced object, with its messages.
+func (l *locator) still(o *object.Object, verdicts []engine.Verdict) []engine.Verdict {
+	if o == nil || len(verdicts) == 0 {
+		return nil
+	}
+	only := make([]int, len(verdicts))
+	for i, v := range verdicts {
+		only[i] = v.Policy
+	}
+	again := l.judge.engine.ReviewOnly(l.ctx, l.judge.request(o, l.world), only...)
+	return slices.DeleteFunc(again, func(v engine.Verdict) bool { return v.State != engine.Failed })
+}
+
+// wholes are findings about the object, or about fields that are not in a list.
+func (l *locator) wholes(verdicts []engine.Verdict) []Finding {
+	var out []Finding
+	for _, v := range verdicts {
+		c := l.judge.Controls[v.Policy]
+		var path []string
+		for _, f := range c.Fields {
+			if strings.HasPrefix(f, containerWord) || l.podPath == nil && strings.HasPrefix(f, podWord) {
+				continue
+			}
+			before, _, _ := strings.Cut(f, "[*]")
+			candidate := l.resolve(before, nil)
+			if path == nil || l.entry.doc.At(candidate).Found {
+				path = candidate
+				if l.entry.doc.At(candidate).Found {
+					break
+				}
+			}
+		}
+		out = append(out, l.make(v, path))
+	}
+	return out
+}
+
+// finding is about one element of a list; a list within it is looked through too.
+func (l *locator) finding(v engine.Verdict, element []string, p part) Finding {
+	c := l.judge.Controls[v.Policy]
+	var path []string
+	for _, f := range c.Fields {
+		candidate, ok := l.within(f, element, v, p)
+		if !ok {
+			continue
+		}
+		found := l.entry.doc.At(candidate).Found
+		if path == nil || found {
+			path = candidate
+		}
+		if found {
+			break
+		}
+	}
+	if path == nil {
+		path = element
+	}
+	return l.make(v, path)
+}
+
+// within resolves a field of a control in one element. Of a second list the first element that fails alone is taken.
+func (l *locator) within(field string, element []string, v engine.Verdict, p part) ([]string, bool) {
+	var rest string
+	switch {
+	case strings.HasPrefix(field, containerWord):
+		rest = strings.TrimPrefix(field, containerWord)
+	case strings.HasPrefix(field, podWord) && !strings.Contains(field, "[*]"):
+		return l.resolve(field, nil), true
+	default:
+		before, after, ok := strings.Cut(field, "[*]")
+		if !ok {
+			return l.resolve(field, nil), true
+		}
+		if strings.Join(l.resolve(before, nil), "\x00") != strings.Join(element[:len(element)-1], "\x00") {
+			return nil, false
+		}
+		rest = strings.TrimPrefix(after, ".")
+	}
+	path := slices.Clone(element)
+	for rest != "" {
+		before, after, more := strings.Cut(rest, "[*]")
+		if before = strings.Trim(before, "."); before != "" {
+			path = append(path, strings.Split(before, ".")...)
+		}
+		if !more {
+			break
+		}
+		rest = after
+		i, ok := l.inner(path, element, v, p)
+		if !ok {
+			return path, true
+		}
+		path = append(path, strconv.Itoa(i))
+	}
+	return path, true
+}
+
+// make is a finding at a path.
+func (l *locator) make(v engine.Verdict, path []string) Finding {
+	c, o := l.judge.Controls[v.Policy], l.entry.object
+	at := l.entry.doc.At(path)
+	f := Finding{Control: c.ID, Title: c.Title, Severity: c.Severity, File: at.File, Line: at.Line, Column: at.Column, Value: at.Value, Path: manifest.PathString(path),
+		Object: Ref{APIVersion: o.Kind.GroupVersion().String(), Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name}}
+	if c.Sensitive {
+		f.Value = ""
+	}
+	var messages []string
+	for _, failure := range v.Failures {
+		if !slices.Contains(messages, failure.Message) {
+			messages = append(messages, failure.Message)
+		}
+	}
+	f.Message = strings.Join(messages, "; ")
+	f.Fingerprint = fingerprint(f.Control, f.Object, f.Path)
+	return f
+}
+
+// podPath is where an object has a pod's spec.
+func podPath(o *object.Object) []string {
+	if !slices.Contains(control.PodKinds(), o.Served.Kind) {
+		return nil
+	}
+	switch o.Served.Kind {
+	case "Pod":
+		return []string{"spec"}
+	case "CronJob":
+		return []string{"spec", "jobTemplate", "spec", "template", "spec"}
+	case "PodTemplate":
+		return []string{"template", "spec"}
+	}
+	return []string{"spec", "template", "spec"}
+}
+
+// all is the object as fields, as it was decoded.
+func (l *locator) all() map[string]any {
+	if l.whole != nil {
+		return l.whole
+	}
+	if u, ok := l.entry.object.API.(*unstructured.Unstructured); ok {
+		l.whole = u.Object
+	} else if m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(l.entry.object.API); err == nil {
+		l.whole = m
+		l.whole["apiVersion"] = l.entry.object.Kind.GroupVersion().String() // as written
+	}
+	return l.whole
+}

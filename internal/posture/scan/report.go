@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"github.com/vigie-io/vigie/internal/posture/control"
+)
+
+// Report is what a scan found.
+type Report struct {
+	Findings   []Finding   `json:"findings"`
+	Problems   []Problem   `json:"problems"` // what could not be read or evaluated
+	Tallies    []Tally     `json:"controls"`
+	Frameworks []Framework `json:"frameworks"`
+	Files      int         `json:"files"`
+	Objects    int         `json:"objects"`
+	Ignored    int         `json:"ignored"` // documents that are no Kubernetes objects
+	Known      int         `json:"known"`   // findings that the baseline has
+
+	Controls []*control.Control `json:"-"` // those that were asked
+}
+
+// Finding is a control that an object fails, at one place.
+type Finding struct {
+	Control  string           `json:"control"`
+	Title    string           `json:"title"`
+	Severity control.Severity `json:"severity"`
+	Message  string           `json:"message"`
+	Object   Ref              `json:"object"`
+	File     string           `json:"file"`
+	Line     int              `json:"line"`
+	Column   int              `json:"column"`
+	Path     string           `json:"path,omitempty"`  // in the object
+	Value    string           `json:"value,omitempty"` // what stands there; empty when nothing does, or an object
+	// Fingerprint is the same as long as control, object and path are: lines may move.
+	Fingerprint string `json:"fingerprint"`
+}
+
+// Ref names an object.
+type Ref struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace,omitempty"`
+	Name       string `json:"name,omitempty"`
+}
+
+// String is as in "Deployment shop/web".
+func (r Ref) String() string {
+	if r.Namespace == "" {
+		return r.Kind + " " + r.Name
+	}
+	return r.Kind + " " + r.Namespace + "/" + r.Name
+}
+
+// Problem is something that was not scanned, or a control that could not be evaluated.
+type Problem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Control string `json:"control,omitempty"`
+	Message string `json:"message"`
+	Note    bool   `json:"note,omitempty"` // good to know; everything was scanned that could be
+}
+
+// Tally counts how objects did by a control. Unevaluated is never among Passed.
+type Tally struct {
+	Control     string `json:"control"`
+	Passed      int    `json:"passed"`
+	Failed      int    `json:"failed"`
+	Unevaluated int    `json:"unevaluated"`
+}
+
+// Framework is the score of one: the share, in percent, of judgements by its controls that passed.
+type Framework struct {
+	Name  string  `json:"name"`
+	Title string  `json:"title"`
+	Score float64 `json:"score"`
+	Tally
+}
+
+// finish sorts, counts and scores.
+func (r *Report) finish() {
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Control, b.Control))
+	})
+	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Control, b.Control))
+	})
+	for _, name := range control.FrameworkNames() {
+		f := Framework{Name: name, Title: control.Frameworks()[name]}
+		for i, c := range r.Controls {
+			if len(c.Frameworks[name]) > 0 {
+				f.Passed += r.Tallies[i].Passed
+				f.Failed += r.Tallies[i].Failed
+				f.Unevaluated += r.Tallies[i].Unevaluated
+			}
+		}
+		if all := f.Passed + f.Failed + f.Unevaluated; all > 0 {
+			f.Score = float64(f.Passed*1000/all) / 10 // rounded down: 100 is all of them
+			r.Frameworks = append(r.Frameworks, f)
+		}
+	}
+}
+
+// Worst is the worst severity among the findings; ok is false when there are none.
+func (r *Report) Worst() (worst control.Severity, ok bool) {
+	if len(r.Findings) == 0 {
+		return "", false
+	}
+	return r.Findings[0].Severity, true // they are sorted
+}
+
+// Incomplete reports whether something that should have been scanned was not.
+func (r *Report) Incomplete() bool {
+	return slices.ContainsFunc(r.Problems, func(p Problem) bool { return !p.Note })
+}
+
+func fingerprint(control string, object Ref, path string) string {
+	group, _, _ := strings.Cut(object.APIVersion, "/")
+	sum := sha256.Sum256([]byte(strings.Join([]string{control, group, object.Kind, object.Namespace, object.Name, path}, "\x00")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Subtract takes out the findings that a baseline has, each as often as it is there.
+func (r *Report) Subtract(known map[string]int) {
+	left := make(map[string]int, len(known))
+	for k, n := range known {
+		left[k] = n
+	}
+	r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool {
+		if left[f.Fingerprint] == 0 {
+			return false
+		}
+		left[f.Fingerprint]--
+		r.Known++
+		return true
+	})
+}
