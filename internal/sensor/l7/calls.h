@@ -24,11 +24,13 @@ static __always_inline bool l7_in_library(struct l7_call *k, struct vg_l7_conn *
 
 /*
  * The place of the call's first byte, by the kernel's own sequence number, which knows what other calls, io_uring and sendfile
- * have moved. MPTCP numbers its bytes otherwise: there it is counted. offset is how much went before in the direction.
+ * have moved. MPTCP numbers its bytes otherwise: there it is counted. offset is how much went before in the direction, or
+ * less: packets can come between the reads of two counters, which is why the first counter is the one that grows.
  */
-static __always_inline u32 l7_place(struct l7_call *k, const struct vg_l7_conn *c, u64 *offset)
+static __always_inline u32 l7_place(struct l7_call *k, const struct vg_l7_conn *c, s64 *offset)
 {
 	struct tcp_sock *tp = (struct tcp_sock *)k->flow;
+	u64 passed;
 	u32 seq;
 
 	if (k->mptcp) {
@@ -37,10 +39,12 @@ static __always_inline u32 l7_place(struct l7_call *k, const struct vg_l7_conn *
 	}
 	if (k->dir == VG_L7_SENT) {
 		seq = BPF_CORE_READ(tp, write_seq);
-		*offset = BPF_CORE_READ(tp, bytes_acked) + (u32)(seq - BPF_CORE_READ(tp, snd_una)) - k->size;
+		passed = BPF_CORE_READ(tp, bytes_acked);
+		*offset = passed + (u32)(seq - BPF_CORE_READ(tp, snd_una)) - k->size;
 	} else {
 		seq = BPF_CORE_READ(tp, copied_seq);
-		*offset = BPF_CORE_READ(tp, bytes_received) - (u32)(BPF_CORE_READ(tp, rcv_nxt) - seq) - k->size;
+		passed = BPF_CORE_READ(tp, bytes_received);
+		*offset = passed - (u32)(BPF_CORE_READ(tp, rcv_nxt) - seq) - k->size;
 	}
 	return seq - k->size;
 }
@@ -102,7 +106,7 @@ static __always_inline int l7_moved(struct l7_call *k, const struct l7_bytes *b)
 {
 	struct vg_l7_conn *c = bpf_map_lookup_elem(&vg_l7_conns, &k->conn);
 	struct l7_said said = {};
-	u64 offset;
+	s64 offset;
 
 	if (!c) {
 		c = l7_meet(k);

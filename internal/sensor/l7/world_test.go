@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
 	processes "github.com/vigie-io/vigie/internal/sensor/exec"
 	"github.com/vigie-io/vigie/internal/sensor/socket"
 	"github.com/vigie-io/vigie/internal/testkit"
@@ -42,7 +43,8 @@ func newWorld(t *testing.T) *world {
 func newWorldOf(t *testing.T, choice *Choice) *world {
 	t.Helper()
 	testkit.RequireBPF(t)
-	w := &world{t: t, sensor: New(Options{Choice: choice}), ns: testkit.NewNetNS(t), dir: t.TempDir()}
+	losses := new(pipeline.Losses)
+	w := &world{t: t, sensor: New(Options{Choice: choice, Losses: losses}), ns: testkit.NewNetNS(t), dir: t.TempDir()}
 	for _, dir := range []string{w.dir, filepath.Dir(w.dir)} { // for servers that give up root
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -60,7 +62,7 @@ func newWorldOf(t *testing.T, choice *Choice) *world {
 			t.Log(err)
 		}
 		t.Logf("rung: %s", w.sensor.Rung())
-		for _, l := range w.Losses.Snapshot() {
+		for _, l := range append(w.Losses.Snapshot(), losses.Snapshot()...) {
 			t.Logf("lost: %+v", l)
 		}
 	})
