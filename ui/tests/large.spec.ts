@@ -25,6 +25,9 @@ test("a map of 1,000 nodes and 5,000 edges is drawn and moved", async ({ page })
   await page.locator(".react-flow__pane").hover();
   for (let i = 0; i < 6; i++) await page.mouse.wheel(0, -300);
   await expect(page.locator(".box").first()).toBeVisible();
+  await page.waitForFunction(
+    () => new Promise((done) => requestIdleCallback((d) => done(!d.didTimeout && d.timeRemaining() > 5))),
+  );
   report.push(`moved near, ${await page.locator(".box").count()} boxes in sight: ${await pan(page, cdp)}`);
   console.log(report.join("\n"));
 });

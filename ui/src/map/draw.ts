@@ -41,11 +41,13 @@ export interface Emphasis {
   hover: string | undefined;
   found: Set<string> | undefined;
   seconds: number; // over which was counted what lines say
+  far: boolean; // boxes are drawn, too
   details: boolean; // lines have arrows and ports; of maps with few of them
 }
 
-/** Below this zoom a box is a coloured rectangle: its text could not be read. */
-export const farZoom = 0.42;
+/** Below this zoom the boxes of a large map are drawn: there are too many in sight for elements of the document. */
+export const farZoom = 0.7;
+const nameZoom = 0.4; // below it a name in a box could not be read
 
 /** Draws frames, lines and, from afar, boxes. */
 export function draw(ctx: CanvasRenderingContext2D, s: Scene, v: View, e: Emphasis, c: Palette, ratio: number): void {
@@ -65,7 +67,7 @@ export function draw(ctx: CanvasRenderingContext2D, s: Scene, v: View, e: Emphas
     return x.right > seen.left && x.left < seen.right && x.bottom > seen.top && x.top < seen.bottom;
   });
   drawLines(ctx, lines, v, e, c);
-  if (v.zoom < farZoom) drawBoxes(ctx, s, e, c);
+  if (e.far) drawBoxes(ctx, s, v, e, c);
   else if (e.details) drawLabels(ctx, lines, s, v, e, c);
   drawNames(ctx, s, v, c);
 }
@@ -197,10 +199,19 @@ function drawLabels(ctx: CanvasRenderingContext2D, lines: Line[], s: Scene, v: V
   }
 }
 
-function drawBoxes(ctx: CanvasRenderingContext2D, s: Scene, e: Emphasis, c: Palette): void {
-  for (const b of s.rects) {
-    const far = e.found !== undefined && !e.found.has(b.id);
-    ctx.fillStyle = far ? c.line : b.state === "denied" ? c.bad : b.state === "allowed" ? c["line-strong"] : c.warn;
-    ctx.fillRect(b.rect.x, b.rect.y, b.rect.width, b.rect.height);
+function drawBoxes(ctx: CanvasRenderingContext2D, s: Scene, v: View, e: Emphasis, c: Palette): void {
+  const named = v.zoom >= nameZoom;
+  ctx.font = "600 15px Inter, system-ui, sans-serif";
+  ctx.lineWidth = 1.5;
+  for (const { id, name, rect: r, state } of s.rects) {
+    const faint = e.found !== undefined && !e.found.has(id);
+    const tone = faint ? c.line : state === "denied" ? c.bad : state === "allowed" ? c["line-strong"] : c.warn;
+    ctx.fillStyle = named ? c.surface : tone;
+    ctx.fillRect(r.x, r.y, r.width, r.height);
+    if (!named) continue;
+    ctx.strokeStyle = tone;
+    ctx.strokeRect(r.x, r.y, r.width, r.height);
+    ctx.fillStyle = faint ? c.muted : c.text;
+    ctx.fillText(name, r.x + 10, r.y + 31, r.width - 20);
   }
 }

@@ -51,12 +51,13 @@ function Flow(props: Props) {
   const { graph, boxes, links, places, window, chosen, found, choose, move } = still.current;
   const known = useRef(new Map<string, BoxNode>());
   const [hover, setHover] = useState<string>();
-  const far = useStore((s) => s.transform[2] < farZoom);
+  const large = boxes.size > 200;
+  const far = useStore((s) => large && s.transform[2] < farZoom);
   const scene = useMemo(() => sceneOf(graph, boxes, links, places), [graph, boxes, links, places]);
   const lit = useMemo(() => litLines(graph, links, chosen), [graph, links, chosen]);
   const emphasis = useMemo<Emphasis>(
-    () => ({ lit, hover, found, seconds: window, details: links.length <= 800 }),
-    [lit, hover, found, window, links.length],
+    () => ({ lit, hover, found, seconds: window, far, details: links.length <= 800 }),
+    [lit, hover, found, window, far, links.length],
   );
   const nodes = useMemo(
     () =>
