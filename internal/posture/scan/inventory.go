@@ -25,6 +25,22 @@ type Inventory struct {
 
 	mu    sync.Mutex
 	lists map[listKey][]any
+	forms map[form]map[string]any
+}
+
+// form is an object as fields, see fields; made once for all controls.
+type form struct {
+	object *object.Object
+	asPod  bool
+}
+
+func (inv *Inventory) fields(o *object.Object, asPod bool) map[string]any {
+	have, ok := inv.forms[form{o, asPod}]
+	if !ok {
+		have = fields(o, asPod)
+		inv.forms[form{o, asPod}] = have
+	}
+	return have
 }
 
 // listKey names a list. narrow is what its objects have in common, see narrows.
@@ -34,7 +50,7 @@ type listKey struct {
 
 // NewInventory is an empty one.
 func NewInventory() *Inventory {
-	return &Inventory{namespaces: map[string]*corev1.Namespace{}, byKind: map[string][]*object.Object{}, lists: map[listKey][]any{}}
+	return &Inventory{namespaces: map[string]*corev1.Namespace{}, byKind: map[string][]*object.Object{}, lists: map[listKey][]any{}, forms: map[form]map[string]any{}}
 }
 
 // Add takes in an object.
@@ -70,7 +86,7 @@ func (inv *Inventory) related(c *control.Control, o *object.Object) map[string]a
 			key.namespace = o.Namespace
 		}
 		list := []any{}
-		for _, narrow := range wanted(r, o) {
+		for _, narrow := range inv.wanted(r, o) {
 			key.narrow = narrow
 			list = append(list, inv.lists[key]...)
 		}
@@ -93,7 +109,7 @@ func (inv *Inventory) fill(key listKey, r control.Related) {
 			if r.Scope == "namespace" {
 				key.namespace = o.Namespace
 			}
-			all := fields(o, kind == podKinds)
+			all := inv.fields(o, kind == podKinds)
 			for _, narrow := range narrows(r, all) {
 				key.narrow = narrow
 				inv.lists[key] = append(inv.lists[key], all)

@@ -39,17 +39,17 @@ func narrows(r control.Related, all map[string]any) []string {
 }
 
 // wanted are the lists that a control sees from an object.
-func wanted(r control.Related, o *object.Object) []string {
+func (inv *Inventory) wanted(r control.Related, o *object.Object) []string {
 	switch {
 	case r.Labels != "":
-		if selected := pairs(mapAt(fields(o, false), r.Labels)); len(selected) > 0 {
+		if selected := pairs(mapAt(inv.fields(o, false), r.Labels)); len(selected) > 0 {
 			return selected[:1]
 		}
 	case r.Selectors != "":
-		labels, _ := fields(o, true)["labels"].(map[string]any)
+		labels, _ := inv.fields(o, true)["labels"].(map[string]any)
 		return append(pairs(labels), anything)
 	case r.Name != "":
-		name, _, _ := unstructured.NestedString(fields(o, false), strings.Split(r.Name, ".")...)
+		name, _, _ := unstructured.NestedString(inv.fields(o, false), strings.Split(r.Name, ".")...)
 		return []string{name}
 	}
 	return []string{anything}
