@@ -56,7 +56,16 @@ func (inv *Inventory) wanted(r control.Related, o *object.Object) []string {
 }
 
 func mapAt(all map[string]any, path string) map[string]any {
-	m, _, _ := unstructured.NestedMap(all, strings.Split(path, ".")...)
+	return nested(all, strings.Split(path, "."))
+}
+
+// nested is an object in an object, not a copy; nil when there is none.
+func nested(all map[string]any, path []string) map[string]any {
+	v, _, err := unstructured.NestedFieldNoCopy(all, path...)
+	if err != nil {
+		return nil
+	}
+	m, _ := v.(map[string]any)
 	return m
 }
 
@@ -88,13 +97,12 @@ func fields(o *object.Object, asPod bool) map[string]any {
 	}
 	pod := all
 	for _, path := range [][]string{{"spec", "jobTemplate", "spec", "template"}, {"spec", "template"}, {"template"}} {
-		if t, ok, _ := unstructured.NestedMap(all, path...); ok {
+		if t := nested(all, path); t != nil {
 			pod = t
 			break
 		}
 	}
-	labels, _, _ := unstructured.NestedMap(pod, "metadata", "labels")
-	spec, _, _ := unstructured.NestedMap(pod, "spec")
+	labels, spec := nested(pod, []string{"metadata", "labels"}), nested(pod, []string{"spec"})
 	if labels == nil {
 		labels = map[string]any{}
 	}
