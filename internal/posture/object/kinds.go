@@ -41,7 +41,7 @@ func kinds() map[schema.GroupVersionKind]kind {
 	add(v1, "ServiceAccount", "serviceaccounts", false, func() runtime.Object { return &corev1.ServiceAccount{} })
 	add(v1, "Secret", "secrets", false, func() runtime.Object { return &corev1.Secret{} })
 	add(v1, "ConfigMap", "configmaps", false, func() runtime.Object { return &corev1.ConfigMap{} })
-	add(v1, "Endpoints", "endpoints", false, func() runtime.Object { return &corev1.Endpoints{} })
+	add(v1, "Endpoints", "endpoints", false, func() runtime.Object { return &corev1.Endpoints{} }) //nolint:staticcheck // deprecated, and served and written still
 	add(v1, "Namespace", "namespaces", true, func() runtime.Object { return &corev1.Namespace{} })
 	add(v1, "Node", "nodes", true, func() runtime.Object { return &corev1.Node{} })
 	add(v1, "PersistentVolume", "persistentvolumes", true, func() runtime.Object { return &corev1.PersistentVolume{} })

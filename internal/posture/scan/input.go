@@ -78,7 +78,7 @@ func (s *source) dir(path string) {
 			if !strings.HasPrefix(e.Name(), ".") && e.Name() != "node_modules" || e.Name() == ".github" {
 				s.dir(name)
 			}
-		case info.Mode().IsRegular() && isManifest(e.Name()) && !(chart && chartFile(e.Name())):
+		case info.Mode().IsRegular() && isManifest(e.Name()) && (!chart || !chartFile(e.Name())):
 			s.file(name)
 		}
 	}
