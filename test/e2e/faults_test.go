@@ -204,7 +204,7 @@ func TestTheUnitsCapabilitiesSuffice(t *testing.T) {
 		t.Skip("needs setpriv (util-linux)")
 	}
 	a := newAgent(t, t.TempDir())
-	a.cmd.Args = append([]string{setpriv, "--bounding-set", unitCapabilities(t), "--no-new-privs", vigie(t)}, a.cmd.Args[1:]...)
+	a.cmd.Args = append([]string{setpriv, "--bounding-set", unitCapabilities(t), "--no-new-privs", vigie(t)}, append(a.cmd.Args[1:], "--l7", "all")...)
 	a.cmd.Path = setpriv
 	a.start() // ready: no sensor has failed
 	status, _ := a.call("GetStatus")["status"].(map[string]any)
