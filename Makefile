@@ -53,9 +53,9 @@ test: deps check-generated check-ui lint ## all checks and tests of the unit and
 	go build $(filter -race,$(TEST_FLAGS)) ./...
 	@# Six packages without the race detector. The CLI: muesli/cancelreader, in the terminal library, closes its epoll
 	@# descriptor beside its own read when a program ends at once, and the detector says so about one run in ten. Two whose
-	@# actors are thousands of copies of the test: each takes a tenth of a second to start with it. Two that
-	@# have much to look at in one goroutine: thousands of objects, and every file of the tree. And one whose actors' TLS is probed where Go's compiler puts it, which with
-	@# the detector is elsewhere. Last a module of its own, which links DuckDB to read what the agent wrote;
+	@# actors are thousands of copies of the test: each takes a tenth of a second to start with it. Two that have much to look at
+	@# in one goroutine: thousands of objects, and every file of the tree. And one whose actors' TLS is probed where Go's compiler
+	@# puts it, which with the detector is elsewhere. Last a module of its own, which links DuckDB to read what the agent wrote;
 	@# its go.mod follows this one.
 	set -o pipefail; { go test $(TEST_FLAGS) -p 1 $$(go list ./... | grep -v $(patsubst %,-e '%$$',$(NO_RACE))) && \
 		go test $(filter-out -race,$(TEST_FLAGS)) -p 1 $(patsubst %,.%,$(NO_RACE)) && \
