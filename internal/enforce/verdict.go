@@ -3,10 +3,8 @@
 package enforce
 
 import (
-	"encoding/binary"
 	"fmt"
 	"maps"
-	"net/netip"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -117,8 +115,8 @@ func (e *Enforcer) Decode(r kernel.Record, ev *model.Event) (bool, error) {
 	out.Guarantee = guarantee(int(v.Hook), out.Action)
 	e.name(out, v.Table, int(v.Rule))
 	out.Protocol = protocolName(v.Protocol)
-	out.Local = address(v.Local, v.LocalPort)
-	out.Remote = address(v.Remote, v.RemotePort)
+	out.Local = kernel.AddrPortIfAny(v.Local, v.LocalPort)
+	out.Remote = kernel.AddrPortIfAny(v.Remote, v.RemotePort)
 	switch out.Operation {
 	case model.OpCapability:
 		out.Subject = model.Cap(v.Detail).String()
@@ -172,18 +170,6 @@ func socketName(detail uint32) string {
 		kind = fmt.Sprintf("type %d", detail&0xf)
 	}
 	return family + " " + kind
-}
-
-// address is one of a verdict's; the zero AddrPort when it has none.
-func address(b [16]uint8, port uint16) netip.AddrPort {
-	var p [2]byte
-	binary.NativeEndian.PutUint16(p[:], port)
-	number := binary.BigEndian.Uint16(p[:])
-	addr := netip.AddrFrom16(b).Unmap()
-	if addr == netip.IPv6Unspecified() && number == 0 {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(addr, number)
 }
 
 // report takes a verdict of a back-end in user space.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
@@ -27,7 +26,7 @@ const queryTimeout = 2 * time.Minute
 
 // answerWithin gives a unary call longer than requestTimeout.
 func answerWithin(ctx context.Context, d time.Duration) {
-	if c, ok := ctx.Value(deadlineKey{}).(*http.ResponseController); ok {
+	if c := Deadlines(ctx); c != nil {
 		_ = c.SetWriteDeadline(time.Now().Add(d)) // where there are no deadlines none has to be moved
 	}
 }

@@ -114,7 +114,7 @@ func (s *service) StreamEvents(ctx context.Context, r *connect.Request[pb.Stream
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("last is %d, at most %d are allowed", r.Msg.GetLast(), maxLast))
 	}
 	st := &stream{server: s.Server, out: out, boot: boot, filter: f, peer: peerFrom(ctx).String()}
-	st.deadlines, _ = ctx.Value(deadlineKey{}).(*http.ResponseController)
+	st.deadlines = Deadlines(ctx)
 	if err := s.streams.add(st); err != nil {
 		return err
 	}

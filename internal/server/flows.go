@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/vigie-io/vigie/api/vigie/v1"
 	"github.com/vigie-io/vigie/internal/filter"
@@ -148,9 +148,8 @@ func (s *service) GetMap(ctx context.Context, r *connect.Request[pb.GetMapReques
 // drawn is a filter for what maps are made of, whose time is the query's matter.
 func (s *service) drawn(m *pb.Filter) (*filter.Filter, error) {
 	if m != nil {
-		m = &pb.Filter{Types: m.GetTypes(), WorkloadNames: m.GetWorkloadNames(), WorkloadKinds: m.GetWorkloadKinds(),
-			WorkloadIds: m.GetWorkloadIds(), Binaries: m.GetBinaries(), Pids: m.GetPids(), PidTrees: m.GetPidTrees(), ExecIds: m.GetExecIds(),
-			Paths: m.GetPaths(), Addresses: m.GetAddresses(), Names: m.GetNames(), Uids: m.GetUids(), Where: m.GetWhere()}
+		m = proto.CloneOf(m)
+		m.Since, m.Until = nil, nil
 	}
 	return s.conversations(m, model.TypeFlow, model.TypeRequest)
 }
@@ -168,7 +167,7 @@ func (s *service) StreamMap(ctx context.Context, r *connect.Request[pb.StreamMap
 		return err
 	}
 	st := &stream{server: s.Server, peer: peerFrom(ctx).String()}
-	st.deadlines, _ = ctx.Value(deadlineKey{}).(*http.ResponseController)
+	st.deadlines = Deadlines(ctx)
 	if err := s.streams.add(st); err != nil {
 		return err
 	}

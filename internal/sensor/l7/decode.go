@@ -5,7 +5,6 @@ package l7
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"net/netip"
 	"time"
 
@@ -114,7 +113,7 @@ func (s *Sensor) meet(v *bpfVgL7) *conn {
 	if len(s.conns) >= s.options.Connections {
 		return nil
 	}
-	c := &conn{local: address(v.Local, v.LocalPort), remote: address(v.Remote, v.RemotePort), netns: v.Netns, source: v.Source}
+	c := &conn{local: kernel.AddrPortIfAny(v.Local, v.LocalPort), remote: kernel.AddrPortIfAny(v.Remote, v.RemotePort), netns: v.Netns, source: v.Source}
 	c.Conn = l7.NewConn(s.protocols, &s.counts, func(r *model.Request, t uint64) { s.found = append(s.found, found{r, t}) })
 	s.conns[v.Conn] = c
 	return c
@@ -199,15 +198,6 @@ func (s *Sensor) release(emit func(*model.Event)) {
 	}
 	clear(s.ready)
 	s.ready = s.ready[:0]
-}
-
-// address makes an address of 16 bytes and a port in network byte order; an IPv4-mapped one becomes IPv4. Of nothing it makes
-// none.
-func address(b [16]uint8, port uint16) netip.AddrPort {
-	if b == [16]uint8{} && port == 0 {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(netip.AddrFrom16(b).Unmap(), bits.ReverseBytes16(port))
 }
 
 // library names what handed the bytes over; empty for the system calls themselves.

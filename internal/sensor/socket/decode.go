@@ -4,7 +4,6 @@ package socket
 
 import (
 	"fmt"
-	"math/bits"
 	"net/netip"
 	"time"
 
@@ -81,8 +80,8 @@ func inetSocket(c *bpfVgConn) (*model.Socket, error) {
 	default:
 		return nil, fmt.Errorf("record has protocol number %d, which is not known", c.Protocol)
 	}
-	s.Local = address(c.Local, c.LocalPort)
-	s.Remote = address(c.Remote, c.RemotePort)
+	s.Local = kernel.AddrPort(c.Local, c.LocalPort)
+	s.Remote = kernel.AddrPort(c.Remote, c.RemotePort)
 	s.Family = "ipv6"
 	if s.Local.Addr().Is4() || s.Remote.Addr().Is4() {
 		s.Family = "ipv4"
@@ -147,11 +146,6 @@ func direction(d uint8) string {
 		return "listener"
 	}
 	return ""
-}
-
-// address makes an address of 16 bytes and a port in network byte order; an IPv4-mapped one becomes IPv4.
-func address(b [16]uint8, port uint16) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom16(b).Unmap(), bits.ReverseBytes16(port))
 }
 
 func unspecified4(a netip.AddrPort) netip.AddrPort {

@@ -103,7 +103,7 @@ func (s *Sensor) talksLost() (n uint64, err error) {
 
 func talkOf(k *bpfVgTalkKey, v *bpfVgTalk) *Talk {
 	t := &Talk{Owner: model.ProcessKey{PID: v.Owner.Pid, Start: v.Owner.Start, Exec: v.Owner.Exec}, Protocol: "udp",
-		Local: address(v.Local, v.LocalPort), Remote: address(k.Remote, k.Port), Inbound: v.Inbound != 0, Cookie: k.Cookie,
+		Local: kernel.AddrPort(v.Local, v.LocalPort), Remote: kernel.AddrPort(k.Remote, k.Port), Inbound: v.Inbound != 0, Cookie: k.Cookie,
 		NetNS: k.Netns, First: v.First, Last: max(v.Last, v.First), ICMPType: v.IcmpType, ICMPCode: v.IcmpCode, Closed: v.Closed != 0,
 		Counters: model.FlowCounters{BytesSent: v.BytesOut, BytesReceived: v.BytesIn, PacketsSent: v.PacketsOut, PacketsReceived: v.PacketsIn},
 		key:      *k}
@@ -143,9 +143,9 @@ func (s *Sensor) Translated(cookie uint64) (t Translation, ok bool) {
 		return t, false
 	}
 	if n.Kind == natAsked {
-		t.Asked = address(n.Destination, n.DestinationPort)
+		t.Asked = kernel.AddrPort(n.Destination, n.DestinationPort)
 	} else {
-		t.Source, t.Destination = address(n.Source, n.SourcePort), address(n.Destination, n.DestinationPort)
+		t.Source, t.Destination = kernel.AddrPort(n.Source, n.SourcePort), kernel.AddrPort(n.Destination, n.DestinationPort)
 	}
 	return t, true
 }

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// AddrPort makes an address of 16 bytes and a port in network byte order, as records have them; an IPv4-mapped one becomes
+// IPv4.
+func AddrPort(b [16]uint8, port uint16) netip.AddrPort {
+	var p [2]byte
+	binary.NativeEndian.PutUint16(p[:], port)
+	return netip.AddrPortFrom(netip.AddrFrom16(b).Unmap(), binary.BigEndian.Uint16(p[:]))
+}
+
+// AddrPortIfAny is AddrPort, but of nothing but zeros it makes none.
+func AddrPortIfAny(b [16]uint8, port uint16) netip.AddrPort {
+	if b == [16]uint8{} && port == 0 {
+		return netip.AddrPort{}
+	}
+	return AddrPort(b, port)
+}
