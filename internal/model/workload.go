@@ -28,14 +28,18 @@ type Workload struct {
 	Kind WorkloadKind
 	// Name is what a person calls it: "nginx.service", "session-3 (alice)", a container's name, a pod's name.
 	Name      string
-	Namespace string            // Kubernetes namespace; empty elsewhere
-	ID        string            // container id, cgroup path or "process:" and an exec_id: unique on the host
-	Runtime   string            // docker, containerd, cri-o, podman, lxc, systemd-nspawn; empty elsewhere
-	Image     string            // image reference; empty where there is none or it is not known yet
-	Container string            // container name inside a pod
-	PodUID    string            // Kubernetes pod uid, dashes included
-	User      string            // login name, else uid, of who owns a session, a user unit or a rootless container
-	Slice     string            // systemd slice, e.g. system.slice
-	Labels    map[string]string // container or pod labels; never modified
-	Cgroup    string            // path of its cgroup below the mount
+	Namespace string // Kubernetes namespace; empty elsewhere
+	ID        string // container id, cgroup path or "process:" and an exec_id: unique on the host
+	Runtime   string // docker, containerd, cri-o, podman, lxc, systemd-nspawn; empty elsewhere
+	Image     string // image reference; empty where there is none or it is not known yet
+	Container string // container name inside a pod
+	PodUID    string // Kubernetes pod uid, dashes included
+	// Controller, ServiceAccount and Node are of pods, and empty until the API server has told them.
+	Controller     Controller
+	ServiceAccount string
+	Node           string
+	User           string            // login name, else uid, of who owns a session, a user unit or a rootless container
+	Slice          string            // systemd slice, e.g. system.slice
+	Labels         map[string]string // container or pod labels; never modified
+	Cgroup         string            // path of its cgroup below the mount
 }
