@@ -210,7 +210,7 @@ func workloadFields() map[string]field {
 		"slice":     text(func(w *model.Workload) string { return w.Slice }),
 		"labels": other("", map[string]string{}, func(w *model.Workload) any { return w.Labels },
 			func(w *model.Workload) bool { return len(w.Labels) > 0 }),
-		"cgroup": text(func(w *model.Workload) string { return w.Cgroup }),
+		"cgroup":          text(func(w *model.Workload) string { return w.Cgroup }),
 		"controller":      inside("Controller", false, func(w *model.Workload) *model.Controller { return &w.Controller }),
 		"service_account": text(func(w *model.Workload) string { return w.ServiceAccount }),
 		"node":            text(func(w *model.Workload) string { return w.Node }),

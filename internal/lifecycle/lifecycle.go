@@ -19,45 +19,47 @@ import (
 
 // Timeline is what the containers of a pod did.
 type Timeline struct {
-	Namespace, Name, UID string
-	Controller           model.Controller
-	Containers           []Container // those that Kubernetes starts first come first
-	Problems             []Problem
+	Namespace  string           `json:"namespace"`
+	Name       string           `json:"name"`
+	UID        string           `json:"uid"`
+	Controller model.Controller `json:"controller,omitzero"`
+	Containers []Container      `json:"containers"` // those that Kubernetes starts first come first
+	Problems   []Problem        `json:"problems"`
 }
 
 // Container is one container of a pod.
 type Container struct {
-	Name string
+	Name string `json:"name"`
 	// Role is app where Kubernetes has not told.
-	Role  model.ContainerRole
-	Image string
-	Runs  []Run // oldest first
+	Role  model.ContainerRole `json:"role"`
+	Image string              `json:"image,omitzero"`
+	Runs  []Run               `json:"runs"` // oldest first
 }
 
 // Run is one run of a container, from the start of its first program to the end of the process that runs it.
 type Run struct {
-	ID      string    // container id
-	Binary  string    // its first program
-	Started time.Time // zero: before anybody looked
-	Ended   time.Time // zero: it runs
-	Code    int32     // exit status
-	Signal  uint32    // that ended it; 0: none did
-	Listens []Listen
+	ID      string    `json:"id"`               // container id
+	Binary  string    `json:"binary"`           // its first program
+	Started time.Time `json:"started,omitzero"` // zero: before anybody looked
+	Ended   time.Time `json:"ended,omitzero"`   // zero: it runs
+	Code    int32     `json:"code"`             // exit status
+	Signal  uint32    `json:"signal,omitzero"`  // that ended it; 0: none did
+	Listens []Listen  `json:"listens,omitzero"`
 
 	pid uint32
 }
 
 // Listen is the first time that a run listened on a port.
 type Listen struct {
-	At   time.Time
-	Addr netip.AddrPort
+	At   time.Time      `json:"at"`
+	Addr netip.AddrPort `json:"address"`
 }
 
 // Problem is something wrong with the order. Kind is one of the constants.
 type Problem struct {
-	Kind      string
-	Container string
-	Text      string // what is wrong, and what to do
+	Kind      string `json:"kind"`
+	Container string `json:"container"`
+	Text      string `json:"text"` // what is wrong, and what to do
 }
 
 // The kinds of problems.

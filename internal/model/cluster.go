@@ -10,7 +10,8 @@ import (
 // Controller is what made a pod and would make it again: the Deployment, not its ReplicaSet; the CronJob, not its Job. A pod
 // that nobody made again has none.
 type Controller struct {
-	Kind, Name string // empty: none, or not known yet
+	Kind string `json:"kind"` // empty: none, or not known yet
+	Name string `json:"name"`
 }
 
 // Pod is what is known of a pod, whether it runs here or on another node. It is immutable: a change makes a new one.

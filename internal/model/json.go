@@ -168,12 +168,11 @@ func (w *Workload) appendJSON(dst []byte) []byte {
 	dst = jsonText(dst, "image", w.Image)
 	dst = jsonText(dst, "container", w.Container)
 	dst = jsonText(dst, "pod_uid", w.PodUID)
-	if w.Controller.Name != "" {
-		dst = jsonName(dst, "controller")
-		dst = append(dst, '{')
-		dst = jsonText(dst, "kind", w.Controller.Kind)
-		dst = jsonText(dst, "name", w.Controller.Name)
-		dst = jsonClose(dst)
+	if c := w.Controller; c != (Controller{}) {
+		dst = append(jsonName(dst, "controller"), '{')
+		dst = jsonText(dst, "kind", c.Kind)
+		dst = jsonText(dst, "name", c.Name)
+		dst = append(jsonClose(dst), ',')
 	}
 	dst = jsonText(dst, "service_account", w.ServiceAccount)
 	dst = jsonText(dst, "node", w.Node)

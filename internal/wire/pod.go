@@ -21,7 +21,7 @@ func PodToProto(p *model.Pod) *pb.Pod {
 			m.Labels[text(k)] = text(v)
 		}
 	}
-	if c := p.Controller; c.Name != "" {
+	if c := p.Controller; c != (model.Controller{}) {
 		m.Controller = &pb.Controller{Kind: text(c.Kind), Name: text(c.Name)}
 	}
 	for _, a := range p.Addresses {

@@ -77,7 +77,7 @@ func WorkloadToProto(w *model.Workload) *pb.Workload {
 		Runtime: text(w.Runtime), Image: text(w.Image), Container: text(w.Container), PodUid: text(w.PodUID),
 		User: text(w.User), Slice: text(w.Slice), Cgroup: text(w.Cgroup),
 		ServiceAccount: text(w.ServiceAccount), Node: text(w.Node)}
-	if c := w.Controller; c.Name != "" {
+	if c := w.Controller; c != (model.Controller{}) {
 		m.Controller = &pb.Controller{Kind: text(c.Kind), Name: text(c.Name)}
 	}
 	if len(w.Labels) > 0 {
