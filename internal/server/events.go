@@ -6,13 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -114,15 +112,11 @@ func (s *service) StreamEvents(ctx context.Context, r *connect.Request[pb.Stream
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("last is %d, at most %d are allowed", r.Msg.GetLast(), maxLast))
 	}
 	st := &stream{server: s.Server, out: out, boot: boot, filter: f, peer: peerFrom(ctx).String()}
-	st.deadlines = Deadlines(ctx)
 	if err := s.streams.add(st); err != nil {
 		return err
 	}
 	defer s.streams.remove(st)
-	if st.deadlines != nil {
-		_ = st.deadlines.SetReadDeadline(time.Time{})  // the request is read
-		_ = st.deadlines.SetWriteDeadline(time.Time{}) // nothing is due until something is sent: see send
-	}
+	st.pace = PaceOf(ctx)
 	if !r.Msg.GetNoFollow() {
 		// Before the recent events are read, so that none is missed in between.
 		st.sub.Store(s.backend.Subscribe(pipeline.SubscribeOptions{Name: "client", Queue: s.config.ClientQueue, Keep: f.KeepCheap}))
@@ -148,14 +142,14 @@ func (s *service) StreamEvents(ctx context.Context, r *connect.Request[pb.Stream
 
 // stream is one StreamEvents call.
 type stream struct {
-	server    *Server
-	out       *connect.ServerStream[pb.StreamEventsResponse]
-	deadlines *http.ResponseController
-	boot      string
-	filter    *filter.Filter
-	peer      string
-	sub       atomic.Pointer[pipeline.Subscription] // nil when it does not follow
-	lastSeq   uint64                                // of the events of the past that were sent
+	server  *Server
+	out     *connect.ServerStream[pb.StreamEventsResponse]
+	pace    Pace
+	boot    string
+	filter  *filter.Filter
+	peer    string
+	sub     atomic.Pointer[pipeline.Subscription] // nil when it does not follow
+	lastSeq uint64                                // of the events of the past that were sent
 }
 
 // sendLast sends the last n matching events, oldest first. Without a time it looks no further than memory: what matches
@@ -249,19 +243,8 @@ func (st *stream) send(events []*model.Event) error {
 			timeout = st.server.config.DrainTimeout
 		default:
 		}
-		if st.deadlines != nil {
-			if err := st.deadlines.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-				return fmt.Errorf("set the deadline of the stream: %w", err)
-			}
-		}
-		if err := st.out.Send(m); err != nil {
+		if err := st.pace.Send(timeout, func() error { return st.out.Send(m) }); err != nil {
 			return fmt.Errorf("send events: %w", err)
-		}
-		if st.deadlines != nil {
-			// An HTTP/2 stream on which a deadline passes is reset even when there is nothing to send.
-			if err := st.deadlines.SetWriteDeadline(time.Time{}); err != nil {
-				return fmt.Errorf("clear the deadline of the stream: %w", err)
-			}
 		}
 	}
 	return nil
