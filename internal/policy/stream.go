@@ -11,7 +11,7 @@ type Part struct {
 }
 
 // Split cuts a stream at the lines that can be nothing but a document's end: "---" and "..." in the first column (YAML
-// 1.2, 9.1.4). A marker's line stays in the document that it begins, as spaces, so that what follows on it keeps its column.
+// 1.2, 9.1.4). What follows on a marker's line belongs to the document that it begins, with spaces in the marker's place.
 // Documents of nothing but comments are left out.
 func Split(stream string) []Part {
 	var parts []Part
@@ -27,12 +27,12 @@ func Split(stream string) []Part {
 	for l := range strings.Lines(strings.TrimPrefix(stream, "\ufeff")) { // the byte order mark that some editors write
 		line++
 		switch {
-		case marks(l, "---"):
+		case marks(l, "---") && strings.TrimSpace(l[3:]) != "":
 			flush(line)
 			l = "   " + l[3:]
-		case marks(l, "..."):
-			flush(line)
-			l = "\n"
+		case marks(l, "---"), marks(l, "..."):
+			flush(line + 1)
+			continue
 		}
 		b.WriteString(l)
 		if t := strings.TrimSpace(l); t != "" && t[0] != '#' {
