@@ -248,7 +248,7 @@ func (a *Agent) newTable(w process.Workloads) {
 	a.names = dns.NewNames(dns.NamesOptions{})
 	a.river = &river{log: a.log, clock: a.clock, table: a.table, losses: a.losses, annotate: nameAddresses(a.names),
 		publish: a.hub.Publish, malformed: a.losses.Counter("decode", "malformed record"),
-		reported: make(map[pipeline.LossKey]uint64)}
+		reported: make(map[pipeline.LossKey]uint64), counts: newCounts()}
 	a.newFlows()
 }
 

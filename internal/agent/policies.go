@@ -225,23 +225,26 @@ func (s *policyStore) change(ctx context.Context, next *policySet, why occasion)
 	if err := s.check(now, next); err != nil || why == askedWhether {
 		return err
 	}
-	file, err := s.prepare(next)
-	switch {
-	case err != nil && why == asked:
-		return err
-	case err != nil:
-		s.Log.Error("if the agent restarts while the policy directory is broken, its policies will not be in force", "error", err)
-	}
-	defer file.discard()
+	prepared := s.prepare(next)
 	// Who asked may go away; half a change is not what they leave behind.
 	ctx = context.WithoutCancel(ctx)
 	for i, kind := range s.Kinds {
 		if err := s.bring(ctx, kind, now, next); err != nil {
+			file, _ := prepared()
+			file.discard()
 			return errors.Join(err, s.back(ctx, s.Kinds[:i], now, next))
 		}
 	}
-	if err := file.commit(); err != nil {
+	file, err := prepared()
+	if err == nil {
+		err = file.commit()
+	}
+	file.discard()
+	switch {
+	case err != nil && why == asked:
 		return errors.Join(err, s.back(ctx, s.Kinds, now, next))
+	case err != nil:
+		s.Log.Error("if the agent restarts while the policy directory is broken, its policies will not be in force", "error", err)
 	}
 	s.now.Store(next)
 	return nil

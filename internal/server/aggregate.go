@@ -24,13 +24,6 @@ const (
 // queryTimeout is how long a figure, or a page, over all of history may take.
 const queryTimeout = 2 * time.Minute
 
-// answerWithin gives a unary call longer than requestTimeout.
-func answerWithin(ctx context.Context, d time.Duration) {
-	if c := Deadlines(ctx); c != nil {
-		_ = c.SetWriteDeadline(time.Now().Add(d)) // where there are no deadlines none has to be moved
-	}
-}
-
 // AggregateQuery asks for figures over the past; vigie.v1.AggregateRequest documents the fields.
 type AggregateQuery struct {
 	Filter   *filter.Filter

@@ -61,12 +61,6 @@ func CallerOf(ctx context.Context) Caller {
 	return c
 }
 
-// Deadlines sets the deadlines of the request that ctx belongs to, which are short; nil outside of one.
-func Deadlines(ctx context.Context) *http.ResponseController {
-	d, _ := ctx.Value(deadlineKey{}).(*http.ResponseController)
-	return d
-}
-
 // introduce tells a mount's handler who calls. It runs behind admit: who is on TCP and got here has sent the token,
 // if one is asked for.
 func (s *Server) introduce(next http.Handler) http.Handler {

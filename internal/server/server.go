@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -95,6 +96,7 @@ type Server struct {
 	streams   streams
 	refusals  refusals
 	studies   chan struct{} // holds one while a request goes through the whole history
+	turns     chan struct{} // holds one for each stream that is at work: see takeTurn
 	stopping  chan struct{} // closed when Serve ends
 }
 
@@ -117,6 +119,7 @@ func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
 		c.DrainTimeout = DefaultDrainTimeout
 	}
 	s := &Server{config: c, backend: backend, log: log, stopping: make(chan struct{}), studies: make(chan struct{}, 1),
+		turns:   make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		streams: streams{limit: c.MaxStreams, open: make(map[*stream]struct{})}}
 	s.identity = sync.OnceValues(func() (string, time.Time) {
 		st := backend.Status()
