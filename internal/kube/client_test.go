@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -137,6 +138,23 @@ func TestJobs(t *testing.T) {
 	waitFor(t, "the second pod", func() bool { return c.View().PodByUID("uid-of-clean-28900000-y") != nil })
 	if got := c.View().PodByUID("uid-of-clean-28900000-y").Controller; got.Kind != "CronJob" {
 		t.Errorf("a second pod of the Job is of %+v", got)
+	}
+}
+
+// TestManyJobs: the owners of Jobs that are gone are forgotten when there are many; those of the others stay.
+func TestManyJobs(t *testing.T) {
+	v := newView("here", time.Now)
+	clean := model.Controller{Kind: "CronJob", Name: "clean"}
+	v.setPod(&model.Pod{UID: "p", Namespace: "shop", Controller: model.Controller{Kind: "Job", Name: "clean-1"}}, "job-of-p")
+	if jobs := v.jobsWithoutOwner(10); len(jobs) != 1 || jobs[0] != (jobName{"shop", "clean-1", "job-of-p"}) {
+		t.Errorf("to be asked for: %v", jobs)
+	}
+	v.setOwner("job-of-p", clean)
+	for i := range 2 * maxOwners {
+		v.setOwner(fmt.Sprint("gone-", i), clean)
+	}
+	if len(v.owners) > maxOwners || v.owners["job-of-p"] != clean || len(v.jobsWithoutOwner(10)) != 0 {
+		t.Errorf("%d owners are remembered, %v", len(v.owners), v.owners["job-of-p"])
 	}
 }
 

@@ -87,12 +87,17 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 		l := listedPod{pod: c.view.podOf(o, o.Spec.NodeName == c.options.Node)}
 		if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == "Job" {
 			l.job = string(owner.UID)
-			c.wantOwner(jobName{o.Namespace, owner.Name, l.job})
 		}
 		return l
 	}
 	return &resource{name: name, client: c.api.core, path: "pods", selector: selector, example: &corev1.Pod{},
-		set:    on(func(o *corev1.Pod) { l := pod(o); c.view.setPod(l.pod, l.job) }),
+		set: on(func(o *corev1.Pod) {
+			l := pod(o)
+			c.view.setPod(l.pod, l.job)
+			if l.job != "" {
+				c.wantOwner()
+			}
+		}),
 		delete: on(func(o *corev1.Pod) { c.view.deletePod(string(o.UID)) }),
 		replace: func(objects []any) {
 			list := make([]listedPod, 0, len(objects))
@@ -100,6 +105,7 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 				on(func(o *corev1.Pod) { list = append(list, pod(o)) })(o)
 			}
 			c.view.replacePods(list, mine)
+			c.wantOwner()
 		}}
 }
 
