@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -248,7 +249,7 @@ func TestOtherState(t *testing.T) {
 func TestRestConfig(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for _, choice := range []string{Off, Auto, ""} {
-		if _, err := RestConfig(choice, "1"); err != ErrNotConfigured {
+		if _, err := RestConfig(choice, "1"); !errors.Is(err, ErrNotConfigured) {
 			t.Errorf("%q: %v", choice, err)
 		}
 	}
