@@ -5,6 +5,7 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -263,5 +265,18 @@ func TestRestConfig(t *testing.T) {
 	}
 	if got, err := RestConfig(path, "1"); err != nil || got.Host != "https://192.0.2.1:6443" || got.UserAgent != "vigie/1" {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestQuietLog: what client-go says is for those who ask for it.
+func TestQuietLog(t *testing.T) {
+	for level, want := range map[slog.Level]bool{slog.LevelInfo: false, slog.LevelDebug: true} {
+		var out strings.Builder
+		quiet := logr.FromSlogHandler(curious{slog.NewTextHandler(&out, &slog.HandlerOptions{Level: level})}).WithName("x").WithValues("a", "b")
+		quiet.Error(errors.New("no"), "failed to watch")
+		quiet.Info("watching")
+		if got := out.String(); (got != "") != want || strings.Contains(got, "level=ERROR") || strings.Contains(got, "level=INFO") {
+			t.Errorf("at level %v: %q", level, got)
+		}
 	}
 }

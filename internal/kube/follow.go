@@ -179,11 +179,22 @@ func (h curious) Enabled(ctx context.Context, _ slog.Level) bool {
 	return h.Handler.Enabled(ctx, slog.LevelDebug)
 }
 
-// Handle implements slog.Handler.
+// Handle implements slog.Handler. Errors come without a question whether they are wanted.
 func (h curious) Handle(ctx context.Context, r slog.Record) error {
+	if !h.Enabled(ctx, slog.LevelDebug) {
+		return nil
+	}
 	r.Level = slog.LevelDebug
 	return h.Handler.Handle(ctx, r)
 }
+
+// WithAttrs implements slog.Handler.
+func (h curious) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return curious{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h curious) WithGroup(name string) slog.Handler { return curious{h.Handler.WithGroup(name)} }
 
 // outcome notes what became of a request.
 func (r *resource) outcome(ctx context.Context, err error) {

@@ -32,8 +32,14 @@ spec:
 `
 
 // static is a pod that kubelet starts without an API server.
-const static = `{apiVersion: v1, kind: Pod, metadata: {name: alone, namespace: starts, labels: {app: alone}}, spec: {terminationGracePeriodSeconds: 1, containers: [
-  {name: main, image: "lab.test/actor:1", imagePullPolicy: Never, args: [every, 500ms, run, /actor, env]}]}}`
+const static = `apiVersion: v1
+kind: Pod
+metadata: {name: alone, namespace: starts, labels: {app: alone}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: main, image: "lab.test/actor:1", imagePullPolicy: Never, args: [every, 500ms, run, /actor, env]}
+`
 
 // TestAPIServerAway cuts a node off. What runs there keeps its name, also for an agent that starts meanwhile; a pod that starts has
 // its own; both agents say how things are. When the node is back, so is everything else.
