@@ -72,7 +72,7 @@ func TestAPIServerAway(t *testing.T) {
 		return ev.Type == "exec" && ev.Process.Workload != nil && ev.Process.Workload.Name == "alone-n1"
 	}
 	a.await(t, "a static pod to be seen", func() bool { return len(a.events(alone)) > 5 })
-	for _, ev := range a.events(func(ev *sighting) bool { return ev.Type == "exec" && inPod(ev.Process.Workload) }) {
+	for _, ev := range a.events(a.startsHere) {
 		w := ev.Process.Workload
 		if w.Namespace == "" || w.Name == w.PodUID || w.Kind != "pod" || w.Container == "" {
 			t.Errorf("without its names: %s %v: %+v", ev.Process.Binary, ev.Process.Args, *w)
