@@ -30,6 +30,8 @@ func run() int {
 		cli.NewRun(env, agent.Default(), agent.Run),
 		cli.NewStatus(env),
 		cli.NewPS(env),
+		cli.NewPods(env),
+		cli.NewLifecycle(env),
 		cli.NewEvents(env),
 		cli.NewFlows(env),
 		cli.NewMap(env),

@@ -22,6 +22,7 @@ import (
 	"github.com/vigie-io/vigie/internal/enforce"
 	"github.com/vigie-io/vigie/internal/flow"
 	"github.com/vigie-io/vigie/internal/kernel"
+	"github.com/vigie-io/vigie/internal/kube"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/process"
@@ -87,6 +88,7 @@ type Agent struct {
 	rules        *detections // nil when they are off
 	requests     *l7.Choice  // whose requests are looked at; nil when nobody's
 	policies     *policyStore
+	cluster      *kube.Client // nil where there is no Kubernetes
 
 	replayed capture.Header // of the capture that is played
 
@@ -133,9 +135,13 @@ func Run(ctx context.Context, config Config, deps Deps) error {
 func (a *Agent) observe(ctx context.Context) error {
 	gc := newCollector()
 	defer gc.restore()
-	a.resolver = workload.ForHost("/", a.log, a.losses)
+	if err := a.openKube(); err != nil {
+		return cannot{err}
+	}
+	a.resolver = workload.ForHost("/", a.pods(), a.log, a.losses)
 	a.newTable(a.resolver)
 	a.resolver.OnChange(a.table.ReplaceWorkload)
+	a.nameCluster()
 	if err := a.chooseRequests(); err != nil {
 		return err
 	}
@@ -185,6 +191,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		})
 		a.background.Go(func() { a.enforcer.Run(ctx) })
 		a.background.Go(func() { a.tracer.Run(ctx) })
+		a.background.Go(func() { a.runKube(ctx) })
 		running := a.running()
 		// In force before what an earlier agent left is taken back: there is no moment without policies.
 		a.startPolicies(ctx)

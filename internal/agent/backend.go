@@ -103,6 +103,7 @@ func (a *Agent) Status() server.Status {
 		}
 		s.Sensors = append(s.Sensors, state)
 	}
+	s.Kubernetes = a.kubeStatus()
 	s.Subscribers = slices.Concat(a.historySubscriber(), a.exporters.list(), a.tetragon.Subscribers(), a.hubble.Subscribers())
 	return s
 }
@@ -147,7 +148,8 @@ func (c *Config) inUse() map[string]string {
 		"flows": c.Flows, "max-flows": strconv.Itoa(c.MaxFlows), "flow-interval": c.FlowInterval.String(),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
 		"fanotify-mounts": strings.Join(c.FanotifyMounts, ","),
-		"rules":           c.Rules, "rules-dir": c.RulesDir,
+		"kube":            c.Kube, "node-name": c.NodeName, "kube-pods": c.KubePods, "kube-events": c.KubeEvents,
+		"rules": c.Rules, "rules-dir": c.RulesDir,
 		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}
 	maps.Copy(m, c.ExportsInUse())

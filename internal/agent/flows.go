@@ -145,7 +145,10 @@ func (a *Agent) OpenFlows(ctx context.Context, keep func(*model.Event) bool, lim
 			a.log.Warn("open flows are listed with the counters of their last report", "error", err)
 		}
 	}
-	return a.flows.List(ctx, a.clock.boottime(), keep, limit)
+	return a.flows.List(ctx, a.clock.boottime(), func(ev *model.Event) bool {
+		a.nameFlow(ev)
+		return keep(ev)
+	}, limit)
 }
 
 // mapPage is how many events of history are looked at in one go.

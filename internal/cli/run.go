@@ -104,6 +104,10 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.Rules, "rules", c.Rules, "detections: on or off")
 	fs.StringVar(&c.RulesDir, "rules-dir", c.RulesDir, "directory with files of rules beside those that come with vigie")
 	fs.StringVar(&c.L7, "l7", c.L7, "whose requests (HTTP, gRPC, SQL, Redis, Kafka) to look at: off, all, or names of workloads, * standing for anything; see docs/l7.md")
+	fs.StringVar(&c.Kube, "kube", c.Kube, "how to reach Kubernetes' API server: auto (as the pod that the agent runs in), off, or a kubeconfig file")
+	fs.StringVar(&c.NodeName, "node-name", c.NodeName, "this node's name in Kubernetes (default $NODE_NAME, else the host's name)")
+	fs.StringVar(&c.KubePods, "kube-pods", c.KubePods, "whose pods to follow in Kubernetes: cluster or node")
+	fs.StringVar(&c.KubeEvents, "kube-events", c.KubeEvents, "tell denials and alerts as Kubernetes Events on the pods: on or off")
 	fs.StringVar(&c.Replay, "replay", c.Replay, "play this capture of vigie record instead of looking at this host")
 	fs.Float64Var(&c.Speed, "speed", c.Speed, "how fast to replay: 1 as recorded, 0 as fast as it goes")
 }

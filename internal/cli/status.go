@@ -96,6 +96,25 @@ func printStatus(env Env, out format, s *vigiev1.Status, h *vigiev1.HealthRespon
 	return p.err
 }
 
+// kubernetes says what is known of the cluster, and from when.
+func (p *statusPrinter) kubernetes(k *vigiev1.KubernetesStatus) {
+	if k == nil {
+		return
+	}
+	state := "followed"
+	if !k.GetSynced() {
+		state = "not read yet"
+		if at := k.GetRestored(); at != nil {
+			state = "as it was known at " + at.AsTime().Local().Format(time.DateTime)
+		}
+	}
+	p.line("Kubernetes at %s, node %s: %s; %d pods, %d of them here; %d watches", term.Escape(k.GetServer()), p.screen.Style.Bold(term.Escape(k.GetNode())), state,
+		k.GetPods(), k.GetOwnPods(), k.GetWatches())
+	for _, problem := range k.GetProblems() {
+		p.line("  %s %s", p.screen.Style.Red("!"), term.Escape(problem))
+	}
+}
+
 // statusPrinter writes the sections of a status and keeps the first error.
 type statusPrinter struct {
 	w      io.Writer
@@ -120,6 +139,7 @@ func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse, poli
 		p.line("  %s %s", st.Red("!"), term.Escape(problem))
 	}
 	p.losses(s)
+	p.kubernetes(s.GetKubernetes())
 	if len(policies) > 0 {
 		p.line("%s", policySummary(p.screen.Style, policies))
 	}

@@ -13,7 +13,7 @@ import (
 func messages() map[string]map[string]field {
 	return map[string]map[string]field{
 		"Event": eventFields(), "Process": processFields(), "ProcessRef": referenceFields(), "Creds": credsFields(),
-		"Namespaces": namespacesFields(), "ExecFile": execFileFields(), "Workload": workloadFields(),
+		"Namespaces": namespacesFields(), "ExecFile": execFileFields(), "Workload": workloadFields(), "Controller": controllerFields(),
 		"File": fileFields(), "Socket": socketFields(), "DNS": dnsFields(), "Verdict": verdictFields(),
 		"DNSAnswer": answerFields(), "Alert": alertFields(), "Probe": probeFields(), "ProbeArg": probeArgFields(),
 		"Flow": flowFields(), "FlowCounters": counterFields(), "Endpoint": endpointFields(), "Service": serviceFields(),

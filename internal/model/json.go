@@ -168,6 +168,14 @@ func (w *Workload) appendJSON(dst []byte) []byte {
 	dst = jsonText(dst, "image", w.Image)
 	dst = jsonText(dst, "container", w.Container)
 	dst = jsonText(dst, "pod_uid", w.PodUID)
+	if c := w.Controller; c != (Controller{}) {
+		dst = append(jsonName(dst, "controller"), '{')
+		dst = jsonText(dst, "kind", c.Kind)
+		dst = jsonText(dst, "name", c.Name)
+		dst = append(jsonClose(dst), ',')
+	}
+	dst = jsonText(dst, "service_account", w.ServiceAccount)
+	dst = jsonText(dst, "node", w.Node)
 	dst = jsonText(dst, "user", w.User)
 	dst = jsonText(dst, "slice", w.Slice)
 	dst = jsonLabels(dst, "labels", w.Labels)

@@ -101,8 +101,26 @@ type Status struct {
 	Store           Store
 	History         *History          // nil when it is off
 	Subscribers     []Subscriber      // the agent's own: exporters and the like
+	Kubernetes      *Kubernetes       // nil where there is none
 	MapBytes        uint64            // memory of BPF maps
 	Config          map[string]string // in use, by option name, without secrets
+}
+
+// Kubernetes is how the API server is followed.
+type Kubernetes struct {
+	Server, Node    string
+	Synced          bool      // everything has been read since the start
+	Problems        []string  // empty when all is well
+	Heard, Restored time.Time // last heard of; from when what the agent began with is
+	Watches         int
+	Pods, OwnPods   int
+	EventsSent      uint64
+}
+
+// Pods is who knows the pods of a cluster.
+type Pods interface {
+	// Pods lists them, in no order. The list is the caller's, what is in it is not.
+	Pods() []*model.Pod
 }
 
 // Sensor is the state of one sensor.

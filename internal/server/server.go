@@ -47,6 +47,8 @@ type Config struct {
 	Mounts []Mount
 	// Flows answers about conversations; nil when none are followed.
 	Flows Flows
+	// Pods answers about pods; nil without Kubernetes.
+	Pods Pods
 	// Page holds the files of the web page, index.html first among them; nil for none. It is served to whoever reaches the
 	// port: it has no data in it.
 	Page fs.FS

@@ -33,6 +33,7 @@ func (s *service) GetStatus(context.Context, *connect.Request[pb.GetStatusReques
 	if !st.Store.CompleteSince.IsZero() {
 		m.Store.CompleteSince = timestamppb.New(st.Store.CompleteSince)
 	}
+	m.Kubernetes = kubernetesToProto(st.Kubernetes)
 	for t, n := range st.Events {
 		m.Events[string(t)] = n
 	}

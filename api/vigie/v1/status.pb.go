@@ -68,7 +68,9 @@ type Status struct {
 	// CPU time used by the agent's own threads since it started, in nanoseconds.
 	CpuTimeNs int64 `protobuf:"varint,20,opt,name=cpu_time_ns,json=cpuTimeNs,proto3" json:"cpu_time_ns,omitempty"`
 	// What is kept on disk; absent when history is off.
-	History       *HistoryStatus `protobuf:"bytes,21,opt,name=history,proto3" json:"history,omitempty"`
+	History *HistoryStatus `protobuf:"bytes,21,opt,name=history,proto3" json:"history,omitempty"`
+	// How Kubernetes is followed; absent where there is none.
+	Kubernetes    *KubernetesStatus `protobuf:"bytes,22,opt,name=kubernetes,proto3" json:"kubernetes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -246,6 +248,13 @@ func (x *Status) GetCpuTimeNs() int64 {
 func (x *Status) GetHistory() *HistoryStatus {
 	if x != nil {
 		return x.History
+	}
+	return nil
+}
+
+func (x *Status) GetKubernetes() *KubernetesStatus {
+	if x != nil {
+		return x.Kubernetes
 	}
 	return nil
 }
@@ -1001,7 +1010,7 @@ var File_vigie_v1_status_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x15vigie/v1/status.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\a\n" +
+	"\x15vigie/v1/status.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16vigie/v1/cluster.proto\"\xf3\a\n" +
 	"\x06Status\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
@@ -1025,7 +1034,10 @@ const file_vigie_v1_status_proto_rawDesc = "" +
 	"\vsubscribers\x18\x12 \x03(\v2\x1a.vigie.v1.SubscriberStatusR\vsubscribers\x124\n" +
 	"\x06config\x18\x13 \x03(\v2\x1c.vigie.v1.Status.ConfigEntryR\x06config\x12\x1e\n" +
 	"\vcpu_time_ns\x18\x14 \x01(\x03R\tcpuTimeNs\x121\n" +
-	"\ahistory\x18\x15 \x01(\v2\x17.vigie.v1.HistoryStatusR\ahistory\x1a9\n" +
+	"\ahistory\x18\x15 \x01(\v2\x17.vigie.v1.HistoryStatusR\ahistory\x12:\n" +
+	"\n" +
+	"kubernetes\x18\x16 \x01(\v2\x1a.vigie.v1.KubernetesStatusR\n" +
+	"kubernetes\x1a9\n" +
 	"\vEventsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a9\n" +
@@ -1121,6 +1133,7 @@ var file_vigie_v1_status_proto_goTypes = []any{
 	nil,                           // 10: vigie.v1.Status.EventsEntry
 	nil,                           // 11: vigie.v1.Status.ConfigEntry
 	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*KubernetesStatus)(nil),      // 13: vigie.v1.KubernetesStatus
 }
 var file_vigie_v1_status_proto_depIdxs = []int32{
 	12, // 0: vigie.v1.Status.start_time:type_name -> google.protobuf.Timestamp
@@ -1134,14 +1147,15 @@ var file_vigie_v1_status_proto_depIdxs = []int32{
 	9,  // 8: vigie.v1.Status.subscribers:type_name -> vigie.v1.SubscriberStatus
 	11, // 9: vigie.v1.Status.config:type_name -> vigie.v1.Status.ConfigEntry
 	7,  // 10: vigie.v1.Status.history:type_name -> vigie.v1.HistoryStatus
-	2,  // 11: vigie.v1.SensorStatus.programs:type_name -> vigie.v1.ProgramStatus
-	12, // 12: vigie.v1.StoreStatus.complete_since:type_name -> google.protobuf.Timestamp
-	12, // 13: vigie.v1.HistoryStatus.oldest:type_name -> google.protobuf.Timestamp
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // 11: vigie.v1.Status.kubernetes:type_name -> vigie.v1.KubernetesStatus
+	2,  // 12: vigie.v1.SensorStatus.programs:type_name -> vigie.v1.ProgramStatus
+	12, // 13: vigie.v1.StoreStatus.complete_since:type_name -> google.protobuf.Timestamp
+	12, // 14: vigie.v1.HistoryStatus.oldest:type_name -> google.protobuf.Timestamp
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_status_proto_init() }
@@ -1149,6 +1163,7 @@ func file_vigie_v1_status_proto_init() {
 	if File_vigie_v1_status_proto != nil {
 		return
 	}
+	file_vigie_v1_cluster_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

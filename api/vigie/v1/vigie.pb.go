@@ -385,6 +385,116 @@ func (x *ListFlowsResponse) GetLeftOut() uint64 {
 	return 0
 }
 
+// ListPodsRequest says which pods to list.
+type ListPodsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of this namespace; of all when empty.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Only of this name; all when empty.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Also pods of other nodes.
+	AllNodes      bool `protobuf:"varint,3,opt,name=all_nodes,json=allNodes,proto3" json:"all_nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPodsRequest) Reset() {
+	*x = ListPodsRequest{}
+	mi := &file_vigie_v1_vigie_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPodsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPodsRequest) ProtoMessage() {}
+
+func (x *ListPodsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_vigie_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPodsRequest.ProtoReflect.Descriptor instead.
+func (*ListPodsRequest) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListPodsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListPodsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ListPodsRequest) GetAllNodes() bool {
+	if x != nil {
+		return x.AllNodes
+	}
+	return false
+}
+
+// ListPodsResponse is the list.
+type ListPodsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pods.
+	Pods          []*Pod `protobuf:"bytes,1,rep,name=pods,proto3" json:"pods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPodsResponse) Reset() {
+	*x = ListPodsResponse{}
+	mi := &file_vigie_v1_vigie_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPodsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPodsResponse) ProtoMessage() {}
+
+func (x *ListPodsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_vigie_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPodsResponse.ProtoReflect.Descriptor instead.
+func (*ListPodsResponse) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListPodsResponse) GetPods() []*Pod {
+	if x != nil {
+		return x.Pods
+	}
+	return nil
+}
+
 // ListProcessesRequest says which processes to list.
 type ListProcessesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -403,7 +513,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[6]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -415,7 +525,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[6]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -428,7 +538,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{6}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListProcessesRequest) GetFilter() *Filter {
@@ -472,7 +582,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[7]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -484,7 +594,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[7]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -497,7 +607,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{7}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -527,7 +637,7 @@ type GetProcessRequest struct {
 
 func (x *GetProcessRequest) Reset() {
 	*x = GetProcessRequest{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[8]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -539,7 +649,7 @@ func (x *GetProcessRequest) String() string {
 func (*GetProcessRequest) ProtoMessage() {}
 
 func (x *GetProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[8]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,7 +662,7 @@ func (x *GetProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProcessRequest.ProtoReflect.Descriptor instead.
 func (*GetProcessRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{8}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetProcessRequest) GetExecId() string {
@@ -584,7 +694,7 @@ type GetProcessResponse struct {
 
 func (x *GetProcessResponse) Reset() {
 	*x = GetProcessResponse{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[9]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +706,7 @@ func (x *GetProcessResponse) String() string {
 func (*GetProcessResponse) ProtoMessage() {}
 
 func (x *GetProcessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[9]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +719,7 @@ func (x *GetProcessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProcessResponse.ProtoReflect.Descriptor instead.
 func (*GetProcessResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{9}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetProcessResponse) GetProcess() *Process {
@@ -642,7 +752,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[10]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +764,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[10]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +777,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{10}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{12}
 }
 
 // GetStatusResponse is the status.
@@ -681,7 +791,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[11]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +803,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[11]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +816,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{11}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetStatusResponse) GetStatus() *Status {
@@ -725,7 +835,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[12]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +847,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[12]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +860,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{12}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{14}
 }
 
 // HealthResponse says whether the agent is ready.
@@ -766,7 +876,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_vigie_v1_vigie_proto_msgTypes[13]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +888,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_vigie_proto_msgTypes[13]
+	mi := &file_vigie_v1_vigie_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +901,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{13}
+	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HealthResponse) GetReady() bool {
@@ -812,7 +922,7 @@ var File_vigie_v1_vigie_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\n" +
-	"\x14vigie/v1/vigie.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14vigie/v1/event.proto\x1a\x15vigie/v1/filter.proto\x1a\x12vigie/v1/map.proto\x1a\x15vigie/v1/policy.proto\x1a\x16vigie/v1/process.proto\x1a\x15vigie/v1/status.proto\"p\n" +
+	"\x14vigie/v1/vigie.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16vigie/v1/cluster.proto\x1a\x14vigie/v1/event.proto\x1a\x15vigie/v1/filter.proto\x1a\x12vigie/v1/map.proto\x1a\x15vigie/v1/policy.proto\x1a\x16vigie/v1/process.proto\x1a\x15vigie/v1/status.proto\"p\n" +
 	"\x13StreamEventsRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\rR\x04last\x12\x1b\n" +
@@ -834,7 +944,13 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"U\n" +
 	"\x11ListFlowsResponse\x12%\n" +
 	"\x05flows\x18\x01 \x03(\v2\x0f.vigie.v1.EventR\x05flows\x12\x19\n" +
-	"\bleft_out\x18\x02 \x01(\x04R\aleftOut\"\xa1\x01\n" +
+	"\bleft_out\x18\x02 \x01(\x04R\aleftOut\"`\n" +
+	"\x0fListPodsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
+	"\tall_nodes\x18\x03 \x01(\bR\ballNodes\"5\n" +
+	"\x10ListPodsResponse\x12!\n" +
+	"\x04pods\x18\x01 \x03(\v2\r.vigie.v1.PodR\x04pods\"\xa1\x01\n" +
 	"\x14ListProcessesRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12#\n" +
 	"\rinclude_ended\x18\x02 \x01(\bR\fincludeEnded\x12\x1b\n" +
@@ -857,7 +973,7 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\rHealthRequest\"B\n" +
 	"\x0eHealthResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x1a\n" +
-	"\bproblems\x18\x02 \x03(\tR\bproblems2\xab\v\n" +
+	"\bproblems\x18\x02 \x03(\tR\bproblems2\xf3\v\n" +
 	"\x05Vigie\x12Q\n" +
 	"\fStreamEvents\x12\x1d.vigie.v1.StreamEventsRequest\x1a\x1e.vigie.v1.StreamEventsResponse\"\x000\x01\x12O\n" +
 	"\vQueryEvents\x12\x1c.vigie.v1.QueryEventsRequest\x1a\x1d.vigie.v1.QueryEventsResponse\"\x03\x90\x02\x01\x12I\n" +
@@ -868,7 +984,8 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\rListProcesses\x12\x1e.vigie.v1.ListProcessesRequest\x1a\x1f.vigie.v1.ListProcessesResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\n" +
 	"GetProcess\x12\x1b.vigie.v1.GetProcessRequest\x1a\x1c.vigie.v1.GetProcessResponse\"\x03\x90\x02\x01\x12I\n" +
-	"\tGetStatus\x12\x1a.vigie.v1.GetStatusRequest\x1a\x1b.vigie.v1.GetStatusResponse\"\x03\x90\x02\x01\x12R\n" +
+	"\tGetStatus\x12\x1a.vigie.v1.GetStatusRequest\x1a\x1b.vigie.v1.GetStatusResponse\"\x03\x90\x02\x01\x12F\n" +
+	"\bListPods\x12\x19.vigie.v1.ListPodsRequest\x1a\x1a.vigie.v1.ListPodsResponse\"\x03\x90\x02\x01\x12R\n" +
 	"\fListPolicies\x12\x1d.vigie.v1.ListPoliciesRequest\x1a\x1e.vigie.v1.ListPoliciesResponse\"\x03\x90\x02\x01\x12R\n" +
 	"\rApplyPolicies\x12\x1e.vigie.v1.ApplyPoliciesRequest\x1a\x1f.vigie.v1.ApplyPoliciesResponse\"\x00\x12R\n" +
 	"\rSetPolicyMode\x12\x1e.vigie.v1.SetPolicyModeRequest\x1a\x1f.vigie.v1.SetPolicyModeResponse\"\x00\x12O\n" +
@@ -891,7 +1008,7 @@ func file_vigie_v1_vigie_proto_rawDescGZIP() []byte {
 	return file_vigie_v1_vigie_proto_rawDescData
 }
 
-var file_vigie_v1_vigie_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_vigie_v1_vigie_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_vigie_v1_vigie_proto_goTypes = []any{
 	(*StreamEventsRequest)(nil),      // 0: vigie.v1.StreamEventsRequest
 	(*StreamEventsResponse)(nil),     // 1: vigie.v1.StreamEventsResponse
@@ -899,97 +1016,103 @@ var file_vigie_v1_vigie_proto_goTypes = []any{
 	(*QueryEventsResponse)(nil),      // 3: vigie.v1.QueryEventsResponse
 	(*ListFlowsRequest)(nil),         // 4: vigie.v1.ListFlowsRequest
 	(*ListFlowsResponse)(nil),        // 5: vigie.v1.ListFlowsResponse
-	(*ListProcessesRequest)(nil),     // 6: vigie.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),    // 7: vigie.v1.ListProcessesResponse
-	(*GetProcessRequest)(nil),        // 8: vigie.v1.GetProcessRequest
-	(*GetProcessResponse)(nil),       // 9: vigie.v1.GetProcessResponse
-	(*GetStatusRequest)(nil),         // 10: vigie.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 11: vigie.v1.GetStatusResponse
-	(*HealthRequest)(nil),            // 12: vigie.v1.HealthRequest
-	(*HealthResponse)(nil),           // 13: vigie.v1.HealthResponse
-	(*Filter)(nil),                   // 14: vigie.v1.Filter
-	(*Event)(nil),                    // 15: vigie.v1.Event
-	(*timestamppb.Timestamp)(nil),    // 16: google.protobuf.Timestamp
-	(*Process)(nil),                  // 17: vigie.v1.Process
-	(*Status)(nil),                   // 18: vigie.v1.Status
-	(*AggregateRequest)(nil),         // 19: vigie.v1.AggregateRequest
-	(*GetMapRequest)(nil),            // 20: vigie.v1.GetMapRequest
-	(*StreamMapRequest)(nil),         // 21: vigie.v1.StreamMapRequest
-	(*ListPoliciesRequest)(nil),      // 22: vigie.v1.ListPoliciesRequest
-	(*ApplyPoliciesRequest)(nil),     // 23: vigie.v1.ApplyPoliciesRequest
-	(*SetPolicyModeRequest)(nil),     // 24: vigie.v1.SetPolicyModeRequest
-	(*DeletePolicyRequest)(nil),      // 25: vigie.v1.DeletePolicyRequest
-	(*SimulatePoliciesRequest)(nil),  // 26: vigie.v1.SimulatePoliciesRequest
-	(*LearnPolicyRequest)(nil),       // 27: vigie.v1.LearnPolicyRequest
-	(*ExplainEventRequest)(nil),      // 28: vigie.v1.ExplainEventRequest
-	(*ListDetectionsRequest)(nil),    // 29: vigie.v1.ListDetectionsRequest
-	(*AggregateResponse)(nil),        // 30: vigie.v1.AggregateResponse
-	(*GetMapResponse)(nil),           // 31: vigie.v1.GetMapResponse
-	(*StreamMapResponse)(nil),        // 32: vigie.v1.StreamMapResponse
-	(*ListPoliciesResponse)(nil),     // 33: vigie.v1.ListPoliciesResponse
-	(*ApplyPoliciesResponse)(nil),    // 34: vigie.v1.ApplyPoliciesResponse
-	(*SetPolicyModeResponse)(nil),    // 35: vigie.v1.SetPolicyModeResponse
-	(*DeletePolicyResponse)(nil),     // 36: vigie.v1.DeletePolicyResponse
-	(*SimulatePoliciesResponse)(nil), // 37: vigie.v1.SimulatePoliciesResponse
-	(*LearnPolicyResponse)(nil),      // 38: vigie.v1.LearnPolicyResponse
-	(*ExplainEventResponse)(nil),     // 39: vigie.v1.ExplainEventResponse
-	(*ListDetectionsResponse)(nil),   // 40: vigie.v1.ListDetectionsResponse
+	(*ListPodsRequest)(nil),          // 6: vigie.v1.ListPodsRequest
+	(*ListPodsResponse)(nil),         // 7: vigie.v1.ListPodsResponse
+	(*ListProcessesRequest)(nil),     // 8: vigie.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),    // 9: vigie.v1.ListProcessesResponse
+	(*GetProcessRequest)(nil),        // 10: vigie.v1.GetProcessRequest
+	(*GetProcessResponse)(nil),       // 11: vigie.v1.GetProcessResponse
+	(*GetStatusRequest)(nil),         // 12: vigie.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 13: vigie.v1.GetStatusResponse
+	(*HealthRequest)(nil),            // 14: vigie.v1.HealthRequest
+	(*HealthResponse)(nil),           // 15: vigie.v1.HealthResponse
+	(*Filter)(nil),                   // 16: vigie.v1.Filter
+	(*Event)(nil),                    // 17: vigie.v1.Event
+	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
+	(*Pod)(nil),                      // 19: vigie.v1.Pod
+	(*Process)(nil),                  // 20: vigie.v1.Process
+	(*Status)(nil),                   // 21: vigie.v1.Status
+	(*AggregateRequest)(nil),         // 22: vigie.v1.AggregateRequest
+	(*GetMapRequest)(nil),            // 23: vigie.v1.GetMapRequest
+	(*StreamMapRequest)(nil),         // 24: vigie.v1.StreamMapRequest
+	(*ListPoliciesRequest)(nil),      // 25: vigie.v1.ListPoliciesRequest
+	(*ApplyPoliciesRequest)(nil),     // 26: vigie.v1.ApplyPoliciesRequest
+	(*SetPolicyModeRequest)(nil),     // 27: vigie.v1.SetPolicyModeRequest
+	(*DeletePolicyRequest)(nil),      // 28: vigie.v1.DeletePolicyRequest
+	(*SimulatePoliciesRequest)(nil),  // 29: vigie.v1.SimulatePoliciesRequest
+	(*LearnPolicyRequest)(nil),       // 30: vigie.v1.LearnPolicyRequest
+	(*ExplainEventRequest)(nil),      // 31: vigie.v1.ExplainEventRequest
+	(*ListDetectionsRequest)(nil),    // 32: vigie.v1.ListDetectionsRequest
+	(*AggregateResponse)(nil),        // 33: vigie.v1.AggregateResponse
+	(*GetMapResponse)(nil),           // 34: vigie.v1.GetMapResponse
+	(*StreamMapResponse)(nil),        // 35: vigie.v1.StreamMapResponse
+	(*ListPoliciesResponse)(nil),     // 36: vigie.v1.ListPoliciesResponse
+	(*ApplyPoliciesResponse)(nil),    // 37: vigie.v1.ApplyPoliciesResponse
+	(*SetPolicyModeResponse)(nil),    // 38: vigie.v1.SetPolicyModeResponse
+	(*DeletePolicyResponse)(nil),     // 39: vigie.v1.DeletePolicyResponse
+	(*SimulatePoliciesResponse)(nil), // 40: vigie.v1.SimulatePoliciesResponse
+	(*LearnPolicyResponse)(nil),      // 41: vigie.v1.LearnPolicyResponse
+	(*ExplainEventResponse)(nil),     // 42: vigie.v1.ExplainEventResponse
+	(*ListDetectionsResponse)(nil),   // 43: vigie.v1.ListDetectionsResponse
 }
 var file_vigie_v1_vigie_proto_depIdxs = []int32{
-	14, // 0: vigie.v1.StreamEventsRequest.filter:type_name -> vigie.v1.Filter
-	15, // 1: vigie.v1.StreamEventsResponse.events:type_name -> vigie.v1.Event
-	14, // 2: vigie.v1.QueryEventsRequest.filter:type_name -> vigie.v1.Filter
-	15, // 3: vigie.v1.QueryEventsResponse.events:type_name -> vigie.v1.Event
-	16, // 4: vigie.v1.QueryEventsResponse.complete_since:type_name -> google.protobuf.Timestamp
-	14, // 5: vigie.v1.ListFlowsRequest.filter:type_name -> vigie.v1.Filter
-	15, // 6: vigie.v1.ListFlowsResponse.flows:type_name -> vigie.v1.Event
-	14, // 7: vigie.v1.ListProcessesRequest.filter:type_name -> vigie.v1.Filter
-	17, // 8: vigie.v1.ListProcessesResponse.processes:type_name -> vigie.v1.Process
-	17, // 9: vigie.v1.GetProcessResponse.process:type_name -> vigie.v1.Process
-	17, // 10: vigie.v1.GetProcessResponse.ancestors:type_name -> vigie.v1.Process
-	17, // 11: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
-	18, // 12: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
-	0,  // 13: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
-	2,  // 14: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
-	19, // 15: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
-	4,  // 16: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
-	20, // 17: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
-	21, // 18: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
-	6,  // 19: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
-	8,  // 20: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
-	10, // 21: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
-	22, // 22: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
-	23, // 23: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
-	24, // 24: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
-	25, // 25: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
-	26, // 26: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
-	27, // 27: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
-	28, // 28: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
-	29, // 29: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
-	12, // 30: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
-	1,  // 31: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
-	3,  // 32: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
-	30, // 33: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
-	5,  // 34: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
-	31, // 35: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
-	32, // 36: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
-	7,  // 37: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
-	9,  // 38: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
-	11, // 39: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
-	33, // 40: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
-	34, // 41: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
-	35, // 42: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
-	36, // 43: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
-	37, // 44: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
-	38, // 45: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
-	39, // 46: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
-	40, // 47: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
-	13, // 48: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
-	31, // [31:49] is the sub-list for method output_type
-	13, // [13:31] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	16, // 0: vigie.v1.StreamEventsRequest.filter:type_name -> vigie.v1.Filter
+	17, // 1: vigie.v1.StreamEventsResponse.events:type_name -> vigie.v1.Event
+	16, // 2: vigie.v1.QueryEventsRequest.filter:type_name -> vigie.v1.Filter
+	17, // 3: vigie.v1.QueryEventsResponse.events:type_name -> vigie.v1.Event
+	18, // 4: vigie.v1.QueryEventsResponse.complete_since:type_name -> google.protobuf.Timestamp
+	16, // 5: vigie.v1.ListFlowsRequest.filter:type_name -> vigie.v1.Filter
+	17, // 6: vigie.v1.ListFlowsResponse.flows:type_name -> vigie.v1.Event
+	19, // 7: vigie.v1.ListPodsResponse.pods:type_name -> vigie.v1.Pod
+	16, // 8: vigie.v1.ListProcessesRequest.filter:type_name -> vigie.v1.Filter
+	20, // 9: vigie.v1.ListProcessesResponse.processes:type_name -> vigie.v1.Process
+	20, // 10: vigie.v1.GetProcessResponse.process:type_name -> vigie.v1.Process
+	20, // 11: vigie.v1.GetProcessResponse.ancestors:type_name -> vigie.v1.Process
+	20, // 12: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
+	21, // 13: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
+	0,  // 14: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
+	2,  // 15: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
+	22, // 16: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
+	4,  // 17: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
+	23, // 18: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
+	24, // 19: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
+	8,  // 20: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
+	10, // 21: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
+	12, // 22: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
+	6,  // 23: vigie.v1.Vigie.ListPods:input_type -> vigie.v1.ListPodsRequest
+	25, // 24: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
+	26, // 25: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
+	27, // 26: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
+	28, // 27: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
+	29, // 28: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
+	30, // 29: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
+	31, // 30: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
+	32, // 31: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
+	14, // 32: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
+	1,  // 33: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
+	3,  // 34: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
+	33, // 35: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
+	5,  // 36: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
+	34, // 37: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
+	35, // 38: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
+	9,  // 39: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
+	11, // 40: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
+	13, // 41: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
+	7,  // 42: vigie.v1.Vigie.ListPods:output_type -> vigie.v1.ListPodsResponse
+	36, // 43: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
+	37, // 44: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
+	38, // 45: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
+	39, // 46: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
+	40, // 47: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
+	41, // 48: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
+	42, // 49: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
+	43, // 50: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
+	15, // 51: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
+	33, // [33:52] is the sub-list for method output_type
+	14, // [14:33] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_vigie_proto_init() }
@@ -997,6 +1120,7 @@ func file_vigie_v1_vigie_proto_init() {
 	if File_vigie_v1_vigie_proto != nil {
 		return
 	}
+	file_vigie_v1_cluster_proto_init()
 	file_vigie_v1_event_proto_init()
 	file_vigie_v1_filter_proto_init()
 	file_vigie_v1_map_proto_init()
@@ -1009,7 +1133,7 @@ func file_vigie_v1_vigie_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vigie_v1_vigie_proto_rawDesc), len(file_vigie_v1_vigie_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
