@@ -89,6 +89,7 @@ func (a *Agent) Status() server.Status {
 			MaxBytes: uint64(held.MaxBytes), CompleteSince: held.CompleteSince},
 		History: a.historyStatus(), Config: a.config.inUse()}
 	s.Host, s.Kernel = a.hostNames()
+	s.Node = cmp.Or(a.config.NodeName, s.Host)
 	if a.host != nil {
 		for _, q := range a.host.Queues() {
 			s.Queues = append(s.Queues, server.Queue{Name: q.Name, Length: q.Used, Capacity: q.Size, Unit: "bytes"})
@@ -148,7 +149,7 @@ func (c *Config) inUse() map[string]string {
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
 		"fanotify-mounts": strings.Join(c.FanotifyMounts, ","),
 		"rules":           c.Rules, "rules-dir": c.RulesDir,
-		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
+		"node-name": c.NodeName, "handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}
 	maps.Copy(m, c.ExportsInUse())
 	return m

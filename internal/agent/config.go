@@ -51,6 +51,8 @@ type Config struct {
 	// HubbleAPI is the TCP address of Hubble's API, which is also at hubble.sock in the state directory; or "off" for neither.
 	HubbleAPI string `yaml:"hubble-api"`
 	LockFile  string `yaml:"lock-file"` // held while the agent runs: one agent on a host
+	// NodeName is what this host is called in a cluster; empty for the host's name.
+	NodeName string `yaml:"node-name"`
 
 	// Sensors lists the sensors that run; all when empty.
 	Sensors []string `yaml:"sensors"`

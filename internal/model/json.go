@@ -17,6 +17,7 @@ func (e *Event) AppendJSON(dst []byte, boot string) []byte {
 	dst = jsonUint(dst, "tid", uint64(e.TID))
 	dst = jsonUintAlways(dst, "count", uint64(e.Count))
 	dst = jsonBool(dst, "pre_existing", e.PreExisting)
+	dst = jsonText(dst, "node", e.Node)
 	switch {
 	case e.Process != nil:
 		dst = append(dst, `"process":`...)
