@@ -266,10 +266,10 @@ func (m *memory) missing(at *mark, now time.Time) *pb.Event {
 	switch {
 	case at.run.IsZero() || m.replay:
 		return nil
+	case !m.started.Equal(at.run):
+		why = fmt.Sprintf("the node's agent began anew at %s: what was between %s and then may be missing", m.started.Format(time.TimeOnly), at.at.Format(time.TimeOnly))
 	case m.complete.After(at.at):
 		why = fmt.Sprintf("the node was away, and its agent does not remember what was from %s to %s", at.at.Format(time.TimeOnly), m.complete.Format(time.TimeOnly))
-	case !m.started.Equal(at.run):
-		why = fmt.Sprintf("the node's agent began anew at %s: nobody saw what was between %s and then", m.started.Format(time.TimeOnly), at.at.Format(time.TimeOnly))
 	default:
 		return nil
 	}

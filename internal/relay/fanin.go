@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -126,7 +127,10 @@ func (f *fanIn[T]) extend(ctx context.Context) []*pb.NodeStatus {
 // the beginning.
 func (a *arm[T]) learn(state, message string) bool {
 	first := a.told == ""
-	now := state + "\x00" + message
+	now := state
+	if state == stateConnected {
+		now += message // why a node is away may change with each attempt
+	}
 	if a.told == now {
 		return false
 	}
@@ -280,6 +284,8 @@ func (f *fanIn[T]) run(ctx context.Context, send func([]entry[T], []*pb.NodeStat
 		defer ticker.Stop()
 		tick = ticker.C
 	}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
 		batch, wait, done, err := f.batch()
 		if err != nil {
@@ -289,20 +295,15 @@ func (f *fanIn[T]) run(ctx context.Context, send func([]entry[T], []*pb.NodeStat
 			if err := send(batch, nil); err != nil {
 				return err
 			}
-			continue
+			wake(f.ready) // there may be more
 		}
 		if done {
 			return nil
 		}
-		var due <-chan time.Time
-		var timer *time.Timer
-		if wait > 0 {
-			timer = time.NewTimer(wait)
-			due = timer.C
-		}
+		timer.Reset(cmp.Or(wait, time.Hour))
 		select {
 		case <-f.ready:
-		case <-due:
+		case <-timer.C:
 		case <-tick:
 			if err := send(nil, nil); err != nil {
 				return err
@@ -315,9 +316,6 @@ func (f *fanIn[T]) run(ctx context.Context, send func([]entry[T], []*pb.NodeStat
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-		if timer != nil {
-			timer.Stop()
 		}
 	}
 }
