@@ -24,7 +24,11 @@ import (
 type RelayConfig struct {
 	Agents     []string // HOST:PORT or NAME=HOST:PORT
 	AgentsFile string   // the same, one a line; it is followed
-	Kubernetes relay.Source
+	// Kubernetes finds them by their pods: those of the namespace that the relay is in itself.
+	Kubernetes    bool
+	Kubeconfig    string // instead of the pod's service account
+	KubeNamespace string // instead of the pod's own
+	KubeSelector  string // labels of the agents' pods; empty for those of the installation
 
 	AgentTokenFile  string // token that agents ask for
 	AgentCAFile     string // what signed their certificates; TLS is spoken when given
@@ -105,7 +109,7 @@ func RunRelay(ctx context.Context, c RelayConfig, d Deps) error {
 // source is where the agents come from: one place.
 func (c *RelayConfig) source(d Deps) (relay.Source, error) {
 	given := 0
-	for _, is := range []bool{len(c.Agents) > 0, c.AgentsFile != "", c.Kubernetes != nil} {
+	for _, is := range []bool{len(c.Agents) > 0, c.AgentsFile != "", c.Kubernetes} {
 		if is {
 			given++
 		}
@@ -114,8 +118,8 @@ func (c *RelayConfig) source(d Deps) (relay.Source, error) {
 		return nil, errors.New("say where the agents are, in one way: --agents HOST:PORT,…, --agents-file FILE or --kubernetes")
 	}
 	switch {
-	case c.Kubernetes != nil:
-		return c.Kubernetes, nil
+	case c.Kubernetes:
+		return c.pods(d)
 	case c.AgentsFile != "":
 		return relay.File{Path: c.AgentsFile, Trouble: func(err error) {
 			d.Log.Error("the list of agents is not followed: what it said last holds", "error", err)
