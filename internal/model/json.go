@@ -35,8 +35,14 @@ func (e *Event) AppendJSON(dst []byte, boot string) []byte {
 // AppendJSON appends p as JSON in the form of vigie.v1.Process, under the rules of Event.AppendJSON.
 func (p *Process) AppendJSON(dst []byte) []byte { return p.appendJSON(dst, nil) }
 
-func (p *Process) appendJSON(dst []byte, parent *Process) []byte {
-	dst = append(dst, '{')
+// AppendNodeJSON is AppendJSON with the node where p is in front, unless that is empty.
+func (p *Process) AppendNodeJSON(dst []byte, node string) []byte {
+	return p.appendFields(jsonText(append(dst, '{'), "node", node), nil)
+}
+
+func (p *Process) appendJSON(dst []byte, parent *Process) []byte { return p.appendFields(append(dst, '{'), parent) }
+
+func (p *Process) appendFields(dst []byte, parent *Process) []byte {
 	dst = jsonText(dst, "exec_id", p.ExecID)
 	dst = jsonUintAlways(dst, "pid", uint64(p.Key.PID))
 	dst = jsonTextAlways(dst, "binary", p.Binary)
