@@ -28,6 +28,7 @@ func run() int {
 	env := cli.SystemEnv(version, commit())
 	return cli.Execute(ctx, env, cli.New(env,
 		cli.NewRun(env, agent.Default(), agent.Run),
+		cli.NewRelay(env, agent.DefaultRelayConfig(), agent.RunRelay),
 		cli.NewStatus(env),
 		cli.NewPS(env),
 		cli.NewPods(env),

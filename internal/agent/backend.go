@@ -89,6 +89,7 @@ func (a *Agent) Status() server.Status {
 			MaxBytes: uint64(held.MaxBytes), CompleteSince: held.CompleteSince},
 		History: a.historyStatus(), Config: a.config.inUse()}
 	s.Host, s.Kernel = a.hostNames()
+	s.Node = cmp.Or(a.config.NodeName, s.Host)
 	if a.host != nil {
 		for _, q := range a.host.Queues() {
 			s.Queues = append(s.Queues, server.Queue{Name: q.Name, Length: q.Used, Capacity: q.Size, Unit: "bytes"})
