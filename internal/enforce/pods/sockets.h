@@ -160,8 +160,9 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 			__builtin_memcpy(n->peer, talk->addr, 16);
 			n->port = talk->port;
 		}
-	}
-	if (n && n->port && state != TCP_SYN_SENT) {
+		__builtin_memcpy(q.addr, talk->addr, 16);
+		q.port = talk->port;
+	} else if (n && n->port && state != TCP_SYN_SENT) {
 		__builtin_memcpy(q.addr, n->peer, 16);
 		q.port = n->port;
 	} else if (vg_np_translated()) {
