@@ -298,3 +298,24 @@ func (e *Enforcer) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Carried says what carries rules here.
+type Carried struct {
+	Rung      string
+	Guarantee model.Guarantee
+	Limits    []string // what the rung does not cover
+}
+
+// Carried says what carries rules on this kernel; of nothing that is loaded, what is planned.
+func (e *Enforcer) Carried() Carried {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := Carried{Rung: "cgroup_skb, netfilter", Guarantee: model.DeniedBefore, Limits: []string{
+		"TCP, UDP and SCTP are judged; ICMP and other protocols pass", "who is refused gets no answer"}}
+	if e.loaded && e.forward == nil {
+		c.Rung = "cgroup_skb"
+		c.Limits = append(c.Limits, "services are judged by what stands behind them, all of it: this kernel has no netfilter programs (6.4)",
+			"packet sockets are not covered")
+	}
+	return c
+}

@@ -109,3 +109,6 @@ func labelsOf(name string, ns *model.ClusterNamespace) map[string]string {
 func (s *PodSelector) String() string {
 	return "pods " + s.Pods.String() + " of namespaces " + s.Namespace + " " + s.Namespaces.String()
 }
+
+// Selects reports whether a policy is about a pod.
+func (c *Cluster) Selects(p *Policy, pod *model.Pod) bool { return p.Subject.Selects(pod, c.namespace(pod.Namespace)) }
