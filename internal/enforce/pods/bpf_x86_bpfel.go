@@ -19,6 +19,19 @@ type bpfVgNpAddr struct {
 	Flags   uint32
 }
 
+type bpfVgNpBackend struct {
+	_    structs.HostLayout
+	Addr [16]uint8
+	Port uint16
+	Pad  uint16
+}
+
+type bpfVgNpBackendKey struct {
+	_      structs.HostLayout
+	Number uint32
+	Index  uint32
+}
+
 type bpfVgNpBlockKey struct {
 	_         structs.HostLayout
 	Bits      uint32
@@ -99,6 +112,12 @@ type bpfVgNpPortKey struct {
 	Port     uint16
 }
 
+type bpfVgNpService struct {
+	_        structs.HostLayout
+	Number   uint32
+	Backends uint32
+}
+
 type bpfVgNpServiceKey struct {
 	_        structs.HostLayout
 	Addr     [16]uint8
@@ -149,6 +168,7 @@ type bpfVgNpVerdict struct {
 const (
 	bpfMapVgLosses               = "vg_losses"
 	bpfMapVgNpAddrs              = "vg_np_addrs"
+	bpfMapVgNpBackends           = "vg_np_backends"
 	bpfMapVgNpBlocks             = "vg_np_blocks"
 	bpfMapVgNpClasses            = "vg_np_classes"
 	bpfMapVgNpCounts             = "vg_np_counts"
@@ -170,6 +190,8 @@ const (
 	bpfProgVgNpEgress            = "vg_np_egress"
 	bpfProgVgNpIngress           = "vg_np_ingress"
 	bpfVarVgExportVgNpAddr       = "vg_export_vg_np_addr"
+	bpfVarVgExportVgNpBackend    = "vg_export_vg_np_backend"
+	bpfVarVgExportVgNpBackendKey = "vg_export_vg_np_backend_key"
 	bpfVarVgExportVgNpBlockKey   = "vg_export_vg_np_block_key"
 	bpfVarVgExportVgNpClassKey   = "vg_export_vg_np_class_key"
 	bpfVarVgExportVgNpCount      = "vg_export_vg_np_count"
@@ -181,6 +203,7 @@ const (
 	bpfVarVgExportVgNpPlaces     = "vg_export_vg_np_places"
 	bpfVarVgExportVgNpPod        = "vg_export_vg_np_pod"
 	bpfVarVgExportVgNpPortKey    = "vg_export_vg_np_port_key"
+	bpfVarVgExportVgNpService    = "vg_export_vg_np_service"
 	bpfVarVgExportVgNpServiceKey = "vg_export_vg_np_service_key"
 	bpfVarVgExportVgNpSock       = "vg_export_vg_np_sock"
 	bpfVarVgExportVgNpTable      = "vg_export_vg_np_table"
@@ -239,6 +262,7 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	VgLosses     *ebpf.MapSpec `ebpf:"vg_losses"`
 	VgNpAddrs    *ebpf.MapSpec `ebpf:"vg_np_addrs"`
+	VgNpBackends *ebpf.MapSpec `ebpf:"vg_np_backends"`
 	VgNpBlocks   *ebpf.MapSpec `ebpf:"vg_np_blocks"`
 	VgNpClasses  *ebpf.MapSpec `ebpf:"vg_np_classes"`
 	VgNpCounts   *ebpf.MapSpec `ebpf:"vg_np_counts"`
@@ -264,6 +288,8 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	VgExportVgNpAddr       *ebpf.VariableSpec `ebpf:"vg_export_vg_np_addr"`
+	VgExportVgNpBackend    *ebpf.VariableSpec `ebpf:"vg_export_vg_np_backend"`
+	VgExportVgNpBackendKey *ebpf.VariableSpec `ebpf:"vg_export_vg_np_backend_key"`
 	VgExportVgNpBlockKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_np_block_key"`
 	VgExportVgNpClassKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_np_class_key"`
 	VgExportVgNpCount      *ebpf.VariableSpec `ebpf:"vg_export_vg_np_count"`
@@ -275,6 +301,7 @@ type bpfVariableSpecs struct {
 	VgExportVgNpPlaces     *ebpf.VariableSpec `ebpf:"vg_export_vg_np_places"`
 	VgExportVgNpPod        *ebpf.VariableSpec `ebpf:"vg_export_vg_np_pod"`
 	VgExportVgNpPortKey    *ebpf.VariableSpec `ebpf:"vg_export_vg_np_port_key"`
+	VgExportVgNpService    *ebpf.VariableSpec `ebpf:"vg_export_vg_np_service"`
 	VgExportVgNpServiceKey *ebpf.VariableSpec `ebpf:"vg_export_vg_np_service_key"`
 	VgExportVgNpSock       *ebpf.VariableSpec `ebpf:"vg_export_vg_np_sock"`
 	VgExportVgNpTable      *ebpf.VariableSpec `ebpf:"vg_export_vg_np_table"`
@@ -303,6 +330,7 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	VgLosses     *ebpf.Map `ebpf:"vg_losses"`
 	VgNpAddrs    *ebpf.Map `ebpf:"vg_np_addrs"`
+	VgNpBackends *ebpf.Map `ebpf:"vg_np_backends"`
 	VgNpBlocks   *ebpf.Map `ebpf:"vg_np_blocks"`
 	VgNpClasses  *ebpf.Map `ebpf:"vg_np_classes"`
 	VgNpCounts   *ebpf.Map `ebpf:"vg_np_counts"`
@@ -327,6 +355,7 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgLosses,
 		m.VgNpAddrs,
+		m.VgNpBackends,
 		m.VgNpBlocks,
 		m.VgNpClasses,
 		m.VgNpCounts,
@@ -353,6 +382,8 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	VgExportVgNpAddr       *ebpf.Variable `ebpf:"vg_export_vg_np_addr"`
+	VgExportVgNpBackend    *ebpf.Variable `ebpf:"vg_export_vg_np_backend"`
+	VgExportVgNpBackendKey *ebpf.Variable `ebpf:"vg_export_vg_np_backend_key"`
 	VgExportVgNpBlockKey   *ebpf.Variable `ebpf:"vg_export_vg_np_block_key"`
 	VgExportVgNpClassKey   *ebpf.Variable `ebpf:"vg_export_vg_np_class_key"`
 	VgExportVgNpCount      *ebpf.Variable `ebpf:"vg_export_vg_np_count"`
@@ -364,6 +395,7 @@ type bpfVariables struct {
 	VgExportVgNpPlaces     *ebpf.Variable `ebpf:"vg_export_vg_np_places"`
 	VgExportVgNpPod        *ebpf.Variable `ebpf:"vg_export_vg_np_pod"`
 	VgExportVgNpPortKey    *ebpf.Variable `ebpf:"vg_export_vg_np_port_key"`
+	VgExportVgNpService    *ebpf.Variable `ebpf:"vg_export_vg_np_service"`
 	VgExportVgNpServiceKey *ebpf.Variable `ebpf:"vg_export_vg_np_service_key"`
 	VgExportVgNpSock       *ebpf.Variable `ebpf:"vg_export_vg_np_sock"`
 	VgExportVgNpTable      *ebpf.Variable `ebpf:"vg_export_vg_np_table"`

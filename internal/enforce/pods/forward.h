@@ -149,9 +149,9 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	q.port = p.dest;
 	q.protocol = p.protocol;
 	vg_np_who(&q, generation);
-	if (vg_np_is_service(&q) && !(q.flags & VG_NP_HOST))
+	if (!(q.flags & VG_NP_HOST) && vg_np_service_of(&q))
 		return NF_ACCEPT; /* not translated yet: IPVS does it behind this hook, and it comes by again */
-	if (!may(pod, &q, &c, generation))
+	if (!vg_np_may(pod, &q, &c, generation))
 		return NF_DROP;
 	if (p.protocol != IPPROTO_TCP)
 		bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);

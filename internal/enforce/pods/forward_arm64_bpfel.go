@@ -18,6 +18,7 @@ import (
 const (
 	forwardMapVgLosses               = "vg_losses"
 	forwardMapVgNpAddrs              = "vg_np_addrs"
+	forwardMapVgNpBackends           = "vg_np_backends"
 	forwardMapVgNpBlocks             = "vg_np_blocks"
 	forwardMapVgNpClasses            = "vg_np_classes"
 	forwardMapVgNpCounts             = "vg_np_counts"
@@ -37,6 +38,8 @@ const (
 	forwardMapVgTelemetry            = "vg_telemetry"
 	forwardProgVgNpForward           = "vg_np_forward"
 	forwardVarVgExportVgNpAddr       = "vg_export_vg_np_addr"
+	forwardVarVgExportVgNpBackend    = "vg_export_vg_np_backend"
+	forwardVarVgExportVgNpBackendKey = "vg_export_vg_np_backend_key"
 	forwardVarVgExportVgNpBlockKey   = "vg_export_vg_np_block_key"
 	forwardVarVgExportVgNpClassKey   = "vg_export_vg_np_class_key"
 	forwardVarVgExportVgNpCount      = "vg_export_vg_np_count"
@@ -48,6 +51,7 @@ const (
 	forwardVarVgExportVgNpPlaces     = "vg_export_vg_np_places"
 	forwardVarVgExportVgNpPod        = "vg_export_vg_np_pod"
 	forwardVarVgExportVgNpPortKey    = "vg_export_vg_np_port_key"
+	forwardVarVgExportVgNpService    = "vg_export_vg_np_service"
 	forwardVarVgExportVgNpServiceKey = "vg_export_vg_np_service_key"
 	forwardVarVgExportVgNpTable      = "vg_export_vg_np_table"
 	forwardVarVgExportVgNpVerdict    = "vg_export_vg_np_verdict"
@@ -104,6 +108,7 @@ type forwardProgramSpecs struct {
 type forwardMapSpecs struct {
 	VgLosses     *ebpf.MapSpec `ebpf:"vg_losses"`
 	VgNpAddrs    *ebpf.MapSpec `ebpf:"vg_np_addrs"`
+	VgNpBackends *ebpf.MapSpec `ebpf:"vg_np_backends"`
 	VgNpBlocks   *ebpf.MapSpec `ebpf:"vg_np_blocks"`
 	VgNpClasses  *ebpf.MapSpec `ebpf:"vg_np_classes"`
 	VgNpCounts   *ebpf.MapSpec `ebpf:"vg_np_counts"`
@@ -128,6 +133,8 @@ type forwardMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type forwardVariableSpecs struct {
 	VgExportVgNpAddr       *ebpf.VariableSpec `ebpf:"vg_export_vg_np_addr"`
+	VgExportVgNpBackend    *ebpf.VariableSpec `ebpf:"vg_export_vg_np_backend"`
+	VgExportVgNpBackendKey *ebpf.VariableSpec `ebpf:"vg_export_vg_np_backend_key"`
 	VgExportVgNpBlockKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_np_block_key"`
 	VgExportVgNpClassKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_np_class_key"`
 	VgExportVgNpCount      *ebpf.VariableSpec `ebpf:"vg_export_vg_np_count"`
@@ -139,6 +146,7 @@ type forwardVariableSpecs struct {
 	VgExportVgNpPlaces     *ebpf.VariableSpec `ebpf:"vg_export_vg_np_places"`
 	VgExportVgNpPod        *ebpf.VariableSpec `ebpf:"vg_export_vg_np_pod"`
 	VgExportVgNpPortKey    *ebpf.VariableSpec `ebpf:"vg_export_vg_np_port_key"`
+	VgExportVgNpService    *ebpf.VariableSpec `ebpf:"vg_export_vg_np_service"`
 	VgExportVgNpServiceKey *ebpf.VariableSpec `ebpf:"vg_export_vg_np_service_key"`
 	VgExportVgNpTable      *ebpf.VariableSpec `ebpf:"vg_export_vg_np_table"`
 	VgExportVgNpVerdict    *ebpf.VariableSpec `ebpf:"vg_export_vg_np_verdict"`
@@ -166,6 +174,7 @@ func (o *forwardObjects) Close() error {
 type forwardMaps struct {
 	VgLosses     *ebpf.Map `ebpf:"vg_losses"`
 	VgNpAddrs    *ebpf.Map `ebpf:"vg_np_addrs"`
+	VgNpBackends *ebpf.Map `ebpf:"vg_np_backends"`
 	VgNpBlocks   *ebpf.Map `ebpf:"vg_np_blocks"`
 	VgNpClasses  *ebpf.Map `ebpf:"vg_np_classes"`
 	VgNpCounts   *ebpf.Map `ebpf:"vg_np_counts"`
@@ -189,6 +198,7 @@ func (m *forwardMaps) Close() error {
 	return _ForwardClose(
 		m.VgLosses,
 		m.VgNpAddrs,
+		m.VgNpBackends,
 		m.VgNpBlocks,
 		m.VgNpClasses,
 		m.VgNpCounts,
@@ -214,6 +224,8 @@ func (m *forwardMaps) Close() error {
 // It can be passed to loadForwardObjects or ebpf.CollectionSpec.LoadAndAssign.
 type forwardVariables struct {
 	VgExportVgNpAddr       *ebpf.Variable `ebpf:"vg_export_vg_np_addr"`
+	VgExportVgNpBackend    *ebpf.Variable `ebpf:"vg_export_vg_np_backend"`
+	VgExportVgNpBackendKey *ebpf.Variable `ebpf:"vg_export_vg_np_backend_key"`
 	VgExportVgNpBlockKey   *ebpf.Variable `ebpf:"vg_export_vg_np_block_key"`
 	VgExportVgNpClassKey   *ebpf.Variable `ebpf:"vg_export_vg_np_class_key"`
 	VgExportVgNpCount      *ebpf.Variable `ebpf:"vg_export_vg_np_count"`
@@ -225,6 +237,7 @@ type forwardVariables struct {
 	VgExportVgNpPlaces     *ebpf.Variable `ebpf:"vg_export_vg_np_places"`
 	VgExportVgNpPod        *ebpf.Variable `ebpf:"vg_export_vg_np_pod"`
 	VgExportVgNpPortKey    *ebpf.Variable `ebpf:"vg_export_vg_np_port_key"`
+	VgExportVgNpService    *ebpf.Variable `ebpf:"vg_export_vg_np_service"`
 	VgExportVgNpServiceKey *ebpf.Variable `ebpf:"vg_export_vg_np_service_key"`
 	VgExportVgNpTable      *ebpf.Variable `ebpf:"vg_export_vg_np_table"`
 	VgExportVgNpVerdict    *ebpf.Variable `ebpf:"vg_export_vg_np_verdict"`

@@ -19,13 +19,13 @@
 SEC("cgroup_skb/egress")
 int vg_np_egress(struct __sk_buff *skb)
 {
-	return packet(skb, 0);
+	return packet(skb, 0) ? 1 : 0;
 }
 
 SEC("cgroup_skb/ingress")
 int vg_np_ingress(struct __sk_buff *skb)
 {
-	return packet(skb, 1);
+	return packet(skb, 1) ? 1 : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

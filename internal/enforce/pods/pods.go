@@ -87,7 +87,7 @@ type inForce struct {
 	pods       map[uint64]bpfVgNpPod
 	addrs      map[netip.Addr]address
 	local      map[netip.Addr]uint64
-	services   map[bpfVgNpServiceKey]bool
+	services   map[bpfVgNpServiceKey]service
 }
 
 // address is an entry of an address, and whose it is.
@@ -96,13 +96,19 @@ type address struct {
 	uid string // of the pod; empty for nodes and others
 }
 
+// service is an entry of a service, and what stands behind it.
+type service struct {
+	bpfVgNpService
+	endpoints []netip.AddrPort
+}
+
 // New makes an Enforcer. Close it.
 func New(o Options) *Enforcer {
 	if o.InHost == nil {
 		o.InHost = func(fn func() error) error { return fn() }
 	}
 	e := &Enforcer{options: o, compiler: netpol.NewCompiler(), tables: make(map[*netpol.Table]*table), hits: make(map[string]uint64),
-		in: inForce{pods: map[uint64]bpfVgNpPod{}, addrs: map[netip.Addr]address{}, local: map[netip.Addr]uint64{}, services: map[bpfVgNpServiceKey]bool{}}}
+		in: inForce{pods: map[uint64]bpfVgNpPod{}, addrs: map[netip.Addr]address{}, local: map[netip.Addr]uint64{}, services: map[bpfVgNpServiceKey]service{}}}
 	e.started, _ = kernel.BootTime()
 	e.forVerdict.Store(&known{})
 	return e
@@ -151,7 +157,7 @@ type plan struct {
 	flags    map[netip.Addr]uint32
 	uids     map[netip.Addr]string
 	local    map[netip.Addr]uint64
-	services map[bpfVgNpServiceKey]bool
+	services map[bpfVgNpServiceKey][]netip.AddrPort
 	classes  map[*model.Pod]*netpol.Class
 	every    map[uint32]*netpol.Class // by number
 	names    map[uint64]*model.Pod
@@ -254,16 +260,16 @@ const (
 	insideFlag = 0x2
 )
 
-// services are the addresses and ports that are translated.
-func services(c *netpol.Cluster) map[bpfVgNpServiceKey]bool {
-	out := make(map[bpfVgNpServiceKey]bool)
+// services are the addresses and ports that are translated, with what stands behind them.
+func services(c *netpol.Cluster) map[bpfVgNpServiceKey][]netip.AddrPort {
+	out := make(map[bpfVgNpServiceKey][]netip.AddrPort)
 	for _, s := range c.Services {
 		for _, port := range s.Ports {
 			for _, a := range s.Addresses {
-				out[bpfVgNpServiceKey{Addr: a.As16(), Port: networkOrder(port.Port), Protocol: port.Protocol}] = true
+				out[bpfVgNpServiceKey{Addr: a.As16(), Port: networkOrder(port.Port), Protocol: port.Protocol}] = port.Endpoints
 			}
 			if port.NodePort != 0 {
-				out[bpfVgNpServiceKey{Port: networkOrder(port.NodePort), Protocol: port.Protocol}] = true
+				out[bpfVgNpServiceKey{Port: networkOrder(port.NodePort), Protocol: port.Protocol}] = port.Endpoints
 			}
 		}
 	}

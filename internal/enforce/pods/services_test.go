@@ -15,8 +15,8 @@ import (
 	"github.com/vigie-io/vigie/internal/policy/netpol/netpoltest"
 )
 
-// service is a cluster address in front of a pod.
-func service(i int, six bool) netip.Addr {
+// serviceAddress is a cluster address in front of a pod.
+func serviceAddress(i int, six bool) netip.Addr {
 	if six {
 		return netip.MustParseAddr(fmt.Sprintf("fd00:96::%d", i+1))
 	}
@@ -42,13 +42,13 @@ func (w *world) serve(translate bool) {
 				if six {
 					family, to = "ip6", "["+to+"]"
 				}
-				fmt.Fprintf(&rules, "%s daddr %s %s dport 8000 dnat %s to %s:80\n", family, service(i, six), name, family, to)
+				fmt.Fprintf(&rules, "%s daddr %s %s dport 8000 dnat %s to %s:80\n", family, serviceAddress(i, six), name, family, to)
 				fmt.Fprintf(&rules, "%s daddr %s %s dport %d dnat %s to %s:80\n", family, netpoltest.Gateway(six), name, 30080+i, family, to)
 			}
 			s.Ports = append(s.Ports, model.ServicePort{Port: 8000, NodePort: uint16(30080 + i), Protocol: protocol,
 				Endpoints: []netip.AddrPort{netip.AddrPortFrom(netpoltest.Address(i, false), 80), netip.AddrPortFrom(netpoltest.Address(i, true), 80)}})
 		}
-		s.Addresses = []netip.Addr{service(i, false), service(i, true)}
+		s.Addresses = []netip.Addr{serviceAddress(i, false), serviceAddress(i, true)}
 		w.cluster.Services = append(w.cluster.Services, s)
 	}
 	rules.WriteString("}\n}\n")
@@ -85,11 +85,11 @@ func TestServices(t *testing.T) {
 	}
 	for _, six := range []bool{false, true} {
 		for _, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-			w.expect(1, target{service(3, six), protocol, 8000}, true)  // y/a
-			w.expect(1, target{service(4, six), protocol, 8000}, false) // y/b
+			w.expect(1, target{serviceAddress(3, six), protocol, 8000}, true)  // y/a
+			w.expect(1, target{serviceAddress(4, six), protocol, 8000}, false) // y/b
 			w.expect(1, target{netpoltest.Gateway(six), protocol, 30083}, true)
 			w.expect(1, target{netpoltest.Gateway(six), protocol, 30084}, false)
-			w.expect(2, target{service(4, six), protocol, 8000}, true) // x/c is under no policy
+			w.expect(2, target{serviceAddress(4, six), protocol, 8000}, true) // x/c is under no policy
 			w.expect(1, target{netpoltest.Address(3, six), protocol, 80}, true)
 			w.expect(1, target{netpoltest.Address(4, six), protocol, 80}, false)
 		}
@@ -110,7 +110,7 @@ func TestServiceFromBefore(t *testing.T) {
 	if w.enforcer.forward == nil {
 		t.Skipf("needs netfilter programs (6.4): %v", w.enforcer.why)
 	}
-	w.pods[1].tell(t, "ok", "open tcp %s", netip.AddrPortFrom(service(3, false), 8000))
+	w.pods[1].tell(t, "ok", "open tcp %s", netip.AddrPortFrom(serviceAddress(3, false), 8000))
 	w.apply(strings.ReplaceAll(onlyPodA, "only-a", "renamed"))
 	w.pods[1].tell(t, "ok", "say")
 	w.apply(strings.ReplaceAll(onlyPodA, "{pod: a}", "{pod: c}"))
@@ -151,4 +151,30 @@ func (x *podProcess) tell(t testing.TB, want, format string, args ...any) {
 	if got := strings.TrimSpace(line); got != want && (want != "timeout" || !strings.Contains(got, "timeout")) {
 		t.Errorf("%s: %s, want %s", fmt.Sprintf(format, args...), got, want)
 	}
+}
+
+// TestServicesWithoutForward holds that, where nobody sees translations, a service is allowed when all behind it is.
+func TestServicesWithoutForward(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	if err := w.enforcer.load(); err != nil {
+		t.Fatal(err)
+	}
+	if w.enforcer.forward != nil {
+		w.enforcer.forward.Close()
+		w.enforcer.forward = nil // as on an older kernel
+	}
+	mixed := w.cluster.Services[3].Ports[0]
+	mixed.Port = 8001
+	mixed.Endpoints = append(mixed.Endpoints[:1:1], netip.AddrPortFrom(netpoltest.Address(4, false), 80))
+	w.cluster.Services[3].Ports = append(w.cluster.Services[3].Ports, mixed)
+	w.node.Do(t, func() error {
+		return exec.Command("nft", "add", "rule", "inet", "services", "prerouting", "ip", "daddr", serviceAddress(3, false).String(), "tcp", "dport", "8001", "dnat", "ip", "to", netpoltest.Address(3, false).String()+":80").Run()
+	})
+	w.apply(onlyPodA)
+	for _, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+		w.expect(1, target{serviceAddress(3, false), protocol, 8000}, true)
+		w.expect(1, target{serviceAddress(4, false), protocol, 8000}, false)
+	}
+	w.expect(1, target{serviceAddress(3, false), unix.IPPROTO_TCP, 8001}, false)
 }

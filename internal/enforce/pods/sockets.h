@@ -36,10 +36,13 @@ struct {
 VG_EXPORT(struct, vg_np_sock);
 
 /* Who holds a socket, as far as the socket sensor knows. */
-static __always_inline const struct vg_image *owner_of(struct bpf_sock *sk, struct vg_sock **known)
+static __always_inline struct vg_sock *owner_of(struct bpf_sock *sk, struct vg_np_context *c)
 {
-	*known = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
-	return *known ? &(*known)->owner : 0;
+	struct vg_sock *known = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
+
+	if (known)
+		c->owner = known->owner;
+	return known;
 }
 
 /* Who began a connection from before these programs: the socket sensor saw, or it has the backlog of its listener. */
@@ -82,6 +85,35 @@ static __always_inline struct vg_np_talk *translation(const struct vg_np_context
 	return bpf_map_lookup_elem(&vg_np_talks, &k);
 }
 
+#define VG_NP_BACKENDS 64 /* that are looked at */
+
+/* Where nobody sees what a service is translated to, all that stands behind it has to be allowed. */
+static __noinline int may_all(const struct vg_np_pod *pod, struct vg_np_query *q, const struct vg_np_context *c, const struct vg_np_service *s)
+{
+	struct vg_np_backend_key k = {};
+	u32 generation = vg_np_generation(), count;
+
+	if (!pod || !q || !c || !s)
+		return 0;
+	k.number = s->number;
+	count = s->backends;
+	for (u32 i = 0; i < VG_NP_BACKENDS; i++) {
+		struct vg_np_backend *b;
+
+		if (i >= count)
+			break;
+		k.index = i;
+		b = bpf_map_lookup_elem(&vg_np_backends, &k);
+		if (!b)
+			continue;
+		__builtin_memcpy(q->addr, b->addr, 16);
+		q->port = b->port;
+		if (!vg_np_may(pod, q, c, generation))
+			return 0;
+	}
+	return 1;
+}
+
 static __always_inline int settle(struct vg_np_sock *n, u32 generation, u32 flags, int passes)
 {
 	if (n) {
@@ -99,6 +131,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 	struct vg_np_context c = {};
 	struct bpf_sock *sk = skb->sk;
 	struct vg_np_packet p = {};
+	struct vg_np_service *service;
 	struct vg_np_talk *talk;
 	struct vg_np_pod *pod;
 	struct vg_np_sock *n;
@@ -126,7 +159,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 		return 0;
 	if (itself(&p))
 		return settle(n, generation, VG_NP_SK_NONE, 1);
-	c.owner = owner_of(sk, &known);
+	known = owner_of(sk, &c);
 	ends(&q, &c, &p, in);
 	if (n)
 		flags = n->flags;
@@ -140,7 +173,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 	if (flags & VG_NP_SK_IN) {
 		q.direction = VG_NP_INGRESS;
 		q.port = c.local_port;
-		return settle(n, generation, flags, may(pod, &q, &c, generation));
+		return settle(n, generation, flags, vg_np_may(pod, &q, &c, generation));
 	}
 	q.direction = VG_NP_EGRESS;
 	q.port = c.remote_port;
@@ -165,9 +198,12 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 	} else if (n && n->port && state != TCP_SYN_SENT) {
 		__builtin_memcpy(q.addr, n->peer, 16);
 		q.port = n->port;
-	} else if (vg_np_translated()) {
+	} else {
 		vg_np_who(&q, generation);
-		if (vg_np_is_service(&q)) {
+		service = vg_np_service_of(&q);
+		if (service && !vg_np_translated())
+			return settle(n, generation, flags, may_all(pod, &q, &c, service));
+		if (service) {
 			if (state != TCP_SYN_SENT)
 				return settle(n, generation, flags, 1); /* from before: where it went, nobody knows */
 			if (n) {
@@ -179,7 +215,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 			return 1;
 		}
 	}
-	return settle(n, generation, flags, may(pod, &q, &c, generation));
+	return settle(n, generation, flags, vg_np_may(pod, &q, &c, generation));
 }
 
 /* The SYN to a listener. What follows it belongs to a conversation that was allowed. */
@@ -192,7 +228,6 @@ static __noinline int to_listener(struct __sk_buff *skb)
 	struct vg_np_packet p = {};
 	struct vg_np_pod *pod;
 	struct vg_np_sock *n;
-	struct vg_sock *known;
 	u8 flags = 0;
 	bool held;
 
@@ -217,10 +252,10 @@ static __noinline int to_listener(struct __sk_buff *skb)
 		return 0;
 	if ((flags & (VG_TCP_SYN | VG_TCP_ACK)) != VG_TCP_SYN || itself(&p))
 		return 1;
-	c.owner = owner_of(sk, &known);
+	owner_of(sk, &c);
 	ends(&q, &c, &p, 1);
 	q.port = c.local_port;
-	return may(pod, &q, &c, generation);
+	return vg_np_may(pod, &q, &c, generation);
 }
 
 /* A datagram, and any packet of a raw socket; of SCTP the one that begins an association. */
@@ -230,12 +265,12 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	struct vg_np_talk fresh = {.generation = generation, .direction = in ? VG_NP_INGRESS : VG_NP_EGRESS}, *talk;
 	struct vg_np_talk_key k = {};
 	struct vg_np_context c = {};
+	struct vg_np_service *service = 0;
 	struct bpf_sock *sk = skb->sk;
 	struct vg_np_query q = {};
 	struct vg_np_packet p = {};
 	struct vg_np_pod *pod;
 	struct vg_np_sock *n;
-	struct vg_sock *known;
 	bool held;
 
 	if (!sk)
@@ -275,7 +310,7 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 		return 1;
 	}
 	ends(&q, &c, &p, in);
-	c.owner = owner_of(sk, &known);
+	owner_of(sk, &c);
 	__builtin_memcpy(k.local, c.local, 16);
 	__builtin_memcpy(k.remote, q.addr, 16);
 	k.local_port = c.local_port;
@@ -296,16 +331,17 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	}
 	q.direction = fresh.direction;
 	q.port = fresh.direction == VG_NP_EGRESS ? c.remote_port : c.local_port;
-	if (q.direction == VG_NP_EGRESS && vg_np_translated()) {
+	if (q.direction == VG_NP_EGRESS) {
 		vg_np_who(&q, generation);
-		if (vg_np_is_service(&q)) {
+		service = vg_np_service_of(&q);
+		if (service && vg_np_translated()) {
 			introduce(&c);
 			fresh.flags = VG_NP_DEFERRED;
 			bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
 			return 1;
 		}
 	}
-	if (!may(pod, &q, &c, generation))
+	if (service ? !may_all(pod, &q, &c, service) : !vg_np_may(pod, &q, &c, generation))
 		return 0;
 	bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
 	return 1;

@@ -201,14 +201,39 @@ struct vg_np_service_key {
 	u8 pad;
 };
 
+struct vg_np_service {
+	u32 number; /* of its backends */
+	u32 backends;
+};
+
 /* Where an address is one that kube-proxy, or who stands for it, translates. Full: Apply says so. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct vg_np_service_key);
-	__type(value, u32);
+	__type(value, struct vg_np_service);
 } vg_np_services SEC(".maps");
+
+struct vg_np_backend_key {
+	u32 number;
+	u32 index;
+};
+
+struct vg_np_backend {
+	u8 addr[16];
+	u16 port;
+	u16 pad;
+};
+
+/* What stands behind services, filled only where vg_np_forward cannot be. Full: Apply says so. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct vg_np_backend_key);
+	__type(value, struct vg_np_backend);
+} vg_np_backends SEC(".maps");
 
 VG_EXPORT(enum, vg_np_kind);
 VG_EXPORT(struct, vg_np_pod);
@@ -220,6 +245,9 @@ VG_EXPORT(struct, vg_np_port_key);
 VG_EXPORT(struct, vg_np_name_key);
 VG_EXPORT(struct, vg_np_places);
 VG_EXPORT(struct, vg_np_service_key);
+VG_EXPORT(struct, vg_np_service);
+VG_EXPORT(struct, vg_np_backend_key);
+VG_EXPORT(struct, vg_np_backend);
 
 enum vg_np_direction {
 	VG_NP_EGRESS,
@@ -360,15 +388,15 @@ static __always_inline void vg_np_who(struct vg_np_query *q, u32 generation)
 	q->flags = a ? a->flags : 0;
 }
 
-static __always_inline bool vg_np_is_service(const struct vg_np_query *q)
+static __always_inline struct vg_np_service *vg_np_service_of(const struct vg_np_query *q)
 {
 	struct vg_np_service_key k = {.port = q->port, .protocol = q->protocol};
+	struct vg_np_service *s;
 
 	__builtin_memcpy(k.addr, q->addr, 16);
-	if (bpf_map_lookup_elem(&vg_np_services, &k))
-		return true;
-	if (!(q->flags & VG_NP_HOST))
-		return false;
+	s = bpf_map_lookup_elem(&vg_np_services, &k);
+	if (s || !(q->flags & VG_NP_HOST))
+		return s;
 	__builtin_memset(k.addr, 0, 16);
 	return bpf_map_lookup_elem(&vg_np_services, &k);
 }

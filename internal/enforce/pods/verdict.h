@@ -107,7 +107,7 @@ static __always_inline bool hit(const struct vg_np_query *q, u64 cgroup, u64 now
 
 struct vg_np_context {
 	u64 cgroup;
-	const struct vg_image *owner; /* null: not known */
+	struct vg_image owner; /* pid 0: not known */
 	u16 local_port, remote_port;
 	u32 hook;
 	u8 local[16];
@@ -115,40 +115,49 @@ struct vg_np_context {
 
 static __noinline int tell(const struct vg_np_query *q, const struct vg_np_context *c, u32 denied)
 {
-	struct vg_np_verdict v;
 	u64 held, now = bpf_ktime_get_boot_ns();
+	struct vg_np_verdict *v;
 
 	if (!q || !c || !hit(q, c->cgroup, now, &held))
 		return 0;
-	__builtin_memset(&v, 0, sizeof(v));
-	v.h.type = VG_VERDICT;
-	v.h.count = 1 + held;
-	v.h.time = now;
-	if (c->owner && c->owner->pid) {
-		v.h.start = c->owner->start;
-		v.h.pid = c->owner->pid;
-		v.h.exec = c->owner->exec;
-		v.h.tid = c->owner->pid;
-	} else {
-		v.h.flags = VG_F_NO_PROCESS;
+	if (vg_expired(now)) {
+		vg_lose(VG_LOST_NO_AGENT);
+		return 0;
 	}
-	v.hook = c->hook;
-	v.denied = denied;
-	v.protocol = q->protocol;
-	v.direction = q->direction;
-	v.local_port = c->local_port;
-	v.remote_port = c->remote_port;
-	__builtin_memcpy(v.local, c->local, 16);
-	__builtin_memcpy(v.remote, q->addr, 16);
-	v.table = q->table;
-	v.rule = q->rule;
-	v.cgroup = c->cgroup;
-	vg_emit_security(&v, sizeof(v));
+	/* In the ring itself: the stack has no room for it. */
+	v = bpf_ringbuf_reserve(&vg_security, sizeof(*v), 0);
+	if (!v) {
+		vg_lose(VG_LOST_SECURITY_RING_FULL);
+		return 0;
+	}
+	__builtin_memset(v, 0, sizeof(*v));
+	v->h.type = VG_VERDICT;
+	v->h.count = 1 + held;
+	v->h.time = now;
+	v->h.start = c->owner.start;
+	v->h.pid = c->owner.pid;
+	v->h.exec = c->owner.exec;
+	v->h.tid = c->owner.pid;
+	if (!c->owner.pid)
+		v->h.flags = VG_F_NO_PROCESS;
+	v->hook = c->hook;
+	v->denied = denied;
+	v->protocol = q->protocol;
+	v->direction = q->direction;
+	v->local_port = c->local_port;
+	v->remote_port = c->remote_port;
+	__builtin_memcpy(v->local, c->local, 16);
+	__builtin_memcpy(v->remote, q->addr, 16);
+	v->table = q->table;
+	v->rule = q->rule;
+	v->cgroup = c->cgroup;
+	bpf_ringbuf_submit(v, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 
-/* Decides about a conversation, whose other end, port, protocol and direction are in q: 1 lets it be. */
-static __noinline int may(const struct vg_np_pod *pod, struct vg_np_query *q, const struct vg_np_context *c, u32 generation)
+/* Decides about a conversation, whose other end, port, protocol and direction are in q: 1 lets it be. Global, so that it is
+ * verified once. */
+__weak __noinline int vg_np_may(const struct vg_np_pod *pod, struct vg_np_query *q, const struct vg_np_context *c, u32 generation)
 {
 	u32 world = generation & 1, table, audit;
 

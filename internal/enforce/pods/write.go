@@ -79,14 +79,8 @@ func (e *Enforcer) write(p *plan) error {
 		}
 		e.in.local[a] = id
 	}
-	for k := range p.services {
-		if e.in.services[k] {
-			continue
-		}
-		if err := put(e.objs.VgNpServices, k, uint32(1), "services"); err != nil {
-			return err
-		}
-		e.in.services[k] = true
+	if err := e.writeServices(p); err != nil {
+		return err
 	}
 	if !changed && e.in.generation != 0 {
 		return nil
@@ -195,9 +189,9 @@ func (e *Enforcer) prune(p *plan) error {
 			delete(e.in.local, a)
 		}
 	}
-	for k := range e.in.services {
-		if !p.services[k] {
-			errs = append(errs, remove(e.objs.VgNpServices, k))
+	for k, s := range e.in.services {
+		if _, ok := p.services[k]; !ok {
+			errs = append(errs, remove(e.objs.VgNpServices, k), e.removeBackends(s.bpfVgNpService))
 			delete(e.in.services, k)
 		}
 	}
