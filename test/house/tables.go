@@ -32,6 +32,8 @@ func arrows() []arrow {
 		{from: "internal/cli", to: "internal/policy", why: "policies are tested, and recordings judged, where there is no agent"},
 		{from: "internal/cli", to: "internal/wire", why: "the commands print model types"},
 		{from: "internal/cli", to: "internal/lifecycle", why: "timelines are made of the events that a client reads"},
+		{from: "internal/cli", to: "internal/kube", why: "install and uninstall speak to a cluster's API server, without an agent"},
+		{from: "internal/kube", to: "deploy", why: "what is installed is the Helm chart"},
 		{from: "internal/store", to: "api", why: "history keeps what is nested as JSON in the API's names"},
 		{from: "internal/store", to: "internal/wire", why: "history keeps what is nested as JSON in the API's names"},
 		{from: "internal/capture", to: "api", why: "a capture holds events as protobuf"},
