@@ -83,6 +83,11 @@ func (a *Agent) newPodPolicies() error {
 		}
 		return others(r, ev)
 	}
+	a.river.observers = append(a.river.observers, func(ev *model.Event) {
+		if err := a.netpol.enforcer.Learn(ev); err != nil {
+			a.log.Warn("addresses of a name could not be learned for network policies", "error", err)
+		}
+	})
 	return a.netpol.findCgroups(a.host.Cgroup2())
 }
 
@@ -164,6 +169,9 @@ func (p *podPolicies) run(ctx context.Context) {
 			changes.Take()
 		case <-again.C:
 			p.enforcer.CountLosses()
+			if err := p.enforcer.Sweep(); err != nil {
+				p.log.Warn("old names still count for network policies", "error", err)
+			}
 		}
 		pause(ctx, quiet)
 		p.mu.Lock()

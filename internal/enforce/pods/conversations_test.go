@@ -246,3 +246,32 @@ spec: {podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{podSelector: {ma
 		t.Errorf("policies were replaced %d times only", replaced)
 	}
 }
+
+// TestNames holds that an address counts for a name when the pod itself was told so.
+func TestNames(t *testing.T) {
+	w := newWorld(t)
+	w.apply(`
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: names, namespace: x}
+spec:
+  endpointSelector: {matchLabels: {pod: b}}
+  egress: [{toFQDNs: [{matchPattern: "*.example.org"}], toPorts: [{ports: [{port: "80", protocol: TCP}]}]}]
+`)
+	to := target{netpoltest.Address(4, false), unix.IPPROTO_TCP, 80}
+	w.expect(1, to, false)
+	answer := func(i int, name string) {
+		t.Helper()
+		ev := &model.Event{BootTime: 1 << 62, Process: &model.Process{Workload: &model.Workload{PodUID: w.cluster.Pods[i].UID}},
+			DNS: &model.DNS{Name: name, Answers: []model.DNSAnswer{{Type: "A", Data: to.Address.String()}}}}
+		if err := w.enforcer.Learn(ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer(2, "www.example.org") // another pod's answer
+	answer(1, "www.example.net")
+	w.expect(1, to, false)
+	answer(1, "www.example.org")
+	w.expect(1, to, true)
+	w.expect(1, target{to.Address, unix.IPPROTO_TCP, 81}, false)
+}

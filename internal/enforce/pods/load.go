@@ -155,6 +155,9 @@ func (e *Enforcer) unloadTable(t *netpol.Table, in *table) error {
 	errs := []error{remove(e.objs.VgNpTables, in.number)}
 	keys, _ := blockKeys(t, in)
 	errs = append(errs, removeAll(e.objs.VgNpBlocks, keys))
+	if len(t.Domains) > 0 {
+		errs = append(errs, e.forgetNames(in))
+	}
 	for n := range in.profiles {
 		keys, _ := portKeys(t, in, n)
 		errs = append(errs, removeAll(e.objs.VgNpPorts, keys))

@@ -72,6 +72,8 @@ type Enforcer struct {
 	next       uint32            // number of a table
 	hits       map[string]uint64 // of tables that are gone, by rule
 	started    uint64            // boot time
+	learned    names
+	domains    atomic.Bool // some table has rules about names
 	forVerdict atomic.Pointer[known]
 }
 
@@ -147,7 +149,7 @@ func (e *Enforcer) Apply(ctx context.Context, s State) error {
 	}
 	e.world, e.classes, e.state = world, next.classes, s
 	world.Retire()
-	return e.prune(next)
+	return errors.Join(e.prune(next), e.teachAll())
 }
 
 // plan is everything that a state needs, compiled.

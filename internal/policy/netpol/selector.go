@@ -111,4 +111,6 @@ func (s *PodSelector) String() string {
 }
 
 // Selects reports whether a policy is about a pod.
-func (c *Cluster) Selects(p *Policy, pod *model.Pod) bool { return p.Subject.Selects(pod, c.namespace(pod.Namespace)) }
+func (c *Cluster) Selects(p *Policy, pod *model.Pod) bool {
+	return p.Subject.Selects(pod, c.namespace(pod.Namespace))
+}
