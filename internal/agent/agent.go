@@ -196,10 +196,10 @@ func (a *Agent) observe(ctx context.Context) error {
 		a.background.Go(func() { a.enforcer.Run(ctx) })
 		a.background.Go(func() { a.tracer.Run(ctx) })
 		a.background.Go(func() { a.runKube(ctx) })
-		a.runPodPolicies(ctx)
 		running := a.running()
 		// In force before what an earlier agent left is taken back: there is no moment without policies.
 		a.startPolicies(ctx)
+		a.runPodPolicies(ctx)
 		if err := a.enforcer.ReleaseEarlier(); err != nil {
 			a.log.Warn("policies of an earlier agent may still be in force", "error", err)
 		}

@@ -36,6 +36,7 @@ type podPolicies struct {
 	objects  *policies.Watcher
 	own      func() ([]netip.Addr, error) // addresses of this node's network
 	wake     chan struct{}
+	store    *policyStore // of the WorkloadPolicies among the objects
 
 	mu       sync.Mutex
 	files    []*netpol.Policy
@@ -45,6 +46,7 @@ type podPolicies struct {
 	problem  error                     // of the last Apply
 	state    pods.State                // that is in force
 	released bool                      // what an earlier agent left in force
+	refused  map[string]error          // WorkloadPolicies
 }
 
 // podCgroup is a cgroup of a pod, or one that such ones lie below.
@@ -141,6 +143,7 @@ func (p *podPolicies) notice() {
 // runPodPolicies keeps network policies of pods in force until ctx ends.
 func (a *Agent) runPodPolicies(ctx context.Context) {
 	if a.netpol != nil {
+		a.netpol.store = a.policies
 		a.background.Go(func() { a.netpol.run(ctx) })
 	}
 }
@@ -153,6 +156,7 @@ func (p *podPolicies) run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { p.objects.Run(ctx) })
+	tasks.Go(func() { p.keepReporting(ctx) })
 	changes := p.view.Subscribe()
 	defer changes.Close()
 	again := time.NewTicker(10 * time.Second) // addresses of the node change without a word
@@ -181,12 +185,27 @@ func (p *podPolicies) run(ctx context.Context) {
 		}
 		p.problem = err
 		p.mu.Unlock()
+		p.bringWorkloadPolicies(ctx)
 		if saved {
 			if err := p.objects.Save(); err != nil {
 				p.log.Warn("the next agent will not know network policies before the API server answers", "error", err)
 			}
 		}
 	}
+}
+
+// bringWorkloadPolicies puts the WorkloadPolicies among the cluster's objects in force.
+func (p *podPolicies) bringWorkloadPolicies(ctx context.Context) {
+	list, _ := p.objects.Objects()
+	problems := p.store.reloadCluster(ctx, list)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, err := range problems {
+		if before := p.refused[name]; before == nil || before.Error() != err.Error() {
+			p.log.Error("a policy of the cluster is not in force as it is written", "policy", name, "error", err)
+		}
+	}
+	p.refused = problems
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -302,6 +321,9 @@ func (p *podPolicies) problems() (out []string) {
 		if got.err != nil {
 			out = append(out, fmt.Sprintf("%s %s/%s is not in force as it is written: %v", o.Kind, o.Namespace, o.Name, got.err))
 		}
+	}
+	for name, err := range p.refused {
+		out = append(out, fmt.Sprintf("policy %s of the cluster is not in force as it is written: %v", name, err))
 	}
 	slices.Sort(out)
 	return out
