@@ -75,7 +75,7 @@ func (a *Agent) Problems() []string {
 	if a.history != nil {
 		out = append(out, a.history.Problems()...)
 	}
-	return append(out, a.policies.trouble.problems()...)
+	return append(append(out, a.policies.trouble.problems()...), a.netpol.problems()...)
 }
 
 // Status implements server.Backend.
