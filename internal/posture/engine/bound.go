@@ -113,25 +113,34 @@ func (b *bound) visit(s *space, e ast.Expr, depth int) {
 	}
 }
 
-// call: what a function costs is by the length of its texts, of a regular expression by that of the pattern too.
-func (b *bound) call(s *space, c ast.CallExpr, depth int) {
-	weight := 2.0
-	switch c.FunctionName() {
+// weightOf is how often a function goes through its texts; 0 is a fixed cost. ok is false for those that nothing bounds here, such as split,
+// join and flatten: what they give may be larger than what they are given.
+func weightOf(function string) (weight float64, ok bool) {
+	switch function {
 	case operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot, operators.Conditional, operators.NotStrictlyFalse, operators.OptSelect, operators.OptIndex,
 		operators.Index, "optional.of", "optional.none", "orValue", "hasValue", "value", "size", "type", "dyn", "or", "optional.ofNonZeroValue":
-		b.steps[depth] += 2
-		weight = 0
+		return 0, true
 	case operators.Equals, operators.NotEquals, operators.Greater, operators.GreaterEquals, operators.Less, operators.LessEquals, operators.In, operators.Add,
-		"startsWith", "endsWith", "contains", "string", "int", "double", "bool", "lowerAscii", "upperAscii", "trim", "substring":
-	case "matches":
+		"startsWith", "endsWith", "contains", "matches", "string", "int", "double", "bool", "lowerAscii", "upperAscii", "trim", "substring",
+		"isQuantity", "quantity", "compareTo", "isLessThan", "isGreaterThan", "asInteger", "isInteger":
+		return 2, true
+	}
+	return 0, false
+}
+
+// call: of a regular expression what it costs is by the length of the pattern too.
+func (b *bound) call(s *space, c ast.CallExpr, depth int) {
+	weight, ok := weightOf(c.FunctionName())
+	b.ok = b.ok && ok
+	if weight == 0 {
+		b.steps[depth] += 2
+	}
+	if c.FunctionName() == "matches" {
 		weight = 1 << 20 // a pattern that is not written out
 		if args := c.Args(); len(args) > 0 && args[len(args)-1].Kind() == ast.LiteralKind {
 			text, _ := args[len(args)-1].AsLiteral().Value().(string)
 			weight = 1 + float64(len(text))/4
 		}
-	case "isQuantity", "quantity", "compareTo", "isLessThan", "isGreaterThan", "asInteger", "isInteger":
-	default:
-		b.ok = false // such as split, join and flatten
 	}
 	b.texts[depth] += weight
 	// A list or text that stands in the expression is as long as it is: it counts as steps.

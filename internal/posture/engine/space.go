@@ -83,14 +83,17 @@ func (s *space) env(d declared) (*celgo.Env, error) {
 	return made, nil
 }
 
-// plainEnv plans programs that do not count what they cost. It has the functions and types of the environment that they are checked in.
+// plainEnv plans programs that do not count what they cost. It has the functions and types of the environment that they are checked in; of
+// the functions only those that such programs may call: every program keeps a table of all of them.
 func (s *space) plainEnv(checked *celgo.Env) (*celgo.Env, error) {
 	if s.plain != nil {
 		return s.plain, nil
 	}
 	var functions []*decls.FunctionDecl
-	for _, f := range checked.Functions() {
-		functions = append(functions, f)
+	for name, f := range checked.Functions() {
+		if _, ok := weightOf(name); ok {
+			functions = append(functions, f)
+		}
 	}
 	made, err := celgo.NewCustomEnv(celgo.FunctionDecls(functions...), celgo.OptionalTypes(), celgo.CrossTypeNumericComparisons(true), celgo.DefaultUTCTimeZone(true),
 		celgo.CustomTypeAdapter(checked.CELTypeAdapter()), celgo.CustomTypeProvider(checked.CELTypeProvider()))
