@@ -53,6 +53,7 @@ type Control struct {
 	// that, so such a control works in a scan only.
 	Related    map[string]Related   `json:"related,omitempty"`
 	Parameters map[string]Parameter `json:"parameters,omitempty"`
+	Fix        *Fix                 `json:"fix,omitempty"` // nil: nobody but its owner knows how to make the object good
 
 	Policy *admv1.ValidatingAdmissionPolicy `json:"-"`
 	Source string                           `json:"-"` // the file
@@ -108,6 +109,9 @@ func (c *Control) check() error {
 		return fmt.Errorf("%s: the policy has no validations", c.ID)
 	case c.Policy.Spec.MatchConstraints == nil:
 		return fmt.Errorf("%s: give match: pods, or the policy's matchConstraints", c.ID)
+	}
+	if err := c.Fix.check(); err != nil {
+		return fmt.Errorf("%s: %w", c.ID, err)
 	}
 	for name, r := range c.Related {
 		if len(r.Kinds) == 0 || r.Scope != "namespace" && r.Scope != "cluster" {

@@ -122,17 +122,7 @@ func undeclared(spec *admv1.ValidatingAdmissionPolicySpec) error {
 		}
 		declared[v.Name] = true
 	}
-	var texts []string
-	for _, m := range spec.MatchConditions {
-		texts = append(texts, m.Expression)
-	}
-	for _, v := range spec.Validations {
-		texts = append(texts, v.Expression, v.MessageExpression)
-	}
-	for _, a := range spec.AuditAnnotations {
-		texts = append(texts, a.ValueExpression)
-	}
-	for _, text := range texts {
+	for _, text := range deciding(spec) {
 		if err := check(text); err != nil {
 			return err
 		}

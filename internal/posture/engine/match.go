@@ -4,6 +4,7 @@ package engine
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 
 	admv1 "k8s.io/api/admissionregistration/v1"
@@ -28,6 +29,7 @@ type policy struct {
 	spec      admv1.ValidatingAdmissionPolicySpec
 	namespace labels.Selector
 	object    labels.Selector
+	alone     bool      // it decides by the object alone
 	compiled  *compiled // guarded by the engine's mu
 }
 
@@ -51,7 +53,35 @@ func newPolicy(index int, p Policy) (*policy, error) {
 	if made.object, err = selector(m.ObjectSelector); err != nil {
 		return nil, fmt.Errorf("objectSelector: %w", err)
 	}
+	made.alone = !p.Related && made.namespace.Empty() && !slices.ContainsFunc(texts(&made.spec), mentionsOthers.MatchString)
 	return made, nil
+}
+
+// mentionsOthers finds the names of what is not in the object; that one of them is in a string costs time and nothing else.
+var mentionsOthers = regexp.MustCompile(`\b(authorizer|namespaceObject)\b`)
+
+// texts are the expressions of a policy.
+func texts(spec *admv1.ValidatingAdmissionPolicySpec) []string {
+	var out []string
+	for _, v := range spec.Variables {
+		out = append(out, v.Expression)
+	}
+	return append(out, deciding(spec)...)
+}
+
+// deciding are the expressions that stand after the variables.
+func deciding(spec *admv1.ValidatingAdmissionPolicySpec) []string {
+	var out []string
+	for _, m := range spec.MatchConditions {
+		out = append(out, m.Expression)
+	}
+	for _, v := range spec.Validations {
+		out = append(out, v.Expression, v.MessageExpression)
+	}
+	for _, a := range spec.AuditAnnotations {
+		out = append(out, a.ValueExpression)
+	}
+	return out
 }
 
 func selector(s *metav1.LabelSelector) (labels.Selector, error) {

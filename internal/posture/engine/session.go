@@ -66,7 +66,7 @@ func (a *activation) Parent() interpreter.Activation { return nil }
 
 func newSession(ctx context.Context, r *Request, attr admission.Attributes, c *candidates) *session {
 	s := &session{request: r, attr: attr, space: c.space, costs: make(map[string]int64, len(c.variables))}
-	s.common = activation{ctx: ctx, object: value(r.Object), oldObject: value(r.Old),
+	s.common = activation{ctx: ctx, object: valueOrNil(r.Object), oldObject: valueOrNil(r.Old),
 		namespace: common.SchemalessTypedToVal(plugincel.CreateNamespaceObject(r.Namespace))}
 	if r.Authorizer != nil {
 		s.common.authorizer = library.NewAuthorizerVal(r.User, r.Authorizer)
@@ -81,15 +81,25 @@ func (s *session) admissionRequest(r schema.GroupVersionResource, k schema.Group
 	return common.SchemalessTypedToVal(plugincel.CreateAdmissionRequest(s.attr, metav1.GroupVersionResource(r), metav1.GroupVersionKind(k)))
 }
 
-// value is an object as CEL sees it.
-func value(o *object.Object) any {
+// Value is an object as CEL sees it. It fills itself in while it is used: one goroutine at a time may have it.
+func Value(o *object.Object) ref.Val { return ValueOf(o.API) }
+
+// ValueOf is a part of an object as CEL sees it: a struct of the API, or fields as JSON has them.
+func ValueOf(part any) ref.Val {
+	switch part := part.(type) {
+	case *unstructured.Unstructured:
+		return types.DefaultTypeAdapter.NativeToValue(part.Object)
+	case map[string]any, []any:
+		return types.DefaultTypeAdapter.NativeToValue(part)
+	}
+	return common.SchemalessTypedToVal(part)
+}
+
+func valueOrNil(o *object.Object) any {
 	if o == nil {
 		return nil
 	}
-	if u, ok := o.API.(*unstructured.Unstructured); ok {
-		return types.DefaultTypeAdapter.NativeToValue(u.Object)
-	}
-	return common.SchemalessTypedToVal(o.API)
+	return Value(o)
 }
 
 // lazily are variables that are evaluated when an expression first uses them. What that cost goes into costs.

@@ -24,6 +24,9 @@ type Document struct {
 	prefix []string // of the place in the document, when it is an item of a list
 }
 
+// Item is the path in the document of an object that is an item of a list; nil when the object is the document.
+func (d *Document) Item() []string { return d.prefix }
+
 // Error is what is wrong with a document. Line and Column are those of the file.
 type Error struct {
 	Line, Column int

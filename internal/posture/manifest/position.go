@@ -148,3 +148,34 @@ func PathString(path []string) string {
 	}
 	return b.String()
 }
+
+// ParsePath is the path that PathString wrote.
+func ParsePath(s string) []string {
+	var path []string
+	for s != "" {
+		switch {
+		case s[0] == '.':
+			s = s[1:]
+		case strings.HasPrefix(s, `["`):
+			quoted, err := strconv.QuotedPrefix(s[1:])
+			if err != nil {
+				return append(path, s)
+			}
+			step, err := strconv.Unquote(quoted)
+			if err != nil {
+				return append(path, s)
+			}
+			path, s = append(path, step), strings.TrimPrefix(s[1+len(quoted):], "]")
+		case s[0] == '[':
+			index, rest, _ := strings.Cut(s[1:], "]")
+			path, s = append(path, index), rest
+		default:
+			end := strings.IndexAny(s, ".[")
+			if end < 0 {
+				end = len(s)
+			}
+			path, s = append(path, s[:end]), s[end:]
+		}
+	}
+	return path
+}

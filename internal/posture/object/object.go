@@ -95,22 +95,9 @@ func (d *Decoder) custom(o *Object, fields map[string]any) error {
 		}
 	}
 	u := &unstructured.Unstructured{Object: fields}
-	o.Resource, o.API = o.Kind.GroupVersion().WithResource(plural(o.Kind.Kind)), u
+	o.Resource, o.API = o.Kind.GroupVersion().WithResource(Plural(o.Kind.Kind)), u
 	o.Namespace, o.Name = u.GetNamespace(), u.GetName()
 	return nil
-}
-
-// plural guesses the resource of a kind, as its definition names it in all but rare cases.
-func plural(kind string) string {
-	name := strings.ToLower(kind)
-	stem, y := strings.CutSuffix(name, "y")
-	switch {
-	case y && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], "aeiou"):
-		return stem + "ies"
-	case strings.HasSuffix(name, "s") || strings.HasSuffix(name, "x") || strings.HasSuffix(name, "ch"):
-		return name + "es"
-	}
-	return name + "s"
 }
 
 // FieldError is a field whose value has the wrong type.
@@ -168,4 +155,29 @@ func typeName(t reflect.Type) string {
 		return "a string"
 	}
 	return "a number"
+}
+
+// Plural guesses the resource of a kind, as its definition names it in all but rare cases.
+func Plural(kind string) string {
+	name := strings.ToLower(kind)
+	stem, y := strings.CutSuffix(name, "y")
+	switch {
+	case y && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], "aeiou"):
+		return stem + "ies"
+	case strings.HasSuffix(name, "s") || strings.HasSuffix(name, "x") || strings.HasSuffix(name, "ch"):
+		return name + "es"
+	}
+	return name + "s"
+}
+
+// ResourceOf is the resource of a built-in kind, by its name alone; empty for a kind that vigie has no struct for. Where several groups
+// have a kind of that name, it is the one whose objects people write.
+func ResourceOf(kind string) schema.GroupVersionResource {
+	var found schema.GroupVersionResource
+	for gvk, known := range kinds() {
+		if gvk.Kind == kind && (found.Resource == "" || gvk.Version > found.Version) {
+			found = gvk.GroupVersion().WithResource(known.resource)
+		}
+	}
+	return found
 }

@@ -22,8 +22,11 @@ type source struct {
 	stdin   io.Reader
 	visited map[string]bool // real paths of directories: a link to one above ends here
 	files   int
-	take    func(*manifest.Document)
+	send    func([]manifest.Text) error
 	problem func(Problem)
+
+	batch []manifest.Text
+	bytes int // of the batch
 }
 
 // read follows the paths that a user gave. A file is read whatever it is called; of a directory those that may hold manifests.
@@ -31,57 +34,70 @@ func (s *source) read(paths []string) error {
 	for _, path := range paths {
 		if path == Stdin {
 			s.files++
-			s.documents(s.stdin, "stdin")
+			if err := s.documents(s.stdin, "stdin"); err != nil {
+				return err
+			}
 			continue
 		}
 		info, err := os.Stat(path)
-		switch {
-		case err != nil:
+		if err != nil {
 			return fmt.Errorf("scan: %w", err)
-		case info.IsDir():
-			s.dir(path)
-		default:
-			s.file(path)
+		}
+		if info.IsDir() {
+			err = s.dir(path)
+		} else {
+			err = s.file(path)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return nil
+	return s.flush()
 }
 
-func (s *source) dir(path string) {
+func (s *source) dir(path string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		s.fail(path, err)
-		return
+		return nil
 	}
 	if s.visited[real] {
-		return
+		return nil
 	}
 	s.visited[real] = true
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		s.fail(path, err)
-		return
+		return nil
 	}
 	chart := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "Chart.yaml" })
 	for _, e := range entries {
-		name := filepath.Join(path, e.Name())
-		info, err := os.Stat(name) // follows links
-		switch {
-		case err != nil && e.Type()&os.ModeSymlink != 0:
-			s.fail(name, errors.New("a link to something that is not there"))
-		case err != nil:
-			s.fail(name, err)
-		case info.IsDir() && chart && e.Name() == "templates":
-			s.problem(Problem{File: name, Line: 1, Column: 1, Note: true,
-				Message: "templates of a Helm chart were not rendered: scan the output of `helm template` by a pipe"})
-		case info.IsDir():
-			if !strings.HasPrefix(e.Name(), ".") && e.Name() != "node_modules" || e.Name() == ".github" {
-				s.dir(name)
-			}
-		case info.Mode().IsRegular() && isManifest(e.Name()) && (!chart || !chartFile(e.Name())):
-			s.file(name)
+		if err := s.entry(filepath.Join(path, e.Name()), e, chart); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// entry is one of a directory; chart tells that the directory is a chart's.
+func (s *source) entry(name string, e os.DirEntry, chart bool) error {
+	info, err := os.Stat(name) // follows links
+	switch {
+	case err != nil && e.Type()&os.ModeSymlink != 0:
+		s.fail(name, errors.New("a link to something that is not there"))
+	case err != nil:
+		s.fail(name, err)
+	case info.IsDir() && chart && e.Name() == "templates":
+		s.problem(Problem{File: name, Line: 1, Column: 1, Note: true,
+			Message: "templates of a Helm chart were not rendered: scan the output of `helm template` by a pipe"})
+	case info.IsDir():
+		if !strings.HasPrefix(e.Name(), ".") && e.Name() != "node_modules" || e.Name() == ".github" {
+			return s.dir(name)
+		}
+	case info.Mode().IsRegular() && isManifest(e.Name()) && (!chart || !chartFile(e.Name())):
+		return s.file(name)
+	}
+	return nil
 }
 
 func isManifest(name string) bool {
@@ -92,36 +108,45 @@ func chartFile(name string) bool {
 	return name == "Chart.yaml" || strings.HasPrefix(name, "values") || name == "Chart.lock"
 }
 
-func (s *source) file(path string) {
+func (s *source) file(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		s.fail(path, err)
-		return
+		return nil
 	}
 	defer f.Close() // it was only read
 	s.files++
-	s.documents(f, path)
+	return s.documents(f, path)
 }
 
-func (s *source) documents(in io.Reader, name string) {
+// documents sends on what is in a stream. An error is one of sending; what cannot be read is a problem.
+func (s *source) documents(in io.Reader, name string) error {
 	r := manifest.NewReader(in, name)
 	for {
-		d, err := r.Next()
+		t, err := r.NextText()
 		if errors.Is(err, io.EOF) {
-			return
+			return nil
 		}
 		if err != nil {
 			s.fail(name, err)
-			return
+			return nil
 		}
-		if d.Err != nil {
-			s.problem(Problem{File: name, Line: d.Err.Line, Column: d.Err.Column, Message: d.Err.Message})
-			continue
-		}
-		for _, item := range d.Items() {
-			s.take(item)
+		s.batch, s.bytes = append(s.batch, t), s.bytes+len(t.Bytes)
+		if len(s.batch) >= batchTexts || s.bytes >= batchBytes {
+			if err := s.flush(); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+func (s *source) flush() error {
+	batch := s.batch
+	s.batch, s.bytes = nil, 0
+	if len(batch) == 0 {
+		return nil
+	}
+	return s.send(batch)
 }
 
 func (s *source) fail(path string, err error) {

@@ -6,10 +6,14 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/vigie-io/vigie/internal/posture/control"
+	"github.com/vigie-io/vigie/internal/posture/engine"
 	"github.com/vigie-io/vigie/internal/posture/object"
 )
 
@@ -17,30 +21,20 @@ import (
 const podKinds = "pods"
 
 // Inventory is what else was scanned: namespaces with their labels, RBAC, and the lists for controls that look at
-// several objects. Everything is added before anything is judged.
+// several objects. Everything is added before anything is judged by those.
 type Inventory struct {
 	namespaces map[string]*corev1.Namespace
 	byKind     map[string][]*object.Object
 	rbac       rbac
 
 	mu    sync.Mutex
-	lists map[listKey][]any
-	forms map[form]map[string]any
+	lists map[listKey][]listed
 }
 
-// form is an object as fields, see fields; made once for all controls.
-type form struct {
+// listed is an object in a list; asPod: in the form that all that make pods have, see podForm.
+type listed struct {
 	object *object.Object
 	asPod  bool
-}
-
-func (inv *Inventory) fields(o *object.Object, asPod bool) map[string]any {
-	have, ok := inv.forms[form{o, asPod}]
-	if !ok {
-		have = fields(o, asPod)
-		inv.forms[form{o, asPod}] = have
-	}
-	return have
 }
 
 // listKey names a list. narrow is what its objects have in common, see narrows.
@@ -50,18 +44,19 @@ type listKey struct {
 
 // NewInventory is an empty one.
 func NewInventory() *Inventory {
-	return &Inventory{namespaces: map[string]*corev1.Namespace{}, byKind: map[string][]*object.Object{}, lists: map[listKey][]any{}, forms: map[form]map[string]any{}}
+	return &Inventory{namespaces: map[string]*corev1.Namespace{}, byKind: map[string][]*object.Object{}, lists: map[listKey][]listed{}}
 }
 
-// Add takes in an object.
-func (inv *Inventory) Add(o *object.Object) {
+// Add takes in an object, if it is of one of the kinds that are looked for, a namespace or RBAC.
+func (inv *Inventory) Add(o *object.Object, kinds map[string]bool) {
 	if ns, ok := o.API.(*corev1.Namespace); ok {
 		inv.namespaces[ns.Name] = ns
 	}
 	inv.rbac.add(o.API)
-	key := o.Served.GroupVersion().String() + "/" + o.Served.Kind
-	inv.byKind[key] = append(inv.byKind[key], o)
-	if slices.Contains(control.PodKinds(), o.Served.Kind) {
+	if key := o.Served.GroupVersion().String() + "/" + o.Served.Kind; kinds[key] {
+		inv.byKind[key] = append(inv.byKind[key], o)
+	}
+	if kinds[podKinds] && slices.Contains(control.PodKinds(), o.Served.Kind) {
 		inv.byKind[podKinds] = append(inv.byKind[podKinds], o)
 	}
 }
@@ -74,9 +69,9 @@ func (inv *Inventory) Authorizer() authorizer.UnconditionalAuthorizer {
 	return &inv.rbac
 }
 
-// related are the lists that a control declared, as it sees them from an object.
-func (inv *Inventory) related(c *control.Control, o *object.Object) map[string]any {
-	out := make(map[string]any, len(c.Related))
+// related are the objects in the lists that a control declared, as it sees them from an object.
+func (inv *Inventory) related(c *control.Control, o *object.Object) map[string][]listed {
+	out := make(map[string][]listed, len(c.Related))
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	for name, r := range c.Related {
@@ -85,9 +80,13 @@ func (inv *Inventory) related(c *control.Control, o *object.Object) map[string]a
 		if r.Scope == "namespace" {
 			key.namespace = o.Namespace
 		}
-		list := []any{}
-		for _, narrow := range inv.wanted(r, o) {
+		var list []listed
+		for i, narrow := range wanted(r, o) {
 			key.narrow = narrow
+			if i == 0 {
+				list = slices.Clip(inv.lists[key]) // most often the only one
+				continue
+			}
 			list = append(list, inv.lists[key]...)
 		}
 		out[name] = list
@@ -109,11 +108,72 @@ func (inv *Inventory) fill(key listKey, r control.Related) {
 			if r.Scope == "namespace" {
 				key.namespace = o.Namespace
 			}
-			all := inv.fields(o, kind == podKinds)
-			for _, narrow := range narrows(r, all) {
+			for _, narrow := range narrows(r, o, kind == podKinds) {
 				key.narrow = narrow
-				inv.lists[key] = append(inv.lists[key], all)
+				inv.lists[key] = append(inv.lists[key], listed{o, kind == podKinds})
 			}
 		}
 	}
+}
+
+// view is the inventory as CEL sees it. Its values fill in what they hold when they are asked, so that a view belongs to one
+// goroutine.
+type view struct {
+	inventory  *Inventory
+	values     map[listed]ref.Val
+	namespaces map[string]*corev1.Namespace // that nobody declared
+}
+
+func newView(inv *Inventory) *view {
+	return &view{inv, map[listed]ref.Val{}, map[string]*corev1.Namespace{}}
+}
+
+// namespace is the one that an object is in: as declared, or one that has only the label that all have.
+func (v *view) namespace(o *object.Object) *corev1.Namespace {
+	if o.Namespace == "" {
+		return nil
+	}
+	if declared, ok := v.inventory.namespaces[o.Namespace]; ok {
+		return declared
+	}
+	made, ok := v.namespaces[o.Namespace]
+	if !ok {
+		made = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: o.Namespace, Labels: map[string]string{corev1.LabelMetadataName: o.Namespace}}}
+		v.namespaces[o.Namespace] = made
+	}
+	return made
+}
+
+// related are the lists of a control, for engine.Request.
+func (v *view) related(c *control.Control, o *object.Object) map[string]any {
+	out := make(map[string]any, len(c.Related))
+	for name, list := range v.inventory.related(c, o) {
+		values := make([]ref.Val, len(list))
+		for i, l := range list {
+			values[i] = v.value(l)
+		}
+		out[name] = values
+	}
+	return out
+}
+
+func (v *view) value(l listed) ref.Val {
+	have, ok := v.values[l]
+	if !ok {
+		have = engine.Value(l.object)
+		if l.asPod {
+			have = podForm(l.object)
+		}
+		v.values[l] = have
+	}
+	return have
+}
+
+// podForm is what an object's pods will be, whatever makes them.
+func podForm(o *object.Object) ref.Val {
+	spec := any(map[string]any{})
+	if have := o.Value(podPath(o)); have != nil {
+		spec = engine.ValueOf(have)
+	}
+	return types.DefaultTypeAdapter.NativeToValue(map[string]any{"kind": o.Kind.Kind, "name": o.Name, "namespace": o.Namespace, "labels": podLabels(o), "spec": spec})
 }

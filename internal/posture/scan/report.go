@@ -33,13 +33,17 @@ type Finding struct {
 	Severity control.Severity `json:"severity"`
 	Message  string           `json:"message"`
 	Object   Ref              `json:"object"`
-	File     string           `json:"file"`
-	Line     int              `json:"line"`
-	Column   int              `json:"column"`
-	Path     string           `json:"path,omitempty"`  // in the object
-	Value    string           `json:"value,omitempty"` // what stands there; empty when nothing does, or an object
+	// Container is the name of the container that it is about; empty when it is about none.
+	Container string `json:"container,omitempty"`
+	File      string `json:"file"`
+	Line      int    `json:"line"`
+	Column    int    `json:"column"`
+	Path      string `json:"path,omitempty"`  // in the object
+	Value     string `json:"value,omitempty"` // what stands there; empty when nothing does, or an object
 	// Fingerprint is the same as long as control, object and path are: lines may move.
 	Fingerprint string `json:"fingerprint"`
+	// Item is the path of the object in its document, when it is an item of a list.
+	Item []string `json:"-"`
 }
 
 // Ref names an object.
@@ -84,10 +88,32 @@ type Framework struct {
 	Tally
 }
 
+func newReport(controls []*control.Control) *Report {
+	r := &Report{Controls: controls, Tallies: make([]Tally, len(controls)), Findings: []Finding{}, Problems: []Problem{}}
+	for i, c := range controls {
+		r.Tallies[i].Control = c.ID
+	}
+	return r
+}
+
+// add takes in what another part of the scan found.
+func (r *Report) add(other *Report) {
+	r.Findings = append(r.Findings, other.Findings...)
+	r.Problems = append(r.Problems, other.Problems...)
+	r.Objects += other.Objects
+	r.Ignored += other.Ignored
+	for i, t := range other.Tallies {
+		r.Tallies[i].Passed += t.Passed
+		r.Tallies[i].Failed += t.Failed
+		r.Tallies[i].Unevaluated += t.Unevaluated
+	}
+}
+
 // finish sorts, counts and scores.
 func (r *Report) finish() {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Control, b.Control))
+		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Control, b.Control),
+			cmp.Compare(a.Path, b.Path))
 	})
 	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Control, b.Control))
