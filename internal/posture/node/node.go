@@ -20,3 +20,17 @@ func Controls() ([]*control.Control, error) {
 	}
 	return all, nil
 }
+
+// Problems are what could not be read of the components in an object of Collect.
+func Problems(fields map[string]any) []string {
+	spec, _ := fields["spec"].(map[string]any)
+	components, _ := spec["components"].([]any)
+	var out []string
+	for _, c := range components {
+		m, _ := c.(map[string]any)
+		if problem, ok := m["problem"].(string); ok {
+			out = append(out, fmt.Sprintf("%v: %s: run this as root", m["name"], problem))
+		}
+	}
+	return out
+}
