@@ -26,6 +26,8 @@ VM_KERNELS      ?= 6.1 6.12
 HOST_PACKAGES   ?= ./test/host ./test/servers
 HOST_KERNELS    ?= 6.12
 HOST_IDLE       ?= 60m
+# Against a real Kubernetes.
+CLUSTER_PACKAGES ?= ./test/cluster/...
 # The race detector needs a C compiler; without root and without one the tests run without it.
 TEST_FLAGS      ?= $(if $(shell command -v gcc),-race) -timeout 15m
 
@@ -100,6 +102,21 @@ $(CACHE)/export/prometheus-%: test/export/prometheus/go.mod
 $(CACHE)/export/jaeger-%: test/export/jaeger/go.mod
 	CGO_ENABLED=0 go build -C test/export/jaeger -trimpath -ldflags '-s -w' -o $@ github.com/jaegertracing/jaeger/cmd/jaeger
 
+.PHONY: cluster-tools
+cluster-tools: ## build what a test cluster runs, Kubernetes above all: about 15 minutes on two cores, once; CLUSTER_TOOLS="etcd kube-1.36" for some
+	nice go run ./test/cluster build $(CLUSTER_TOOLS)
+
+.PHONY: test-cluster
+test-cluster: cluster-tools ## real Kubernetes clusters of several nodes on this machine (root): CLUSTER_PACKAGES, CLUSTER_ARGS="-v -run X"
+	@[ "$$(id -u)" = 0 ] || { echo "a cluster makes namespaces and needs root: sudo make test-cluster" >&2; exit 2; }
+	tools/deps.sh cluster
+	set -o pipefail; go test -timeout 30m -count=1 -p 1 $(CLUSTER_ARGS) $(CLUSTER_PACKAGES) | tools/summary.sh
+
+.PHONY: cluster
+cluster: cluster-tools ## boot a cluster by hand and stay (root): CLUSTER_ARGS="-nodes 3 -minor 1.35"; see test/cluster
+	tools/deps.sh cluster
+	go run ./test/cluster up -nodes 2 -dns $(CLUSTER_ARGS)
+
 .PHONY: bench
 bench: build ## measure with and without the agent (root); rewrites docs/benchmarks.md
 	@[ "$$(id -u)" = 0 ] || { echo "benchmarks run the agent and need root: sudo make bench" >&2; exit 2; }
@@ -134,6 +151,11 @@ $(LINT):
 .PHONY: deps
 deps: ## install the Debian packages that tests need (root), or name them
 	@tools/deps.sh test
+
+.PHONY: image
+image: build ## a container image of bin/vigie, without a daemon: dist/vigie-VERSION-ARCH.tar for ctr images import or docker load
+	mkdir -p dist
+	go run ./tools/image -version '$(VERSION)' -o 'dist/vigie-$(VERSION)-$(shell go env GOARCH).tar'
 
 .PHONY: dist
 dist: ## static release archives for amd64 and arm64 in dist/, the same bits on every run

@@ -7,17 +7,19 @@
 #   tools/deps.sh test    compile BPF C, race detector, DuckDB, network namespaces, servers to attack
 #   tools/deps.sh vm      QEMU 10 and busybox; an error without them
 #   tools/deps.sh host    QEMU 10 and what makes a Debian root; an error without them
+#   tools/deps.sh cluster  what nodes of a test cluster need beside what is built; an error without them
 #   tools/deps.sh ui      a browser, a font, the servers of the shop that the page is tested with
 set -euo pipefail
 
-lane=${1:?usage: tools/deps.sh test|vm|host|ui}
+lane=${1:?usage: tools/deps.sh test|vm|host|cluster|ui}
 case $lane in
 test) packages=(clang-19 llvm-19 libbpf-dev linux-libc-dev gcc g++ libc6-dev iproute2 nftables procps util-linux
 	nginx-light redis-server redis-tools postgresql curl wget mariadb-server-core mariadb-client-core) ;;
 vm) packages=(qemu-system-x86 busybox-static) ;;
 host) packages=(qemu-system-x86 mmdebstrap e2fsprogs) ;;
+cluster) packages=(runc iptables conntrack iproute2 nftables util-linux) ;;
 ui) packages=(chromium fonts-inter fonts-dejavu-core nginx-light redis-server) ;;
-*) echo "tools/deps.sh: unknown lane $lane; it is test, vm, host or ui" >&2; exit 2 ;;
+*) echo "tools/deps.sh: unknown lane $lane; it is test, vm, host, cluster or ui" >&2; exit 2 ;;
 esac
 
 if ! command -v go >/dev/null; then
@@ -45,7 +47,7 @@ if [ "$(id -u)" != 0 ]; then
 	echo "missing Debian packages: ${missing[*]}" >&2
 	echo "install them: sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
 	if [ "$lane" != test ]; then
-		echo "on Debian 12 QEMU 10 is in bookworm-backports; sudo tools/deps.sh $lane does it" >&2
+		[ "$lane" = cluster ] || echo "on Debian 12 QEMU 10 is in bookworm-backports; sudo tools/deps.sh $lane does it" >&2
 		exit 1
 	fi
 	exit 0
@@ -53,7 +55,7 @@ fi
 
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
-if [ "$lane" != test ] && [ "$release" = bookworm ]; then
+if [ "$lane" != test ] && [ "$lane" != cluster ] && [ "$release" = bookworm ]; then
 	# bookworm-backports is named for this one installation; the machine's sources stay as they are.
 	# Its mirror is the one that the machine uses already.
 	mirror=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |

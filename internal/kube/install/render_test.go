@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+func render(t *testing.T, values map[string]any) []*unstructured.Unstructured {
+	t.Helper()
+	objects, err := Render(Options{Namespace: "vigie-system", Version: "v1.2.3", Values: values})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects
+}
+
+func find(t *testing.T, objects []*unstructured.Unstructured, name string) *unstructured.Unstructured {
+	t.Helper()
+	for _, o := range objects {
+		if nameOf(o) == name {
+			return o
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return nil
+}
+
+// as reads an object as its type: fields that the type does not have are errors.
+func as(t *testing.T, o *unstructured.Unstructured, typed any) {
+	t.Helper()
+	data, err := json.Marshal(o.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := json.NewDecoder(strings.NewReader(string(data)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(typed); err != nil {
+		t.Fatalf("%s: %v", nameOf(o), err)
+	}
+}
+
+func TestAgentHasNamedPowersOnly(t *testing.T) {
+	var ds appsv1.DaemonSet
+	as(t, find(t, render(t, nil), "DaemonSet vigie-system/vigie-agent"), &ds)
+	pod := ds.Spec.Template.Spec
+	c := pod.Containers[0]
+	s := c.SecurityContext
+	if *s.Privileged || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("the security context is %+v", s)
+	}
+	if want := []corev1.Capability{"BPF", "PERFMON", "NET_ADMIN", "DAC_READ_SEARCH"}; !slices.Equal(s.Capabilities.Add, want) || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+		t.Errorf("capabilities are %v without %v, want %v", s.Capabilities.Add, s.Capabilities.Drop, want)
+	}
+	if c.Image != "ghcr.io/vigie-io/vigie:v1.2.3" {
+		t.Errorf("the image is %s", c.Image)
+	}
+	if c.ReadinessProbe.HTTPGet.Scheme != corev1.URISchemeHTTPS || c.ReadinessProbe.HTTPGet.Path != "/readyz" || c.LivenessProbe.HTTPGet.Path != "/healthz" {
+		t.Errorf("probes are %+v, %+v", c.ReadinessProbe.HTTPGet, c.LivenessProbe.HTTPGet)
+	}
+	for _, m := range c.VolumeMounts {
+		if !slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name }) {
+			t.Errorf("the mount %s has no volume", m.Name)
+		}
+	}
+
+	as(t, find(t, render(t, map[string]any{"agent": map[string]any{"fanotify": true}}), "DaemonSet vigie-system/vigie-agent"), &ds)
+	if got := ds.Spec.Template.Spec.Containers[0].SecurityContext.Capabilities.Add; !slices.Contains(got, "SYS_ADMIN") {
+		t.Errorf("with fanotify the capabilities are %v", got)
+	}
+}
+
+func TestWithoutRelayTheAgentStaysOnLoopback(t *testing.T) {
+	objects := render(t, map[string]any{"relay": map[string]any{"enabled": false}})
+	var ds appsv1.DaemonSet
+	as(t, find(t, objects, "DaemonSet vigie-system/vigie-agent"), &ds)
+	if p := ds.Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet; p.Host != "127.0.0.1" || p.Scheme != "" {
+		t.Errorf("the probe is %+v", p)
+	}
+	for _, o := range objects {
+		if strings.Contains(o.GetName(), "relay") || o.GetKind() == "Secret" {
+			t.Errorf("there is a %s", nameOf(o))
+		}
+	}
+}
+
+func TestSecretIsGoodForItsUse(t *testing.T) {
+	var s corev1.Secret
+	as(t, find(t, render(t, nil), "Secret vigie-system/vigie-tls"), &s)
+	pair, err := tls.X509KeyPair(s.Data["tls.crt"], s.Data["tls.key"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(s.Data["ca.crt"]) {
+		t.Fatal("ca.crt holds no certificate")
+	}
+	for _, name := range []string{"vigie", "vigie-relay", "vigie-relay.vigie-system.svc", "127.0.0.1"} {
+		if _, err := pair.Leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: pool}); err != nil {
+			t.Errorf("as %s: %v", name, err)
+		}
+	}
+	if len(s.Data["token"]) != 26 {
+		t.Errorf("the token is %q", s.Data["token"])
+	}
+}
+
+func TestSecretThatIsThereStays(t *testing.T) {
+	there := map[string]any{}
+	for _, name := range []string{"ca.crt", "tls.crt", "tls.key", "token"} {
+		there[name] = base64.StdEncoding.EncodeToString([]byte("old " + name))
+	}
+	objects, err := Render(Options{Namespace: "vigie-system", Version: "v1", Lookup: func(kind, namespace, name string) (map[string]any, error) {
+		if kind != "Secret" || namespace != "vigie-system" || name != "vigie-tls" {
+			t.Errorf("looked up %s %s/%s", kind, namespace, name)
+		}
+		return map[string]any{"data": there}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s corev1.Secret
+	as(t, find(t, objects, "Secret vigie-system/vigie-tls"), &s)
+	for name := range there {
+		if string(s.Data[name]) != "old "+name {
+			t.Errorf("%s is %q", name, s.Data[name])
+		}
+	}
+}
+
+func TestEveryObjectIsMarked(t *testing.T) {
+	for _, o := range render(t, map[string]any{"namespace": map[string]any{"create": true}}) {
+		l := o.GetLabels()
+		if l["app.kubernetes.io/part-of"] != "vigie" || l["app.kubernetes.io/managed-by"] != Service {
+			t.Errorf("%s bears %v: uninstall would not find it", nameOf(o), l)
+		}
+		if _, err := kindOf(o); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	for name, c := range map[string]struct {
+		values map[string]any
+		want   string // in the error; empty: none
+	}{
+		"none":               {nil, ""},
+		"unknown":            {map[string]any{"agents": 1}, "there is no value agents"},
+		"unknown below":      {map[string]any{"agent": map[string]any{"fantoify": true}}, "there is no value agent.fantoify"},
+		"map for a word":     {map[string]any{"agent": map[string]any{"fanotify": map[string]any{}}}, "the value agent.fanotify is map[]"},
+		"word for a map":     {map[string]any{"agent": "on"}, "the value agent is on"},
+		"free names":         {map[string]any{"agent": map[string]any{"config": map[string]any{"l7": "all", "rules": "off"}}}, ""},
+		"maps are merged":    {map[string]any{"relay": map[string]any{"nodeSelector": map[string]any{"zone": "a"}}}, ""},
+		"null takes away":    {map[string]any{"agent": map[string]any{"resources": map[string]any{"limits": nil}}}, ""},
+		"below a free name":  {map[string]any{"agent": map[string]any{"resources": map[string]any{"limits": map[string]any{"cpu": "1"}}}}, ""},
+		"list over the list": {map[string]any{"agent": map[string]any{"tolerations": []any{}}}, ""},
+	} {
+		_, err := Render(Options{Namespace: "n", Version: "v", Values: c.values})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", name, err, c.want)
+		}
+	}
+	var ds appsv1.DaemonSet
+	as(t, find(t, render(t, map[string]any{"agent": map[string]any{"nodeSelector": map[string]any{"zone": "a"}, "resources": map[string]any{"limits": nil}}}), "DaemonSet vigie-system/vigie-agent"), &ds)
+	pod := ds.Spec.Template.Spec
+	if len(pod.NodeSelector) != 2 || pod.Containers[0].Resources.Limits != nil || pod.Containers[0].Resources.Requests == nil {
+		t.Errorf("node selector %v, resources %v", pod.NodeSelector, pod.Containers[0].Resources)
+	}
+}
+
+func TestPrintedIsReadAgain(t *testing.T) {
+	objects := render(t, nil)
+	data, err := Print(objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Parse(string(data))
+	if err != nil || len(again) != len(objects) {
+		t.Fatalf("%d objects printed, %d read (%v)", len(objects), len(again), err)
+	}
+	for i := range objects {
+		if nameOf(objects[i]) != nameOf(again[i]) {
+			t.Errorf("%s became %s", nameOf(objects[i]), nameOf(again[i]))
+		}
+	}
+}
