@@ -313,6 +313,15 @@ func (s *controlSet) judge() (*scan.Judge, error) {
 	if n, err := fmt.Sscanf(s.target, "%d.%d", &target.Major, &target.Minor); n != 2 || err != nil {
 		return nil, fmt.Errorf("--target %s: want a version as in 1.36", s.target)
 	}
+	params, err := s.parameters(controls)
+	if err != nil {
+		return nil, err
+	}
+	return scan.NewJudge(controls, target, params)
+}
+
+// parameters are the values of --set: control → parameter → value.
+func (s *controlSet) parameters(controls []*control.Control) (map[string]map[string]string, error) {
 	params := map[string]map[string]string{}
 	for _, p := range s.params {
 		name, value, ok := strings.Cut(p, "=")
@@ -329,5 +338,5 @@ func (s *controlSet) judge() (*scan.Judge, error) {
 		}
 		params[id][parameter] = value
 	}
-	return scan.NewJudge(controls, target, params)
+	return params, nil
 }

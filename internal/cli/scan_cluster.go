@@ -16,21 +16,21 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/scan"
 )
 
-// clusterFlags say which cluster.
-type clusterFlags struct{ kubeconfig, context string }
+// postureCluster says which cluster.
+type postureCluster struct{ kubeconfig, context string }
 
-func (c *clusterFlags) flags(f *pflag.FlagSet) {
+func (c *postureCluster) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.kubeconfig, "kubeconfig", "", "file that says how to reach the cluster; else KUBECONFIG, ~/.kube/config, or the pod's service account")
 	f.StringVar(&c.context, "context", "", "context of the kubeconfig; else its current one")
 }
 
-func (c *clusterFlags) connect(env Env) (*cluster.Client, error) {
+func (c *postureCluster) connect(env Env) (*cluster.Client, error) {
 	return cluster.Connect(cluster.Access{Kubeconfig: c.kubeconfig, Context: c.context, Agent: "vigie/" + env.Version})
 }
 
 func newScanCluster(env Env) *cobra.Command {
 	f := &scanFlags{}
-	var where clusterFlags
+	var where postureCluster
 	var o cluster.Options
 	secrets, printRBAC := false, false
 	cmd := &cobra.Command{
@@ -83,11 +83,11 @@ func (f *scanFlags) targetOf(cmd *cobra.Command, client *cluster.Client) error {
 	if cmd.Flags().Changed("target") {
 		return nil
 	}
-	major, minor, err := client.Version()
+	target, err := client.Target()
 	if err != nil {
 		return err
 	}
-	f.set.target = knownTarget(major, minor).String()
+	f.set.target = target.String()
 	return nil
 }
 

@@ -10,23 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vigie-io/vigie/internal/posture/control"
-	"github.com/vigie-io/vigie/internal/posture/engine"
 	"github.com/vigie-io/vigie/internal/posture/node"
 	"github.com/vigie-io/vigie/internal/posture/scan"
 )
-
-// knownTarget is a cluster's version, or the nearest that this build knows the CEL of.
-func knownTarget(major, minor uint) engine.Version {
-	oldest, newest := engine.Supported()
-	v := engine.Version{Major: major, Minor: minor}
-	switch {
-	case v.Minor > newest.Minor:
-		return newest
-	case v.Minor < oldest.Minor:
-		return oldest
-	}
-	return v
-}
 
 func newScanNode(env Env) *cobra.Command {
 	f := &scanFlags{}

@@ -99,6 +99,19 @@ func (l *Levels) of(c *control.Control) []string {
 	return nil
 }
 
+// Applies reports whether a control holds in a namespace with these labels.
+func (l *Levels) Applies(c *control.Control, namespace map[string]string) bool {
+	levels := l.of(c)
+	if levels == nil {
+		return true
+	}
+	level := namespace[l.Label]
+	if !slices.Contains(LevelNames(), level) {
+		level = l.Default
+	}
+	return slices.Contains(levels, level)
+}
+
 func (p *Plan) stepOf(id string) Step {
 	if s, ok := p.Steps[id]; ok {
 		return s

@@ -21,12 +21,18 @@ type Settings struct {
 	Set      map[string]map[string]string `json:"set,omitempty"` // control → parameter → value
 	Step     Step                         `json:"step"`          // of controls that Steps does not name
 	Steps    map[string]Step              `json:"steps,omitempty"`
-	Since    map[string]time.Time         `json:"since,omitempty"` // control → when it came to its step
+	Reached  map[string]Reached           `json:"reached,omitempty"`
 	Levels   *LevelSettings               `json:"podSecurity,omitempty"`
 	Except   []string                     `json:"exceptNamespaces"`
 	Fixes    []string                     `json:"fixes,omitempty"`
 	// Own are the texts of controls that do not come with vigie, by id.
 	Own map[string]string `json:"own,omitempty"`
+}
+
+// Reached is the step of a control, and since when it is there.
+type Reached struct {
+	Step  Step      `json:"step"`
+	Since time.Time `json:"since"`
 }
 
 // LevelSettings are Levels as they are written.
@@ -112,4 +118,17 @@ func (s *Settings) Plan(exceptions []*exception.Exception, now time.Time) (p Pla
 func (s *Settings) StepOf(id string) Step {
 	p := Plan{Step: s.Step, Steps: s.Steps}
 	return p.stepOf(id)
+}
+
+// Arrived notes when controls came to the steps that a plan has them at.
+func (s *Settings) Arrived(p Plan, now time.Time) {
+	reached := make(map[string]Reached, len(p.Controls))
+	for _, c := range p.Controls {
+		r := s.Reached[c.ID]
+		if step := p.stepOf(c.ID); r.Step != step {
+			r = Reached{Step: step, Since: now.UTC().Truncate(time.Second)}
+		}
+		reached[c.ID] = r
+	}
+	s.Reached = reached
 }

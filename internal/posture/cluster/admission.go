@@ -312,3 +312,17 @@ func (c *Client) AllPolicies(ctx context.Context) ([]map[string]any, error) {
 	}
 	return out, nil
 }
+
+// SetExceptionState tells whoever reads a PolicyException whether it holds.
+func (c *Client) SetExceptionState(ctx context.Context, name string, expired bool) error {
+	state := "Active"
+	if expired {
+		state = "Expired"
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": Exceptions().GroupVersion().String(), "kind": exception.Kind,
+		"metadata": map[string]any{"name": name}, "status": map[string]any{"state": state}}}
+	if _, err := c.Dynamic.Resource(Exceptions()).ApplyStatus(ctx, name, u, metav1.ApplyOptions{FieldManager: manager, Force: true}); err != nil {
+		return fmt.Errorf("write the state of PolicyException %s: %w", name, err)
+	}
+	return nil
+}

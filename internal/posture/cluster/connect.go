@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/vigie-io/vigie/internal/posture/engine"
 )
 
 // Access says which API server, and as whom.
@@ -112,6 +114,41 @@ func (c *Client) served() (found map[schema.GroupVersionResource]Served, broken 
 		}
 	}
 	return found, broken, nil
+}
+
+// Resources are those wanted that the cluster has, each in one version.
+func (c *Client) Resources(w Wanted) ([]Served, error) {
+	served, _, err := c.served()
+	if err != nil {
+		return nil, err
+	}
+	var out []Served
+	for _, gr := range w.Resources() {
+		for _, v := range w[gr] {
+			if s, ok := served[gr.WithVersion(v)]; ok {
+				out = append(out, s)
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// Target is the version of the API server, or the nearest whose CEL this build knows.
+func (c *Client) Target() (engine.Version, error) {
+	major, minor, err := c.Version()
+	if err != nil {
+		return engine.Version{}, err
+	}
+	oldest, newest := engine.Supported()
+	v := engine.Version{Major: major, Minor: minor}
+	switch {
+	case v.Minor > newest.Minor:
+		v = newest
+	case v.Minor < oldest.Minor:
+		v = oldest
+	}
+	return v, nil
 }
 
 // Serves reports whether a resource is there.

@@ -125,7 +125,7 @@ func (c *Client) pages(ctx context.Context, r Served, namespace string, o Option
 			}
 			item.SetAPIVersion(r.Resource.GroupVersion().String())
 			item.SetKind(r.Kind)
-			object := Object{Fields: slim(item), Path: Path(r.Resource, item.GetNamespace(), item.GetName()), Theirs: theirs(item, r) && !o.All}
+			object := Object{Fields: slim(item), Path: Path(r.Resource, item.GetNamespace(), item.GetName()), Theirs: Theirs(item) && !o.All}
 			s.Objects++
 			if object.Theirs {
 				s.Theirs++
@@ -173,13 +173,13 @@ func slim(u *unstructured.Unstructured) map[string]any {
 	return u.Object
 }
 
-// theirs reports whether a controller made an object from another that is read too, or Kubernetes keeps it itself.
-func theirs(u *unstructured.Unstructured, r Served) bool {
+// Theirs reports whether a controller made an object from another that is read too, or Kubernetes keeps it itself.
+func Theirs(u *unstructured.Unstructured) bool {
 	if u.GetLabels()["kubernetes.io/bootstrapping"] == "rbac-defaults" {
 		return true
 	}
 	owner := metav1.GetControllerOf(u)
-	return owner != nil && slices.Contains(control.PodKinds(), owner.Kind) && slices.Contains(control.PodKinds(), r.Kind)
+	return owner != nil && slices.Contains(control.PodKinds(), owner.Kind) && slices.Contains(control.PodKinds(), u.GetKind())
 }
 
 // Path is where the API has an object.

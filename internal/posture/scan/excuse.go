@@ -27,6 +27,13 @@ func (j *Judge) WithExceptions(set *exception.Set, now time.Time) *Judge {
 	return &with
 }
 
+// WithScope gives a judge the namespaces that a control is about: a failure elsewhere is none.
+func (j *Judge) WithScope(scope func(control string, namespaceLabels map[string]string) bool) *Judge {
+	with := *j
+	with.scope = scope
+	return &with
+}
+
 // finish takes out of the report what is excused, and sorts and counts the rest.
 func (s *state) finish() {
 	s.excuse()
@@ -42,18 +49,30 @@ func (s *state) excuse() {
 		if ns := s.inventory.namespaces[subject.Namespace]; ns != nil {
 			subject.NamespaceLabels = ns.Labels
 		}
+		if j.scope != nil && !j.scope(f.Control, subject.NamespaceLabels) {
+			r.tally(counted, f).Failed--
+			return true
+		}
 		e := j.exceptions.Excuse(f.Control, subject, j.now)
 		if e == nil {
 			return false
 		}
 		r.Excused = append(r.Excused, Excused{Control: f.Control, Object: f.Object, Message: f.Message, Exception: e.Name,
 			Owner: e.Spec.Owner, Reason: e.Spec.Reason, Expires: e.Spec.Expires.Time})
-		if key := f.Control + "\x00" + f.File + "\x00" + f.Object.APIVersion + f.Object.String(); !counted[key] {
-			counted[key] = true
-			i := slices.IndexFunc(r.Tallies, func(t Tally) bool { return t.Control == f.Control })
-			r.Tallies[i].Failed--
-			r.Tallies[i].Excused++
-		}
+		t := r.tally(counted, f)
+		t.Failed--
+		t.Excused++
 		return true
 	})
+}
+
+// tally is the one to change for a finding; of the second finding of one failure it is nobody's.
+func (r *Report) tally(counted map[string]bool, f Finding) *Tally {
+	key := f.Control + "\x00" + f.File + "\x00" + f.Object.APIVersion + f.Object.String()
+	if counted[key] {
+		return &Tally{}
+	}
+	counted[key] = true
+	i := slices.IndexFunc(r.Tallies, func(t Tally) bool { return t.Control == f.Control })
+	return &r.Tallies[i]
 }

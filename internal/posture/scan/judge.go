@@ -26,6 +26,7 @@ type Judge struct {
 
 	exceptions *exception.Set // nil: none
 	now        time.Time      // of which the exceptions' ends are measured
+	scope      func(control string, namespaceLabels map[string]string) bool
 }
 
 // NewJudge takes the controls in the CEL of a Kubernetes version; set are values of parameters: control id → name → value.

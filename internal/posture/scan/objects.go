@@ -135,3 +135,35 @@ func (j *Judge) Inventory(objects []*object.Object) *Inventory {
 	}
 	return inv
 }
+
+// Reach is how far a change of an object can change what is said of others.
+type Reach int
+
+// The reaches.
+const (
+	Itself    Reach = iota // nobody looks at it
+	Namespace              // those in its namespace may
+	Cluster                // any may
+)
+
+// ReachOf tells who may look at an object.
+func (j *Judge) ReachOf(o *object.Object) Reach {
+	if o.Served.Kind == "Namespace" {
+		return Namespace // its labels
+	}
+	reach := Itself
+	for _, c := range j.Controls {
+		for _, r := range c.Related {
+			for _, kind := range r.Kinds {
+				if kind != o.Served.GroupVersion().String()+"/"+o.Served.Kind && (kind != podKinds || podPath(o) == nil) {
+					continue
+				}
+				if r.Scope == "cluster" {
+					return Cluster
+				}
+				reach = Namespace
+			}
+		}
+	}
+	return reach
+}
