@@ -111,6 +111,11 @@ func newAdmitApply(env Env) *cobra.Command {
 			if err != nil {
 				return Cannot(err)
 			}
+			if !dry {
+				if err := client.Define(ctx); err != nil {
+					return err
+				}
+			}
 			changes, err := client.Apply(ctx, bundle, dry)
 			if err != nil {
 				return err

@@ -360,3 +360,12 @@ func TestPlansThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+func fieldsOf(t *testing.T, o runtime.Object) map[string]any {
+	t.Helper()
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fields
+}

@@ -17,6 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"sigs.k8s.io/yaml"
+
+	"github.com/vigie-io/vigie/api/crd/v1alpha1"
 	"github.com/vigie-io/vigie/internal/posture/admission"
 	"github.com/vigie-io/vigie/internal/posture/exception"
 )
@@ -325,4 +328,19 @@ func (c *Client) SetExceptionState(ctx context.Context, name string, expired boo
 		return fmt.Errorf("write the state of PolicyException %s: %w", name, err)
 	}
 	return nil
+}
+
+// Define makes the kind PolicyException known to the cluster, or brings its definition up to date.
+func (c *Client) Define(ctx context.Context) error {
+	text, err := v1alpha1.PolicyExceptionDefinition()
+	if err != nil {
+		return fmt.Errorf("read the definition of PolicyException: %w", err)
+	}
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(text, &u.Object); err != nil {
+		return fmt.Errorf("read the definition of PolicyException: %w", err)
+	}
+	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
+	_, err = c.applyOne(ctx, resource("apiextensions.k8s.io", "v1", "customresourcedefinitions"), u, false)
+	return err
 }

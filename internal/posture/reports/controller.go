@@ -31,8 +31,10 @@ type Config struct {
 	Judge    *scan.Judge
 	Wanted   cluster.Wanted // resources that are watched
 	Interval time.Duration  // between rounds: what changes meanwhile is judged together
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Admission: policies are compiled anew when exceptions come, go or end.
+	Admission bool
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
 // Controller keeps the reports of a cluster, and its admission as exceptions come and end. Run it once.
@@ -311,7 +313,7 @@ func (c *Controller) readExceptions(ctx context.Context) error {
 			c.Log.Warn("an exception was not told its state", "exception", e.Name, "error", err)
 		}
 	}
-	if settings == nil {
+	if settings == nil || !c.Admission {
 		return nil
 	}
 	return c.admit(ctx, settings, found, now)
