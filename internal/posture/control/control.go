@@ -36,7 +36,7 @@ func (s Severity) Rank() int { return slices.Index(Severities(), s) }
 
 // Control is one rule over Kubernetes objects.
 type Control struct {
-	ID          string
+	ID          string              `json:"-"`
 	Title       string              `json:"title"`
 	Severity    Severity            `json:"severity"`
 	Why         string              `json:"why"`

@@ -12,6 +12,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 
 	admv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,8 +33,54 @@ type library struct {
 	Match     map[string]admv1.MatchResources `json:"match"`
 }
 
+//go:generate go run ./bundle
+
+// bundle is what go generate made of the files: the same controls, faster to read.
+//
+//go:embed controls.json
+var bundle []byte
+
+// bundled is a control in the bundle. Its tests are read from its file when somebody asks for them.
+type bundled struct {
+	ID     string                           `json:"id"`
+	Source string                           `json:"source"`
+	Spec   *Control                         `json:"spec"`
+	Policy *admv1.ValidatingAdmissionPolicy `json:"policy"`
+}
+
 // Default are the controls that come with vigie, by id.
 func Default() ([]*Control, error) {
+	var list []bundled
+	if err := json.Unmarshal(bundle, &list); err != nil {
+		return nil, fmt.Errorf("read the controls that come with vigie: %w", err)
+	}
+	all := make([]*Control, len(list))
+	for i, b := range list {
+		b.Spec.ID, b.Spec.Source, b.Spec.Policy = b.ID, b.Source, b.Policy
+		all[i] = b.Spec
+	}
+	return all, nil
+}
+
+// Bundle makes the bundle of the files.
+func Bundle() ([]byte, error) {
+	all, err := files()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]bundled, len(all))
+	for i, c := range all {
+		list[i] = bundled{c.ID, c.Source, c, c.Policy}
+	}
+	text, err := json.MarshalIndent(list, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("write the bundle: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// files reads the controls that come with vigie from their files.
+func files() ([]*Control, error) {
 	all, err := ParseFS(embedded, "controls")
 	if err != nil {
 		return nil, fmt.Errorf("read the controls that come with vigie: %w", err)
@@ -65,6 +112,24 @@ func ParseFS(from fs.FS, dir string) ([]*Control, error) {
 	}
 	slices.SortFunc(all, func(a, b *Control) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
+}
+
+// readTests gets the tests of a control that came out of the bundle.
+func (c *Control) readTests() error {
+	name, ok := strings.CutPrefix(c.Source, DefaultSource+"/")
+	if c.tests != nil || !ok {
+		return nil
+	}
+	text, err := embedded.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read the tests of %s: %w", c.ID, err)
+	}
+	whole, err := Parse(c.Source, text)
+	if err != nil {
+		return err
+	}
+	c.tests, c.line = whole.tests, whole.line
+	return nil
 }
 
 // Parse reads a file of a user: one control, which may use the library too.

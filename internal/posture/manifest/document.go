@@ -73,8 +73,9 @@ func parse(file string, first int, text []byte) *Document {
 	if !ok {
 		return fail(top.Line, top.Column, "a "+kindName(top)+" where an object should be")
 	}
-	m := marking{first - 1, map[*yaml.Node]*mark{}}
-	d.root, d.Value = m.mark(top), object
+	m := marking{first - 1, map[*yaml.Node]mark{}}
+	marks := m.mark(top)
+	d.root, d.Value = &marks, object
 	return d
 }
 

@@ -69,9 +69,9 @@ func (inv *Inventory) Authorizer() authorizer.UnconditionalAuthorizer {
 	return &inv.rbac
 }
 
-// related are the objects in the lists that a control declared, as it sees them from an object.
-func (inv *Inventory) related(c *control.Control, o *object.Object) map[string][]listed {
-	out := make(map[string][]listed, len(c.Related))
+// related are the lists that a control declared, as it sees them from an object; each is in parts.
+func (inv *Inventory) related(c *control.Control, o *object.Object) map[string][]listKey {
+	out := make(map[string][]listKey, len(c.Related))
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	for name, r := range c.Related {
@@ -80,18 +80,19 @@ func (inv *Inventory) related(c *control.Control, o *object.Object) map[string][
 		if r.Scope == "namespace" {
 			key.namespace = o.Namespace
 		}
-		var list []listed
-		for i, narrow := range wanted(r, o) {
+		for _, narrow := range wanted(r, o) {
 			key.narrow = narrow
-			if i == 0 {
-				list = slices.Clip(inv.lists[key]) // most often the only one
-				continue
-			}
-			list = append(list, inv.lists[key]...)
+			out[name] = append(out[name], key)
 		}
-		out[name] = list
 	}
 	return out
+}
+
+// list is one part. The lists are whole once one was asked for.
+func (inv *Inventory) list(key listKey) []listed {
+	inv.mu.Lock()
+	defer inv.mu.Unlock()
+	return inv.lists[key]
 }
 
 // fill makes all lists of one name at once. filled marks that it was done.
@@ -120,12 +121,13 @@ func (inv *Inventory) fill(key listKey, r control.Related) {
 // goroutine.
 type view struct {
 	inventory  *Inventory
-	values     map[listed]ref.Val
+	objects    map[listed]ref.Val
+	lists      map[listKey]ref.Val
 	namespaces map[string]*corev1.Namespace // that nobody declared
 }
 
 func newView(inv *Inventory) *view {
-	return &view{inv, map[listed]ref.Val{}, map[string]*corev1.Namespace{}}
+	return &view{inv, map[listed]ref.Val{}, map[listKey]ref.Val{}, map[string]*corev1.Namespace{}}
 }
 
 // namespace is the one that an object is in: as declared, or one that has only the label that all have.
@@ -147,24 +149,45 @@ func (v *view) namespace(o *object.Object) *corev1.Namespace {
 // related are the lists of a control, for engine.Request.
 func (v *view) related(c *control.Control, o *object.Object) map[string]any {
 	out := make(map[string]any, len(c.Related))
-	for name, list := range v.inventory.related(c, o) {
-		values := make([]ref.Val, len(list))
-		for i, l := range list {
-			values[i] = v.value(l)
+	for name, keys := range v.inventory.related(c, o) {
+		if len(keys) == 1 {
+			out[name] = v.list(keys[0])
+			continue
+		}
+		var values []ref.Val
+		for _, key := range keys {
+			values = v.values(values, key)
 		}
 		out[name] = values
 	}
 	return out
 }
 
+// list is a whole list, made once: most objects of a namespace see the same.
+func (v *view) list(key listKey) ref.Val {
+	have, ok := v.lists[key]
+	if !ok {
+		have = types.NewRefValList(types.DefaultTypeAdapter, v.values(nil, key))
+		v.lists[key] = have
+	}
+	return have
+}
+
+func (v *view) values(to []ref.Val, key listKey) []ref.Val {
+	for _, l := range v.inventory.list(key) {
+		to = append(to, v.value(l))
+	}
+	return to
+}
+
 func (v *view) value(l listed) ref.Val {
-	have, ok := v.values[l]
+	have, ok := v.objects[l]
 	if !ok {
 		have = engine.Value(l.object)
 		if l.asPod {
 			have = podForm(l.object)
 		}
-		v.values[l] = have
+		v.objects[l] = have
 	}
 	return have
 }
