@@ -43,6 +43,7 @@ func run() int {
 		cli.NewPolicy(env),
 		cli.NewScan(env),
 		cli.NewControls(env),
+		cli.NewAdmit(env),
 		doctor.NewCommand(doctor.Streams{Out: env.Out, Err: env.Err, Getenv: env.Getenv}),
 		cli.NewInstall(env),
 		cli.NewUninstall(env),

@@ -29,6 +29,7 @@ func arrows() []arrow {
 		{from: "internal/detect", to: "internal/wire", why: "the examples of rules are events as the API shows them"},
 		{from: "internal/cli", to: "internal/detect", why: "rules are checked and tried without an agent"},
 		{from: "internal/cli", to: "internal/posture", why: "manifests are scanned without an agent"},
+		{from: "internal/posture", to: "api", why: "PolicyException is a kind of Kubernetes, and its type stands with the others"},
 		{from: "internal/cli", to: "internal/policy", why: "policies are tested, and recordings judged, where there is no agent"},
 		{from: "internal/cli", to: "internal/wire", why: "the commands print model types"},
 		{from: "internal/cli", to: "internal/kube", why: "install and uninstall speak to a cluster's API server, without an agent"},

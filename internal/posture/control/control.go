@@ -132,7 +132,7 @@ func Frameworks() map[string]string {
 		"pss-baseline":   "Pod Security Standards: baseline",
 		"pss-restricted": "Pod Security Standards: restricted",
 		"nsa":            "NSA/CISA Kubernetes Hardening Guidance 1.2",
-		"cis":            "CIS Kubernetes Benchmark 1.11, section 5",
+		"cis":            "CIS Kubernetes Benchmark 1.11",
 		"mitre":          "MITRE ATT&CK for containers",
 		"kubescape":      "Kubescape control ids",
 	}

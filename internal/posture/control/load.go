@@ -81,16 +81,25 @@ func Bundle() ([]byte, error) {
 
 // files reads the controls that come with vigie from their files.
 func files() ([]*Control, error) {
-	lib, err := defaultLibrary()
+	all, err := ParseFS(embedded, "controls")
+	if err != nil {
+		return nil, fmt.Errorf("read the controls that come with vigie: %w", err)
+	}
+	return all, nil
+}
+
+// ParseFS reads the controls below a directory, by id. What they share is in the directory's library.yaml.
+func ParseFS(from fs.FS, dir string) ([]*Control, error) {
+	lib, err := readLibrary(from, dir)
 	if err != nil {
 		return nil, err
 	}
 	var all []*Control
-	err = fs.WalkDir(embedded, "controls", func(name string, entry fs.DirEntry, err error) error {
+	err = fs.WalkDir(from, dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || path.Ext(name) != ".yaml" || path.Base(name) == "library.yaml" {
 			return err
 		}
-		text, err := embedded.ReadFile(name)
+		text, err := fs.ReadFile(from, name)
 		if err != nil {
 			return err
 		}
@@ -99,7 +108,7 @@ func files() ([]*Control, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the controls that come with vigie: %w", err)
+		return nil, err
 	}
 	slices.SortFunc(all, func(a, b *Control) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
@@ -125,15 +134,15 @@ func (c *Control) readTests() error {
 
 // Parse reads a file of a user: one control, which may use the library too.
 func Parse(file string, text []byte) (*Control, error) {
-	lib, err := defaultLibrary()
+	lib, err := readLibrary(embedded, "controls")
 	if err != nil {
 		return nil, err
 	}
 	return parse(file, text, lib)
 }
 
-func defaultLibrary() (*library, error) {
-	text, err := embedded.ReadFile("controls/library.yaml")
+func readLibrary(from fs.FS, dir string) (*library, error) {
+	text, err := fs.ReadFile(from, path.Join(dir, "library.yaml"))
 	if err != nil {
 		return nil, fmt.Errorf("read the library of controls: %w", err)
 	}

@@ -138,6 +138,9 @@ func (d *Document) at(path []string) Place {
 	return p
 }
 
+// Written reports whether the document has a text that places in it can be found in.
+func (d *Document) Written() bool { return d.root != nil || d.Err != nil }
+
 // PathString writes a path as people do: spec.containers[0].image.
 func PathString(path []string) string {
 	var b strings.Builder

@@ -5,6 +5,7 @@ package scan
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/engine"
+	"github.com/vigie-io/vigie/internal/posture/exception"
 	"github.com/vigie-io/vigie/internal/posture/object"
 )
 
@@ -21,6 +23,10 @@ type Judge struct {
 	engine   *engine.Engine
 	decoder  *object.Decoder
 	related  map[string]bool // kinds that some control looks for, see Related.Kinds
+
+	exceptions *exception.Set // nil: none
+	now        time.Time      // of which the exceptions' ends are measured
+	scope      func(control string, namespaceLabels map[string]string) bool
 }
 
 // NewJudge takes the controls in the CEL of a Kubernetes version; set are values of parameters: control id → name → value.

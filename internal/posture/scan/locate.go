@@ -10,6 +10,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/engine"
+	"github.com/vigie-io/vigie/internal/posture/exception"
 	"github.com/vigie-io/vigie/internal/posture/manifest"
 	"github.com/vigie-io/vigie/internal/posture/object"
 )
@@ -233,7 +234,8 @@ func (l *locator) make(v engine.Verdict, path []string) Finding {
 	c, o := l.judge.Controls[v.Policy], l.entry.object
 	at := l.entry.doc.At(path)
 	f := Finding{Control: c.ID, Title: c.Title, Severity: c.Severity, File: at.File, Line: at.Line, Column: at.Column, Value: at.Value, Path: manifest.PathString(path),
-		Object: Ref{APIVersion: o.Kind.GroupVersion().String(), Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name}, Container: l.container(path), Item: l.entry.doc.Item()}
+		Object: Ref{APIVersion: o.Kind.GroupVersion().String(), Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name}, Container: l.container(path), Item: l.entry.doc.Item(),
+		subject: exception.SubjectOf(o, nil)}
 	if c.Sensitive {
 		f.Value = ""
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/posture/control"
+	"github.com/vigie-io/vigie/internal/posture/exception"
 )
 
 // Report is what a scan found.
@@ -22,6 +23,9 @@ type Report struct {
 	Objects    int         `json:"objects"`
 	Ignored    int         `json:"ignored"` // documents that are no Kubernetes objects
 	Known      int         `json:"known"`   // findings that the baseline has
+	Excused    []Excused   `json:"excused,omitempty"`
+	// Live: the objects stand in no file. Then a finding's file is where the object is, and its line says nothing.
+	Live bool `json:"live,omitempty"`
 
 	Controls []*control.Control `json:"-"` // those that were asked
 }
@@ -44,6 +48,8 @@ type Finding struct {
 	Fingerprint string `json:"fingerprint"`
 	// Item is the path of the object in its document, when it is an item of a list.
 	Item []string `json:"-"`
+
+	subject exception.Subject // for exceptions
 }
 
 // Ref names an object.
@@ -78,6 +84,7 @@ type Tally struct {
 	Passed      int    `json:"passed"`
 	Failed      int    `json:"failed"`
 	Unevaluated int    `json:"unevaluated"`
+	Excused     int    `json:"excused,omitempty"` // failed, and may
 }
 
 // Framework is the score of one: the share, in percent, of judgements by its controls that passed.

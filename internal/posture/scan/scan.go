@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -40,7 +41,7 @@ func (j *Judge) Scan(ctx context.Context, in Input) (*Report, error) {
 	if err := s.judgeOthers(ctx); err != nil {
 		return nil, err
 	}
-	s.report.finish()
+	s.finish()
 	return s.report, nil
 }
 
@@ -203,6 +204,9 @@ func undecodable(d *manifest.Document, err error) Problem {
 // note writes verdicts into a report, failures with their place.
 func (j *Judge) note(ctx context.Context, e entry, w world, verdicts []engine.Verdict, report *Report) {
 	var failed []engine.Verdict
+	if slices.ContainsFunc(verdicts, func(v engine.Verdict) bool { return v.State == engine.Failed }) {
+		e = e.described()
+	}
 	for _, v := range verdicts {
 		tally := &report.Tallies[v.Policy]
 		switch v.State {
