@@ -146,7 +146,7 @@ func awaitEvent(t *testing.T, c *lab.Cluster, node, what string, wanted func(eve
 			}
 		}
 	}
-	t.Fatalf("waited in vain for %s on %s; the events are\n%s", what, node, out)
+	t.Fatalf("waited in vain for %s on %s; the events end with\n%s", what, node, out[max(0, len(out)-4000):])
 }
 
 // traces is what an installation might leave: objects, and on each node pins, mounts, files and programs on its cgroup.
@@ -298,10 +298,10 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 					in(t, c, pod, "get", mark)
 					awaitEvent(t, c, node, "the exec in "+pod, func(e event) bool {
 						return slices.Contains(e.Process.Args, mark) && e.Process.Workload.Name == pod && e.Process.Workload.Namespace == "default"
-					}, "--type", "exec")
+					}, "--type", "exec", "--workload", pod)
 					awaitEvent(t, c, node, "the conversation of "+pod, func(e event) bool {
 						return slices.Contains(e.Process.Args, mark) && strings.HasPrefix(e.Flow.Destination.Address, addresses["n2"])
-					}, "--type", "flow")
+					}, "--type", "flow", "--workload", pod)
 				}
 				if ids := tcxOf(t, c, "n1"); !slices.Contains(ids, neighbour) {
 					t.Errorf("the program that was there is not among %v", ids)
