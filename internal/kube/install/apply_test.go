@@ -61,3 +61,23 @@ func TestRolledOut(t *testing.T) {
 		}
 	}
 }
+
+func TestInstalled(t *testing.T) {
+	c := answering(t, `{"items": [{"metadata": {"name": "a", "namespace": "n"}}, {"metadata": {"name": "b", "namespace": "n", "ownerReferences": [{"kind": "Service", "name": "a"}]}}]}`)
+	all, err := c.installed(t.Context())
+	if err != nil || len(all) != len(kinds()) {
+		t.Fatalf("found %d objects (%v), want one a kind", len(all), err)
+	}
+	if first, last := nameOf(&all[0]), all[len(all)-1].GetKind(); first != "DaemonSet n/a" || last != "Namespace" {
+		t.Errorf("what goes first is %s, last a %s", first, last)
+	}
+}
+
+func TestServed(t *testing.T) {
+	crd := &unstructured.Unstructured{Object: map[string]any{"kind": "CustomResourceDefinition", "metadata": map[string]any{"name": "x"}, "spec": map[string]any{"group": "vigie.io",
+		"names": map[string]any{"kind": "WorkloadPolicy", "plural": "workloadpolicies"}, "versions": []any{map[string]any{"name": "v1alpha1", "storage": false, "served": true}, map[string]any{"name": "v1", "storage": true}}}}}
+	k, err := served(crd)
+	if err != nil || k.String() != "vigie.io/v1, Kind=WorkloadPolicy" || k.plural != "workloadpolicies" {
+		t.Errorf("served is %v %s (%v)", k, k.plural, err)
+	}
+}

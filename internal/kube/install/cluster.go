@@ -140,7 +140,9 @@ func (c *Cluster) list(ctx context.Context, k kind, labels string) ([]unstructur
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", k.plural, err)
 	}
-	var list struct{ Items []map[string]any }
+	var list struct {
+		Items []map[string]any `json:"items"`
+	}
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, fmt.Errorf("list %s: %w", k.plural, err)
 	}
