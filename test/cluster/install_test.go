@@ -120,7 +120,8 @@ type event struct {
 		Args     []string
 		Workload struct{ Kind, Name, Namespace string }
 	}
-	Flow struct {
+	Verdict struct{ Policy, Action string }
+	Flow    struct {
 		Destination struct{ Address string }
 	}
 }
