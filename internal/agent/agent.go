@@ -22,6 +22,7 @@ import (
 	"github.com/vigie-io/vigie/internal/enforce"
 	"github.com/vigie-io/vigie/internal/flow"
 	"github.com/vigie-io/vigie/internal/kernel"
+	"github.com/vigie-io/vigie/internal/kube"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/process"
@@ -87,6 +88,8 @@ type Agent struct {
 	rules        *detections // nil when they are off
 	requests     *l7.Choice  // whose requests are looked at; nil when nobody's
 	policies     *policyStore
+	netpol       *podPolicies // nil where there is no Kubernetes
+	cluster      *kube.Client // nil where there is no Kubernetes
 
 	replayed capture.Header // of the capture that is played
 
@@ -133,9 +136,13 @@ func Run(ctx context.Context, config Config, deps Deps) error {
 func (a *Agent) observe(ctx context.Context) error {
 	gc := newCollector()
 	defer gc.restore()
-	a.resolver = workload.ForHost("/", a.log, a.losses)
+	if err := a.openKube(); err != nil {
+		return cannot{err}
+	}
+	a.resolver = workload.ForHost("/", a.pods(), a.log, a.losses)
 	a.newTable(a.resolver)
 	a.resolver.OnChange(a.table.ReplaceWorkload)
+	a.nameCluster()
 	if err := a.chooseRequests(); err != nil {
 		return err
 	}
@@ -153,7 +160,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		if a.tracer != nil {
 			tracerErr = a.tracer.Close()
 		}
-		if err := errors.Join(enforceErr, tracerErr, host.Close(), a.resolver.Close()); err != nil {
+		if err := errors.Join(enforceErr, tracerErr, a.netpol.close(), host.Close(), a.resolver.Close()); err != nil {
 			a.log.Warn("not everything could be released", "error", err)
 		}
 	}()
@@ -173,10 +180,13 @@ func (a *Agent) observe(ctx context.Context) error {
 	if err := a.newTracer(); err != nil {
 		return err
 	}
+	if err := a.newPodPolicies(); err != nil {
+		return err
+	}
 	if err := a.startSensors(ctx); err != nil {
 		return err
 	}
-	a.policies = a.newPolicies(a.enforcer, tracingKind{a.tracer})
+	a.policies = a.newPolicies(a.enforcer, tracingKind{a.tracer}, networkPolicies{a.netpol})
 	return a.serve(ctx, func(ctx context.Context) error {
 		a.background.Go(func() {
 			if err := a.resolver.Run(ctx); err != nil && ctx.Err() == nil {
@@ -185,9 +195,11 @@ func (a *Agent) observe(ctx context.Context) error {
 		})
 		a.background.Go(func() { a.enforcer.Run(ctx) })
 		a.background.Go(func() { a.tracer.Run(ctx) })
+		a.background.Go(func() { a.runKube(ctx) })
 		running := a.running()
 		// In force before what an earlier agent left is taken back: there is no moment without policies.
 		a.startPolicies(ctx)
+		a.runPodPolicies(ctx)
 		if err := a.enforcer.ReleaseEarlier(); err != nil {
 			a.log.Warn("policies of an earlier agent may still be in force", "error", err)
 		}
@@ -241,7 +253,7 @@ func (a *Agent) newTable(w process.Workloads) {
 	a.names = dns.NewNames(dns.NamesOptions{})
 	a.river = &river{log: a.log, clock: a.clock, table: a.table, losses: a.losses, annotate: nameAddresses(a.names),
 		publish: a.hub.Publish, malformed: a.losses.Counter("decode", "malformed record"),
-		reported: make(map[pipeline.LossKey]uint64)}
+		reported: make(map[pipeline.LossKey]uint64), counts: newCounts()}
 	a.newFlows()
 }
 
@@ -315,6 +327,7 @@ func (a *Agent) startSensors(ctx context.Context) error {
 
 func (a *Agent) allSensors() []sensor.Sensor {
 	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), Losses: a.losses, Requests: a.requests, NoFlows: a.config.Flows == Off, OnCgroup: func(c exec.CgroupChange) {
+		a.netpol.cgroup(c)
 		if c.Removed {
 			a.resolver.CgroupRemoved(c.Hierarchy, c.ID)
 		} else {

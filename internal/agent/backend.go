@@ -75,7 +75,7 @@ func (a *Agent) Problems() []string {
 	if a.history != nil {
 		out = append(out, a.history.Problems()...)
 	}
-	return append(out, a.policies.trouble.problems()...)
+	return append(append(out, a.policies.trouble.problems()...), a.netpol.problems()...)
 }
 
 // Status implements server.Backend.
@@ -89,6 +89,7 @@ func (a *Agent) Status() server.Status {
 			MaxBytes: uint64(held.MaxBytes), CompleteSince: held.CompleteSince},
 		History: a.historyStatus(), Config: a.config.inUse()}
 	s.Host, s.Kernel = a.hostNames()
+	s.Node = cmp.Or(a.config.NodeName, s.Host)
 	if a.host != nil {
 		for _, q := range a.host.Queues() {
 			s.Queues = append(s.Queues, server.Queue{Name: q.Name, Length: q.Used, Capacity: q.Size, Unit: "bytes"})
@@ -103,6 +104,7 @@ func (a *Agent) Status() server.Status {
 		}
 		s.Sensors = append(s.Sensors, state)
 	}
+	s.Kubernetes = a.kubeStatus()
 	s.Subscribers = slices.Concat(a.historySubscriber(), a.exporters.list(), a.tetragon.Subscribers(), a.hubble.Subscribers())
 	return s
 }
@@ -147,7 +149,8 @@ func (c *Config) inUse() map[string]string {
 		"flows": c.Flows, "max-flows": strconv.Itoa(c.MaxFlows), "flow-interval": c.FlowInterval.String(),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
 		"fanotify-mounts": strings.Join(c.FanotifyMounts, ","),
-		"rules":           c.Rules, "rules-dir": c.RulesDir,
+		"kube":            c.Kube, "node-name": c.NodeName, "kube-pods": c.KubePods, "kube-events": c.KubeEvents,
+		"rules": c.Rules, "rules-dir": c.RulesDir,
 		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}
 	maps.Copy(m, c.ExportsInUse())

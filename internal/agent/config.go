@@ -13,6 +13,7 @@ import (
 	"github.com/vigie-io/vigie/internal/enforce"
 	destinations "github.com/vigie-io/vigie/internal/export/all"
 	"github.com/vigie-io/vigie/internal/flow"
+	"github.com/vigie-io/vigie/internal/kube"
 	"github.com/vigie-io/vigie/internal/sensor/l7"
 	"github.com/vigie-io/vigie/internal/store"
 )
@@ -51,6 +52,8 @@ type Config struct {
 	// HubbleAPI is the TCP address of Hubble's API, which is also at hubble.sock in the state directory; or "off" for neither.
 	HubbleAPI string `yaml:"hubble-api"`
 	LockFile  string `yaml:"lock-file"` // held while the agent runs: one agent on a host
+	// NodeName is what this host is called in a cluster; empty for the host's name.
+	NodeName string `yaml:"node-name"`
 
 	// Sensors lists the sensors that run; all when empty.
 	Sensors []string `yaml:"sensors"`
@@ -97,6 +100,13 @@ type Config struct {
 	// L7 says whose requests are looked at: "off", "all", or patterns for names of workloads with commas between them.
 	L7 string `yaml:"l7"`
 
+	// Kube is how to reach Kubernetes' API server: "auto" (as the pod that the agent runs in), "off" or a kubeconfig file.
+	Kube string `yaml:"kube"`
+	// KubePods says whose pods are followed: "cluster" or "node".
+	KubePods string `yaml:"kube-pods"`
+	// KubeEvents has denials and alerts told as Kubernetes Events, on or off.
+	KubeEvents string `yaml:"kube-events"`
+
 	// Replay is a capture file to play in place of the kernel; needs no privilege.
 	Replay string `yaml:"replay"`
 	// Speed is how fast to play: 1 as recorded, 0 as fast as it goes.
@@ -109,7 +119,7 @@ func Default() Config {
 		TetragonAPI: DefaultTetragonAPI, HubbleAPI: DefaultHubbleAPI,
 		ArgsLimit: 4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096,
 		Flows: On, MaxFlows: flow.DefaultMaxFlows, FlowInterval: flow.DefaultInterval, Rules: On, RulesDir: DefaultRulesDir,
-		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), L7: Off, Speed: 1}
+		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), L7: Off, Kube: kube.Auto, KubePods: KubePodsCluster, KubeEvents: On, Speed: 1}
 }
 
 // tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.
@@ -180,6 +190,7 @@ func (c *Config) Validate() error {
 		bad("speed", "%v must not be negative", c.Speed)
 	}
 	c.checkEnforcement(bad)
+	c.checkKube(bad)
 	c.CheckExports(bad)
 	if _, err := l7.ParseChoice(c.L7, nil); err != nil {
 		bad("l7", "%v", err)

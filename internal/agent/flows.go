@@ -49,6 +49,16 @@ func (a *Agent) answersFlows() server.Flows {
 	return a
 }
 
+// Now implements server.Flows.
+func (a *Agent) Now() time.Time {
+	if a.played != nil {
+		if newest := a.played.newest.Load(); newest != 0 {
+			return time.Unix(0, newest+1)
+		}
+	}
+	return time.Now()
+}
+
 // countersInterval is how often counters are read at most: of what is open, when reports are due, and of what has no connection.
 const countersInterval = time.Second
 
@@ -135,7 +145,10 @@ func (a *Agent) OpenFlows(ctx context.Context, keep func(*model.Event) bool, lim
 			a.log.Warn("open flows are listed with the counters of their last report", "error", err)
 		}
 	}
-	return a.flows.List(ctx, a.clock.boottime(), keep, limit)
+	return a.flows.List(ctx, a.clock.boottime(), func(ev *model.Event) bool {
+		a.nameFlow(ev)
+		return keep(ev)
+	}, limit)
 }
 
 // mapPage is how many events of history are looked at in one go.

@@ -72,7 +72,7 @@ type parsedPolicy interface {
 // heldPolicy is a policy and where it came from. It is immutable once it is in a policySet.
 type heldPolicy struct {
 	Document
-	origin  string // path of its file, or fromAPI
+	origin  string // path of its file, fromAPI or fromCluster
 	carrier policyKind
 	written parsedPolicy // as it was written
 	current parsedPolicy // in the mode that holds
@@ -81,6 +81,9 @@ type heldPolicy struct {
 
 // fromAPI is the origin of policies that came by the API.
 const fromAPI = "api"
+
+// fromCluster is the origin of policies that are objects of the cluster.
+const fromCluster = "kubernetes"
 
 func newPolicyStore(o policyOptions) *policyStore {
 	s := &policyStore{policyOptions: o}
@@ -225,23 +228,26 @@ func (s *policyStore) change(ctx context.Context, next *policySet, why occasion)
 	if err := s.check(now, next); err != nil || why == askedWhether {
 		return err
 	}
-	file, err := s.prepare(next)
-	switch {
-	case err != nil && why == asked:
-		return err
-	case err != nil:
-		s.Log.Error("if the agent restarts while the policy directory is broken, its policies will not be in force", "error", err)
-	}
-	defer file.discard()
+	prepared := s.prepare(next)
 	// Who asked may go away; half a change is not what they leave behind.
 	ctx = context.WithoutCancel(ctx)
 	for i, kind := range s.Kinds {
 		if err := s.bring(ctx, kind, now, next); err != nil {
+			file, _ := prepared()
+			file.discard()
 			return errors.Join(err, s.back(ctx, s.Kinds[:i], now, next))
 		}
 	}
-	if err := file.commit(); err != nil {
+	file, err := prepared()
+	if err == nil {
+		err = file.commit()
+	}
+	file.discard()
+	switch {
+	case err != nil && why == asked:
 		return errors.Join(err, s.back(ctx, s.Kinds, now, next))
+	case err != nil:
+		s.Log.Error("if the agent restarts while the policy directory is broken, its policies will not be in force", "error", err)
 	}
 	s.now.Store(next)
 	return nil

@@ -40,50 +40,15 @@ func (d *Document) Policy() (*policy.Policy, error) {
 // Documents takes a text apart and looks at kind and name of each document. The error lists all problems.
 func Documents(source, text string) ([]Document, error) {
 	var errs []error
-	docs := splitDocuments(source, text)
-	for i := range docs {
+	parts := policy.Split(text)
+	docs := make([]Document, len(parts))
+	for i, part := range parts {
+		docs[i] = Document{Source: source, Line: part.Line, Text: part.Text}
 		if err := docs[i].look(); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return docs, errors.Join(errs...)
-}
-
-// splitDocuments cuts at the lines that can be nothing but a document's end: "---" and "..." in the first column (YAML
-// 1.2, 9.1.4). Documents without content are left out.
-func splitDocuments(source, text string) []Document {
-	var docs []Document
-	var b strings.Builder
-	line, first, filled := 0, 1, false
-	flush := func(next int) {
-		if filled {
-			docs = append(docs, Document{Source: source, Line: first, Text: b.String()})
-		}
-		b.Reset()
-		first, filled = next, false
-	}
-	for l := range strings.Lines(text) {
-		line++
-		switch {
-		case marker(l, "---"):
-			flush(line)
-			l = "   " + l[3:] // what stands behind it belongs to the document
-		case marker(l, "..."):
-			flush(line)
-			l = "\n"
-		}
-		b.WriteString(l)
-		if t := strings.TrimSpace(l); t != "" && t[0] != '#' {
-			filled = true
-		}
-	}
-	flush(line)
-	return docs
-}
-
-func marker(line, mark string) bool {
-	rest, ok := strings.CutPrefix(line, mark)
-	return ok && (rest == "" || strings.ContainsRune(" \t\r\n", rune(rest[0])))
 }
 
 // look reads what the document says of itself.

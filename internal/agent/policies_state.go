@@ -159,13 +159,31 @@ func (s *policyStore) load() savedPolicies {
 // savedFile is a new version of the saved policies that has not taken the place of the old one.
 type savedFile struct{ temporary, path string }
 
-// prepare writes down what a set needs after a restart, beside the old file.
-func (s *policyStore) prepare(next *policySet) (*savedFile, error) {
+// prepare begins to write down what a set needs after a restart, beside the old file, and returns what waits for it: a disk
+// takes as long as the change itself.
+func (s *policyStore) prepare(next *policySet) (wait func() (*savedFile, error)) {
+	var file *savedFile
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		file, err = s.write(next)
+	}()
+	return func() (*savedFile, error) {
+		<-done
+		return file, err
+	}
+}
+
+// write is prepare's work. Nil without an error: there is nothing to keep, and was nothing.
+func (s *policyStore) write(next *policySet) (*savedFile, error) {
 	saved := savedPolicies{Version: savedVersion, Modes: next.modes, API: s.trouble.leftovers()}
 	for _, p := range next.sorted() {
-		if p.origin == fromAPI {
+		switch p.origin {
+		case fromCluster: // is written down where the objects are
+		case fromAPI:
 			saved.API = append(saved.API, p.saved())
-		} else {
+		default:
 			saved.Directory = append(saved.Directory, p.saved())
 		}
 	}

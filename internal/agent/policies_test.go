@@ -220,7 +220,7 @@ func TestAChangeIsAllOrNothing(t *testing.T) {
 		kind server.Refusal
 		says []string
 	}{
-		"no YAML":       {good + "kind: [One\n", server.Invalid, []string{"request:4:", "not YAML"}},
+		"no YAML":       {good + "kind: [One\n", server.Invalid, []string{"request:5:", "not YAML"}},
 		"no kind":       {good + "metadata: {name: x}\n", server.Invalid, []string{"request:5:1: kind: is missing"}},
 		"unknown kind":  {good + "\nkind: Three\nmetadata: {name: x}\n", server.Invalid, []string{"request:6:7: kind: there is no kind of policy \"Three\"", "One, Two"}},
 		"bad policy":    {good + one("x", "mode: bad"), server.Invalid, []string{"request:5:1: mode: is bad"}},

@@ -15,6 +15,7 @@ type playedFlows struct {
 	table    *flow.Table
 	recorded bool         // the capture has its own
 	offset   atomic.Int64 // from time since boot to wall clock
+	newest   atomic.Int64 // wall clock of the newest event, ns since 1970
 	now      uint64       // ns since boot
 }
 
@@ -29,6 +30,7 @@ func (p *playedFlows) add(events []*model.Event) []*model.Event {
 		return events
 	}
 	for _, ev := range events {
+		p.newest.Store(max(p.newest.Load(), ev.Time.UnixNano()))
 		p.recorded = p.recorded || ev.Flow != nil
 		if ev.BootTime == 0 || p.recorded {
 			continue

@@ -39,16 +39,19 @@ type river struct {
 	malformed *pipeline.Counter
 	seq       uint64
 	batch     []*model.Event
-	found     []*model.Event              // by inventories, until settle
-	reported  map[pipeline.LossKey]uint64 // losses that were told as events so far
-	counts    [len(eventTypes)]atomic.Uint64
+	found     []*model.Event                // by inventories, until settle
+	reported  map[pipeline.LossKey]uint64   // losses that were told as events so far
+	counts    map[model.Type]*atomic.Uint64 // of newCounts: published so far
 }
 
-// eventTypes gives each type a place in river.counts.
-var eventTypes = func() (a [23]model.Type) {
-	copy(a[:], model.Types())
-	return a
-}()
+// newCounts has a counter for each type of event.
+func newCounts() map[model.Type]*atomic.Uint64 {
+	counts := make(map[model.Type]*atomic.Uint64)
+	for _, t := range model.Types() {
+		counts[t] = new(atomic.Uint64)
+	}
+	return counts
+}
 
 func (r *river) register(s sensor.Sensor) error {
 	for typ, decode := range s.Decoders() {
@@ -154,19 +157,16 @@ func (r *river) number(batch []*model.Event) []*model.Event {
 }
 
 func (r *river) count(t model.Type) {
-	for i := range eventTypes {
-		if eventTypes[i] == t {
-			r.counts[i].Add(1)
-			return
-		}
+	if c := r.counts[t]; c != nil {
+		c.Add(1)
 	}
 }
 
 // eventCounts is the number of events published so far, by type.
 func (r *river) eventCounts() map[model.Type]uint64 {
-	out := make(map[model.Type]uint64, len(eventTypes))
-	for i, t := range eventTypes {
-		out[t] = r.counts[i].Load()
+	out := make(map[model.Type]uint64, len(r.counts))
+	for t, c := range r.counts {
+		out[t] = c.Load()
 	}
 	return out
 }

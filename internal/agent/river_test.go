@@ -38,7 +38,7 @@ func newRiver() *harness {
 	h.river = &river{log: slog.New(slog.DiscardHandler), clock: c, losses: losses, annotate: func(*model.Event) {},
 		table:     process.New(process.Options{Boot: "01234567", Losses: losses, Wall: c.wall}),
 		publish:   func(b []*model.Event) { h.published = append(h.published, b...) },
-		malformed: losses.Counter("decode", "malformed record"), reported: make(map[pipeline.LossKey]uint64)}
+		malformed: losses.Counter("decode", "malformed record"), reported: make(map[pipeline.LossKey]uint64), counts: newCounts()}
 	h.decoders[kernel.RecordFile] = func(_ kernel.Record, ev *model.Event) (bool, error) {
 		ev.Type, ev.File = model.TypeFile, &model.File{}
 		return true, nil

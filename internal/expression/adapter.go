@@ -68,7 +68,7 @@ func (a *adapter) NativeToValue(v any) ref.Val {
 	case []*model.ProbeArg:
 		return types.NewDynamicList(a, m)
 	case *model.Exec, *model.ExecFailed, *model.Exit, *model.Credential, *model.Namespace, *model.Ptrace, *model.Module, *model.BPF,
-		*model.Mount, *model.Capability, *model.File, *model.Socket, *model.DNS, *model.Flow, *model.FlowCounters, *model.Endpoint, *model.Service, *model.Request, *model.Verdict, *model.Alert, *model.Probe, *model.Loss:
+		*model.Mount, *model.Capability, *model.File, *model.Socket, *model.DNS, *model.Flow, *model.FlowCounters, *model.Endpoint, *model.Service, *model.Controller, *model.Request, *model.Verdict, *model.Alert, *model.Probe, *model.Loss:
 		return a.object(v, reflect.TypeOf(v).Elem().Name()) // these are named as in the API
 	}
 	return a.Adapter.NativeToValue(v)

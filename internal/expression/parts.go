@@ -13,7 +13,7 @@ import (
 func messages() map[string]map[string]field {
 	return map[string]map[string]field{
 		"Event": eventFields(), "Process": processFields(), "ProcessRef": referenceFields(), "Creds": credsFields(),
-		"Namespaces": namespacesFields(), "ExecFile": execFileFields(), "Workload": workloadFields(),
+		"Namespaces": namespacesFields(), "ExecFile": execFileFields(), "Workload": workloadFields(), "Controller": controllerFields(),
 		"File": fileFields(), "Socket": socketFields(), "DNS": dnsFields(), "Verdict": verdictFields(),
 		"DNSAnswer": answerFields(), "Alert": alertFields(), "Probe": probeFields(), "ProbeArg": probeArgFields(),
 		"Flow": flowFields(), "FlowCounters": counterFields(), "Endpoint": endpointFields(), "Service": serviceFields(),
@@ -93,6 +93,7 @@ func eventFields() map[string]field {
 		"tid":          number(func(s *Subject) uint32 { return s.Event.TID }),
 		"count":        number(func(s *Subject) uint32 { return s.Event.Count }),
 		"pre_existing": flag(func(s *Subject) bool { return s.Event.PreExisting }),
+		"node":         text(func(s *Subject) string { return s.Event.Node }),
 		"process": {message: "Process", part: func(o any) any { return of[Subject](o) }, has: func(o any) bool {
 			s := of[Subject](o)
 			return s != nil && s.process() != nil

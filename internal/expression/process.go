@@ -210,6 +210,16 @@ func workloadFields() map[string]field {
 		"slice":     text(func(w *model.Workload) string { return w.Slice }),
 		"labels": other("", map[string]string{}, func(w *model.Workload) any { return w.Labels },
 			func(w *model.Workload) bool { return len(w.Labels) > 0 }),
-		"cgroup": text(func(w *model.Workload) string { return w.Cgroup }),
+		"cgroup":          text(func(w *model.Workload) string { return w.Cgroup }),
+		"controller":      inside("Controller", false, func(w *model.Workload) *model.Controller { return &w.Controller }),
+		"service_account": text(func(w *model.Workload) string { return w.ServiceAccount }),
+		"node":            text(func(w *model.Workload) string { return w.Node }),
+	}
+}
+
+func controllerFields() map[string]field {
+	return map[string]field{
+		"kind": text(func(c *model.Controller) string { return c.Kind }),
+		"name": text(func(c *model.Controller) string { return c.Name }),
 	}
 }

@@ -82,7 +82,7 @@ const MaxValues = 256
 
 // Filter is a compiled Spec. Safe for concurrent use; a nil Filter keeps everything.
 type Filter struct {
-	types   map[model.Type]bool
+	types   []model.Type                // few: looking through them is quicker than hashing one; nil for all
 	noFlows bool                        // nobody asked for them: they say again what connect, accept and close say
 	process []func(*model.Process) bool // each must hold
 	event   []func(*model.Event) bool   // each must hold
@@ -150,7 +150,7 @@ func (f *Filter) KeepCheap(e *model.Event) bool {
 	if f == nil {
 		return true
 	}
-	if f.types != nil && !f.types[e.Type] || f.noFlows && e.Type == model.TypeFlow {
+	if f.types != nil && !slices.Contains(f.types, e.Type) || f.noFlows && e.Type == model.TypeFlow {
 		return false
 	}
 	if !f.since.IsZero() && e.Time.Before(f.since) || !f.until.IsZero() && !e.Time.Before(f.until) {
@@ -238,13 +238,13 @@ func (f *Filter) ForProcesses() error {
 }
 
 func (f *Filter) addTypes(types []string) error {
-	f.types = make(map[model.Type]bool, len(types))
+	f.types = make([]model.Type, 0, len(types))
 	for _, s := range types {
 		t := model.Type(s)
 		if !slices.Contains(model.Types(), t) {
 			return fmt.Errorf("%q is no event type: use %s", s, join(model.Types()))
 		}
-		f.types[t] = true
+		f.types = append(f.types, t)
 	}
 	return nil
 }

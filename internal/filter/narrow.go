@@ -3,6 +3,7 @@
 package filter
 
 import (
+	"slices"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/model"
@@ -37,15 +38,16 @@ func (f *Filter) OnlyTests() bool {
 
 // Types is the event types that f may keep; nil for all.
 func (f *Filter) Types() map[model.Type]bool {
-	switch {
-	case f == nil:
+	if f == nil || f.types == nil && !f.noFlows {
 		return nil
-	case f.types != nil || !f.noFlows:
-		return f.types
 	}
-	types := make(map[model.Type]bool)
-	for _, t := range model.Types() {
-		types[t] = t != model.TypeFlow
+	list := f.types
+	if list == nil {
+		list = slices.DeleteFunc(model.Types(), func(t model.Type) bool { return t == model.TypeFlow })
+	}
+	types := make(map[model.Type]bool, len(list))
+	for _, t := range list {
+		types[t] = true
 	}
 	return types
 }
@@ -60,11 +62,7 @@ func (f *Filter) Span() (since, until time.Time) {
 
 // OfTypes is a filter of types alone.
 func OfTypes(types ...model.Type) *Filter {
-	f := &Filter{types: make(map[model.Type]bool, len(types))}
-	for _, t := range types {
-		f.types[t] = true
-	}
-	return f
+	return &Filter{types: slices.Clone(types)}
 }
 
 // During is f for another time: not before since, before until; zero for no bound.

@@ -120,7 +120,7 @@ type Subscription struct {
 
 func (s *Subscription) offer(batch []*model.Event) {
 	if s.keep != nil {
-		kept := make([]*model.Event, 0, len(batch))
+		var kept []*model.Event // grown as needed: most batches have nothing for most subscribers
 		for _, e := range batch {
 			if s.keep(e) {
 				kept = append(kept, e)

@@ -3,7 +3,6 @@
 package policy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -21,52 +20,6 @@ const (
 	maxDepth  = 32            // of nodes in nodes
 	maxRules  = MaxRules - 16 // what allow lists deny has numbers too
 )
-
-// document is one document of a YAML stream.
-type document struct {
-	text string
-	line int // of its first line, from 0
-}
-
-// split cuts a stream at its "---" and "..." lines: in YAML nothing else can begin with them.
-func split(stream string) []document {
-	var docs []document
-	at, line, first := 0, 0, 0 // where the document begins; the line that is looked at; the document's first
-	flush := func(end int, indent string) {
-		if text := stream[at:end]; strings.TrimSpace(text) != "" {
-			docs = append(docs, document{text: indent + text, line: first})
-		}
-	}
-	indent := "" // in the place of a marker before text
-	for pos := 0; pos < len(stream); {
-		end := len(stream)
-		if n := strings.IndexByte(stream[pos:], '\n'); n >= 0 {
-			end = pos + n + 1
-		}
-		one := stream[pos:end]
-		if mark := marker(one); mark != "" {
-			flush(pos, indent)
-			at, first, indent = end, line+1, ""
-			if mark == "---" && strings.TrimSpace(one[3:]) != "" {
-				at, first, indent = pos+3, line, "   "
-			}
-		}
-		pos = end
-		line++
-	}
-	flush(len(stream), indent)
-	return docs
-}
-
-// marker is the document marker that a line begins with, or nothing.
-func marker(line string) string {
-	for _, m := range []string{"---", "..."} {
-		if rest, ok := strings.CutPrefix(line, m); ok && (rest == "" || strings.ContainsRune(" \t\r\n", rune(rest[0]))) {
-			return m
-		}
-	}
-	return ""
-}
 
 // value is a node that was checked against its schema.
 type value struct {
@@ -419,6 +372,3 @@ func lowerFirst(s string) string {
 	}
 	return strings.ToLower(s[:1]) + strings.TrimSuffix(s[1:], ".")
 }
-
-// clean takes off the byte order mark that some editors write.
-func clean(stream []byte) string { return string(bytes.TrimPrefix(stream, []byte("\ufeff"))) }

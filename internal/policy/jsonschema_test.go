@@ -113,8 +113,8 @@ func TestSchemaAgreesWithTheParser(t *testing.T) {
 			refused++
 		}
 	}
-	for _, doc := range split(everything) {
-		check(doc.text)
+	for _, doc := range Split(everything) {
+		check(doc.Text)
 	}
 	for seed := range uint64(200) {
 		w := world{rand.New(rand.NewPCG(seed, 9))}

@@ -23,13 +23,13 @@ func Parse(source string, stream []byte) ([]*Policy, error) {
 	lines := map[string]int{}
 	s := policySchema()
 	c := &checker{report: r}
-	for _, doc := range split(clean(stream)) {
-		c.line = doc.line
-		v := c.decode(doc.text, s)
+	for _, part := range Split(string(stream)) {
+		c.line = part.Line - 1
+		v := c.decode(part.Text, s)
 		if v == nil {
 			continue
 		}
-		p := c.policy(v, doc.text)
+		p := c.policy(v, part.Text)
 		name := v.get("metadata").get("name")
 		if line := lines[p.Name]; line != 0 {
 			c.at(name.node, name.path, fmt.Sprintf("%q is also the name of the policy in line %d: give each its own", p.Name, line))

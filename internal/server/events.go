@@ -6,15 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/vigie-io/vigie/api/vigie/v1"
@@ -61,7 +60,7 @@ func (s *service) QueryEvents(ctx context.Context, r *connect.Request[pb.QueryEv
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
 		}
 	}
-	answerWithin(ctx, queryTimeout)
+	AnswerWithin(ctx, queryTimeout)
 	page, err := s.backend.Events(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
@@ -114,19 +113,19 @@ func (s *service) StreamEvents(ctx context.Context, r *connect.Request[pb.Stream
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("last is %d, at most %d are allowed", r.Msg.GetLast(), maxLast))
 	}
 	st := &stream{server: s.Server, out: out, boot: boot, filter: f, peer: peerFrom(ctx).String()}
-	st.deadlines = Deadlines(ctx)
 	if err := s.streams.add(st); err != nil {
 		return err
 	}
 	defer s.streams.remove(st)
-	if st.deadlines != nil {
-		_ = st.deadlines.SetReadDeadline(time.Time{})  // the request is read
-		_ = st.deadlines.SetWriteDeadline(time.Time{}) // nothing is due until something is sent: see send
-	}
+	st.pace, st.binary = PaceOf(ctx), !strings.Contains(r.Header().Get("Content-Type"), "json")
 	if !r.Msg.GetNoFollow() {
 		// Before the recent events are read, so that none is missed in between.
 		st.sub.Store(s.backend.Subscribe(pipeline.SubscribeOptions{Name: "client", Queue: s.config.ClientQueue, Keep: f.KeepCheap}))
 		defer st.sub.Load().Close()
+		// The headers tell the client that nothing is missed from here on.
+		if err := out.Send(nil); err != nil {
+			return fmt.Errorf("begin the stream: %w", err)
+		}
 	}
 	since := filter.FromProto(r.Msg.GetFilter()).Since
 	switch last := int(r.Msg.GetLast()); {
@@ -148,14 +147,15 @@ func (s *service) StreamEvents(ctx context.Context, r *connect.Request[pb.Stream
 
 // stream is one StreamEvents call.
 type stream struct {
-	server    *Server
-	out       *connect.ServerStream[pb.StreamEventsResponse]
-	deadlines *http.ResponseController
-	boot      string
-	filter    *filter.Filter
-	peer      string
-	sub       atomic.Pointer[pipeline.Subscription] // nil when it does not follow
-	lastSeq   uint64                                // of the events of the past that were sent
+	server  *Server
+	out     *connect.ServerStream[pb.StreamEventsResponse]
+	pace    Pace
+	binary  bool // the client wants protobuf's binary form, not JSON
+	boot    string
+	filter  *filter.Filter
+	peer    string
+	sub     atomic.Pointer[pipeline.Subscription] // nil when it does not follow
+	lastSeq uint64                                // of the events of the past that were sent
 }
 
 // sendLast sends the last n matching events, oldest first. Without a time it looks no further than memory: what matches
@@ -223,25 +223,60 @@ func (st *stream) follow(ctx context.Context) error {
 		case err != nil || errors.Is(ctx.Err(), context.Canceled):
 			return connect.NewError(connect.CodeCanceled, errors.New("the client is gone"))
 		}
-		kept := make([]*model.Event, 0, len(batch))
-		for _, e := range batch {
-			// The expression runs here, where only this client pays for it.
-			if (e.Seq == 0 || e.Seq > sent) && st.filter.KeepWhere(e) {
-				kept = append(kept, e)
-			}
-		}
+		kept := st.kept(batch, sent)
 		if err := st.send(kept); err != nil {
 			return err
 		}
 	}
 }
 
+// kept are the events of a batch behind those that were sent for which the filter's expression holds. It runs here, where
+// only this client pays for it.
+func (st *stream) kept(batch []*model.Event, sent uint64) []*model.Event {
+	defer st.server.takeTurn()()
+	kept := make([]*model.Event, 0, len(batch))
+	for _, e := range batch {
+		if (e.Seq == 0 || e.Seq > sent) && st.filter.KeepWhere(e) {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+// message makes the message of some events. In binary it is encoded here, in the stream's turn: what is sent afterwards has its
+// bytes already, as fields that the encoder takes for unknown.
+func (st *stream) message(events []*model.Event) (*pb.StreamEventsResponse, error) {
+	defer st.server.takeTurn()()
+	m := &pb.StreamEventsResponse{Events: make([]*pb.Event, len(events))}
+	for i, e := range events {
+		m.Events[i] = wire.ToProto(e, st.boot)
+	}
+	if !st.binary {
+		return m, nil
+	}
+	encoded, err := proto.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode events: %w", err)
+	}
+	m = new(pb.StreamEventsResponse)
+	m.ProtoReflect().SetUnknown(encoded)
+	return m, nil
+}
+
+// takeTurn waits until one of few streams may work, and returns what ends its turn. A hundred clients that all have much to
+// encode would else be a hundred threads of work beside the one that reads the kernel's rings, which then overflow for all.
+// Who waits too long for a turn loses events of its own queue.
+func (s *Server) takeTurn() (end func()) {
+	s.turns <- struct{}{}
+	return func() { <-s.turns }
+}
+
 // send sends events, waiting for a client that reads slowly as long as the stream timeout allows.
 func (st *stream) send(events []*model.Event) error {
 	for chunk := range slices.Chunk(events, maxMessage) {
-		m := &pb.StreamEventsResponse{Events: make([]*pb.Event, len(chunk))}
-		for i, e := range chunk {
-			m.Events[i] = wire.ToProto(e, st.boot)
+		m, err := st.message(chunk)
+		if err != nil {
+			return err
 		}
 		timeout := st.server.config.StreamTimeout
 		select {
@@ -249,19 +284,8 @@ func (st *stream) send(events []*model.Event) error {
 			timeout = st.server.config.DrainTimeout
 		default:
 		}
-		if st.deadlines != nil {
-			if err := st.deadlines.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-				return fmt.Errorf("set the deadline of the stream: %w", err)
-			}
-		}
-		if err := st.out.Send(m); err != nil {
+		if err := st.pace.Send(timeout, func() error { return st.out.Send(m) }); err != nil {
 			return fmt.Errorf("send events: %w", err)
-		}
-		if st.deadlines != nil {
-			// An HTTP/2 stream on which a deadline passes is reset even when there is nothing to send.
-			if err := st.deadlines.SetWriteDeadline(time.Time{}); err != nil {
-				return fmt.Errorf("clear the deadline of the stream: %w", err)
-			}
 		}
 	}
 	return nil

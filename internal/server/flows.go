@@ -19,6 +19,8 @@ import (
 
 // Flows is what the server needs to answer about conversations. All of it may be called at any time from any goroutine.
 type Flows interface {
+	// Now is the present of what is answered about: that of a capture is where it has been played to.
+	Now() time.Time
 	// OpenFlows lists what is open now and wanted, those that said most first, at most so many; and how many more there are.
 	OpenFlows(ctx context.Context, keep func(*model.Event) bool, limit int) ([]*model.Event, int, error)
 	// Map draws the map of a range of time.
@@ -123,7 +125,7 @@ func (s *service) GetMap(ctx context.Context, r *connect.Request[pb.GetMapReques
 	if q.Since.IsZero() {
 		end := q.Until
 		if end.IsZero() {
-			end = time.Now()
+			end = s.config.Flows.Now()
 		}
 		q.Since = end.Add(-defaultRange)
 	}
@@ -167,14 +169,11 @@ func (s *service) StreamMap(ctx context.Context, r *connect.Request[pb.StreamMap
 		return err
 	}
 	st := &stream{server: s.Server, peer: peerFrom(ctx).String()}
-	st.deadlines = Deadlines(ctx)
 	if err := s.streams.add(st); err != nil {
 		return err
 	}
 	defer s.streams.remove(st)
-	if st.deadlines != nil {
-		_ = st.deadlines.SetReadDeadline(time.Time{}) // the request is read
-	}
+	pace := PaceOf(ctx)
 	window := time.Duration(pageSize(r.Msg.GetWindowSeconds(), defaultWindow, maxWindow)) * time.Second
 	follower, err := s.config.Flows.FollowMap(ctx, MapQuery{Filter: f, Window: window, Expand: r.Msg.GetExpand(),
 		MaxNodes: pageSize(r.Msg.GetMaxNodes(), defaultNodes, maxNodes)})
@@ -192,12 +191,7 @@ func (s *service) StreamMap(ctx context.Context, r *connect.Request[pb.StreamMap
 		case err != nil:
 			return connect.NewError(connect.CodeCanceled, fmt.Errorf("the map is not followed any more: %w", err))
 		}
-		if st.deadlines != nil {
-			if err := st.deadlines.SetWriteDeadline(time.Now().Add(s.config.StreamTimeout)); err != nil {
-				return fmt.Errorf("set the deadline of the stream: %w", err)
-			}
-		}
-		if err := out.Send(wire.MapDeltaToProto(&delta)); err != nil {
+		if err := pace.Send(s.config.StreamTimeout, func() error { return out.Send(wire.MapDeltaToProto(&delta)) }); err != nil {
 			return fmt.Errorf("send the map: %w", err)
 		}
 	}

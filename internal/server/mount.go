@@ -25,6 +25,9 @@ type Mount struct {
 	Yield bool
 	// Wait returns when no request of the handler runs any more. It is called when all connections are closed.
 	Wait func()
+	// Services are the names of gRPC services of the handler that are also answered where the agent's own API is: who asks for both,
+	// as a relay does, then needs one address.
+	Services []string
 	// TLS says that its clients speak TLS: its port is under the same rules as Config.HTTP.
 	TLS bool
 }
@@ -59,12 +62,6 @@ type callerKey struct{}
 func CallerOf(ctx context.Context) Caller {
 	c, _ := ctx.Value(callerKey{}).(Caller)
 	return c
-}
-
-// Deadlines sets the deadlines of the request that ctx belongs to, which are short; nil outside of one.
-func Deadlines(ctx context.Context) *http.ResponseController {
-	d, _ := ctx.Value(deadlineKey{}).(*http.ResponseController)
-	return d
 }
 
 // introduce tells a mount's handler who calls. It runs behind admit: who is on TCP and got here has sent the token,

@@ -26,7 +26,7 @@ func whoAmI(w http.ResponseWriter, r *http.Request) {
 	if err := CallerOf(r.Context()).MayChange(); err != nil {
 		answer = err.Error()
 	}
-	if Deadlines(r.Context()) == nil {
+	if deadlinesOf(r.Context()) == nil {
 		answer += ", without a deadline"
 	}
 	_, _ = io.WriteString(w, CallerOf(r.Context()).String()+" "+answer)

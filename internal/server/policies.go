@@ -168,17 +168,6 @@ func (s *service) mayChange(ctx context.Context) error {
 		errors.New("policies are not changed over TCP without a token: ask as root on the unix socket, or start the agent with --token-file"))
 }
 
-// unhurried gives a call the time that its work takes (a policy may load programs, a study goes through the whole history), and
-// what it returns gives the answer its own. A deadline that passed meanwhile would end the request, but not what it began.
-func unhurried(ctx context.Context) (answer func()) {
-	d := Deadlines(ctx)
-	if d == nil {
-		return func() {}
-	}
-	_, _ = d.SetReadDeadline(time.Time{}), d.SetWriteDeadline(time.Time{}) // the request is read
-	return func() { _ = d.SetWriteDeadline(time.Now().Add(requestTimeout)) }
-}
-
 // study waits for the place of the one request at a time that goes through the whole history.
 func (s *service) study(ctx context.Context) (leave func(), err error) {
 	select {

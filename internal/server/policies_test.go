@@ -252,27 +252,3 @@ func TestMembersOfTheGroupLookAndDoNotChange(t *testing.T) {
 		}
 	}
 }
-
-// deadlines notes those that it is given.
-type deadlines struct {
-	http.ResponseWriter
-	read, write time.Time
-}
-
-func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = t; return nil }
-func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = t; return nil }
-
-// A change may take longer than an answer may: its deadline begins when the change is done.
-func TestWorkHasNoDeadline(t *testing.T) {
-	begun := time.Now()
-	d := &deadlines{read: begun, write: begun}
-	answer := unhurried(context.WithValue(t.Context(), deadlineKey{}, http.NewResponseController(d)))
-	if !d.read.IsZero() || !d.write.IsZero() {
-		t.Errorf("while it works: %v, %v", d.read, d.write)
-	}
-	answer()
-	if !d.write.After(begun) {
-		t.Errorf("for the answer: %v", d.write)
-	}
-	unhurried(t.Context())() // no request of a server
-}

@@ -75,7 +75,11 @@ func WorkloadToProto(w *model.Workload) *pb.Workload {
 	}
 	m := &pb.Workload{Kind: text(string(w.Kind)), Name: text(w.Name), Namespace: text(w.Namespace), Id: text(w.ID),
 		Runtime: text(w.Runtime), Image: text(w.Image), Container: text(w.Container), PodUid: text(w.PodUID),
-		User: text(w.User), Slice: text(w.Slice), Cgroup: text(w.Cgroup)}
+		User: text(w.User), Slice: text(w.Slice), Cgroup: text(w.Cgroup),
+		ServiceAccount: text(w.ServiceAccount), Node: text(w.Node)}
+	if c := w.Controller; c != (model.Controller{}) {
+		m.Controller = &pb.Controller{Kind: text(c.Kind), Name: text(c.Name)}
+	}
 	if len(w.Labels) > 0 {
 		m.Labels = make(map[string]string, len(w.Labels))
 		for k, v := range w.Labels {
@@ -92,7 +96,9 @@ func WorkloadFromProto(m *pb.Workload) *model.Workload {
 	}
 	return &model.Workload{Kind: model.WorkloadKind(m.GetKind()), Name: m.GetName(), Namespace: m.GetNamespace(),
 		ID: m.GetId(), Runtime: m.GetRuntime(), Image: m.GetImage(), Container: m.GetContainer(), PodUID: m.GetPodUid(),
-		User: m.GetUser(), Slice: m.GetSlice(), Labels: m.GetLabels(), Cgroup: m.GetCgroup()}
+		User: m.GetUser(), Slice: m.GetSlice(), Labels: m.GetLabels(), Cgroup: m.GetCgroup(),
+		Controller:     model.Controller{Kind: m.GetController().GetKind(), Name: m.GetController().GetName()},
+		ServiceAccount: m.GetServiceAccount(), Node: m.GetNode()}
 }
 
 func credsToProto(c *model.Creds) *pb.Creds {

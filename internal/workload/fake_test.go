@@ -85,6 +85,51 @@ type fakeRuntimes struct {
 	infos map[string]cri.Info
 	asked []cri.Query
 	block chan struct{} // when set, questions about idWeb wait for it
+
+	watching chan watching // when set, gets what Watch was called with
+}
+
+// watching is how a runtime tells.
+type watching struct {
+	found     func(string, cri.Info)
+	connected func()
+}
+
+// fakePods is what Kubernetes knows.
+type fakePods struct {
+	mu   sync.Mutex
+	pods map[string]*model.Pod
+
+	ended []string
+}
+
+func (f *fakePods) PodByUID(uid string) *model.Pod {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pods[uid]
+}
+
+func (f *fakePods) PodEnded(uid string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = append(f.ended, uid)
+}
+
+func (f *fakePods) set(uid string, p *model.Pod) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pods == nil {
+		f.pods = make(map[string]*model.Pod)
+	}
+	f.pods[uid] = p
+}
+
+// fakeNames is kubelet's directory.
+type fakeNames map[string][2]string
+
+func (f fakeNames) Find(uid string) (namespace, name string, ok bool) {
+	n, ok := f[uid]
+	return n[0], n[1], ok
 }
 
 func (f *fakeRuntimes) Inspect(ctx context.Context, q cri.Query) (cri.Info, error) {
@@ -104,6 +149,13 @@ func (f *fakeRuntimes) Inspect(ctx context.Context, q cri.Query) (cri.Info, erro
 		return cri.Info{}, cri.ErrNotFound
 	}
 	return info, nil
+}
+
+func (f *fakeRuntimes) Watch(ctx context.Context, found func(string, cri.Info), connected func()) {
+	if f.watching != nil {
+		f.watching <- watching{found, connected}
+	}
+	<-ctx.Done()
 }
 
 func (f *fakeRuntimes) Close() error { return nil }

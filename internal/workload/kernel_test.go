@@ -89,7 +89,7 @@ func TestKernel(t *testing.T) {
 // TestForHost runs on whatever this host is: the test's own process has the workload that its cgroup says.
 func TestForHost(t *testing.T) {
 	tree := openTree(t)
-	r := ForHost("/", slog.New(slog.DiscardHandler), new(pipeline.Losses))
+	r := ForHost("/", nil, slog.New(slog.DiscardHandler), new(pipeline.Losses))
 	start(t, r)
 	if r.Stats().Cgroups == 0 {
 		t.Error("no cgroup was read")

@@ -4,7 +4,6 @@ package workload
 
 import (
 	"errors"
-	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,6 +22,9 @@ type Resolver struct {
 	mu       sync.RWMutex
 	cgroups  map[key]*entry
 	byPath   map[string]*record // by the path of the workload's cgroup
+	pods     index              // records by the uid of their pod
+	named    index              // records by the id of their container
+	told     toldContainers     // that a runtime told of before they were asked for
 	removed  []key              // oldest first: cgroups that are gone but still known
 	watchers []func(old, new *model.Workload)
 	toWalk   map[uint32]bool // hierarchies with cgroups that only a walk can find
@@ -31,6 +33,7 @@ type Resolver struct {
 	walkWanted chan struct{}
 	changed    chan struct{} // there are changes
 	asks       chan *record
+	again      chan struct{} // a runtime answers that did not
 	walks      atomic.Uint64
 	asked      atomic.Uint64
 }
@@ -52,6 +55,8 @@ type record struct {
 	path    string // key in byPath; empty for a cgroup that could not be found
 	none    bool   // the path names no workload; current says so, Lookup gives nil
 	current atomic.Pointer[model.Workload]
+	parts   parts     // of current; under Resolver.mu
+	podUID  string    // of the pod that Kubernetes can be asked for; empty where its cgroup could be anybody's
 	query   cri.Query // ID is empty where there is nobody to ask
 	cgroups int       // how many entries; under Resolver.mu
 	live    int       // how many of these are not removed; under Resolver.mu
@@ -72,10 +77,14 @@ func New(cfg Config) *Resolver {
 		cfg:        cfg,
 		cgroups:    make(map[key]*entry),
 		byPath:     make(map[string]*record),
+		pods:       make(index),
+		named:      make(index),
+		told:       newTold(cfg.MaxTold),
 		toWalk:     make(map[uint32]bool),
 		walkWanted: make(chan struct{}, 1),
 		changed:    make(chan struct{}, 1),
 		asks:       make(chan *record, cfg.Queue),
+		again:      make(chan struct{}, 1),
 	}
 	r.loss.queue = cfg.Losses.Counter("workload", "queue_full")
 	r.loss.evicted = cfg.Losses.Counter("workload", "cgroup_evicted")
@@ -207,6 +216,7 @@ func (r *Resolver) add(k key, path string) *model.Workload {
 	if rec == nil {
 		rec = fresh
 		r.byPath[rec.path] = rec
+		r.learn(rec)
 	}
 	if !known {
 		r.insert(k, rec)
@@ -235,7 +245,12 @@ func (r *Resolver) parse(path string) *record {
 		if found.ContainerID != "" && (!found.Nested || r.cfg.AskNested) {
 			rec.query = cri.Query{ID: found.ContainerID, Runtime: found.Workload.Runtime, Owner: found.Owner}
 		}
+		// A user can make cgroups of any name in their slice, and so can a container.
+		if found.Owner == model.NoUID && (!found.Nested || r.cfg.AskNested) {
+			rec.podUID = found.Workload.PodUID
+		}
 	}
+	rec.parts.path = &found.Workload
 	rec.current.Store(&found.Workload)
 	return rec
 }
@@ -265,6 +280,9 @@ func (r *Resolver) setRemoved(k key) {
 	}
 	e.removed = true
 	e.record.live--
+	if r.cfg.Pods != nil && e.record.podUID != "" && e.record.current.Load().Container == sandbox {
+		r.cfg.Pods.PodEnded(e.record.podUID)
+	}
 	r.removed = append(r.removed, k)
 	for len(r.removed) > r.cfg.KeepRemoved {
 		r.dropOldest()
@@ -286,6 +304,8 @@ func (r *Resolver) drop(k key) {
 	}
 	if e.record.cgroups == 0 && r.byPath[e.record.path] == e.record {
 		delete(r.byPath, e.record.path)
+		r.pods.remove(e.record.podUID, e.record)
+		r.named.remove(e.record.query.ID, e.record)
 	}
 }
 
@@ -300,7 +320,7 @@ func (r *Resolver) wantWalk(hierarchy uint32) {
 
 // ask queues a container for its runtime to be asked. Under mu.
 func (r *Resolver) ask(rec *record) {
-	if rec.query.ID == "" || rec.waiting {
+	if rec.query.ID == "" || rec.waiting || rec.parts.info != nil {
 		return
 	}
 	select {
@@ -309,15 +329,6 @@ func (r *Resolver) ask(rec *record) {
 	default:
 		r.loss.queue.Add(1) // Run's sweep finds it again
 	}
-}
-
-// name publishes what a runtime said.
-func (r *Resolver) name(rec *record, info cri.Info) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	old := rec.current.Load()
-	rec.current.Store(named(old, info))
-	r.tell(old, rec)
 }
 
 // tell has Run tell the watchers. What a record's workload is at that time is told, so that no later
@@ -331,26 +342,4 @@ func (r *Resolver) tell(old *model.Workload, rec *record) {
 	case r.changed <- struct{}{}:
 	default:
 	}
-}
-
-// named is w with what a runtime knows about it.
-func named(w *model.Workload, info cri.Info) *model.Workload {
-	next := *w
-	next.Labels = maps.Clone(info.Labels)
-	for _, f := range []struct {
-		field *string
-		value string
-	}{{&next.Name, info.Name}, {&next.Image, info.Image}, {&next.Runtime, info.Runtime}} {
-		if f.value != "" {
-			*f.field = f.value
-		}
-	}
-	if info.PodName != "" {
-		next.Kind = model.WorkloadPod
-		next.Name, next.Namespace, next.Container = info.PodName, info.Namespace, info.Container
-		if info.PodUID != "" {
-			next.PodUID = info.PodUID
-		}
-	}
-	return &next
 }

@@ -26,6 +26,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 	}
 	tasks.Go(func() { r.walker(ctx) })
 	tasks.Go(func() { r.teller(ctx) })
+	tasks.Go(func() { r.cfg.Runtimes.Watch(ctx, r.container, r.askAgain) })
 	r.schedule(ctx, due, answers)
 	tasks.Wait()
 	return nil
@@ -67,6 +68,10 @@ func (r *Resolver) schedule(ctx context.Context, due chan<- *record, answers <-c
 			if !a.named && r.stillLive(a.record) {
 				heap.Push(&waiting, attempt{time.Now().Add(r.retryAfter(a.record.failed)), a.record})
 				a.record.failed++
+			}
+		case <-r.again:
+			for i := range waiting {
+				waiting[i].at = time.Now()
 			}
 		case <-timer.C:
 		case <-sweep.C:

@@ -3,8 +3,9 @@
 // Package workload says what workload a process belongs to, by the cgroup that the kernel says it is in.
 //
 // In: the cgroup ids of processes (Lookup), cgroups being made and removed (CgroupCreated,
-// CgroupRemoved). Out: *model.Workload at once, with what the cgroup's path tells; and a change
-// (OnChange) when a container runtime has told the rest. A process whose cgroup tells nothing gets
+// CgroupRemoved), what Kubernetes knows of pods (Pods, PodChanged). Out: *model.Workload at once, with what the cgroup's path
+// tells and what is known of its pod and container by then; and a change (OnChange) when a container runtime or
+// Kubernetes has told the rest. A process whose cgroup tells nothing gets
 // its workload from its ancestors (FromProcessTree).
 //
 // Of its parts, host knows cgroups and systemd, cri the container runtimes.
@@ -38,6 +39,8 @@ type Cgroups interface {
 type Runtimes interface {
 	// Inspect may take as long as it bounds itself. cri.ErrNotFound and all other errors are asked again later.
 	Inspect(ctx context.Context, q cri.Query) (cri.Info, error)
+	// Watch tells of containers before they are started, until ctx ends; and when a runtime begins to tell.
+	Watch(ctx context.Context, found func(id string, info cri.Info), connected func())
 	Close() error
 }
 
@@ -45,6 +48,8 @@ type Runtimes interface {
 type Config struct {
 	Cgroups  Cgroups
 	Runtimes Runtimes
+	Pods     Pods                    // what Kubernetes says; nil where there is none
+	PodNames PodNames                // how pods are called that Pods does not know; may be nil
 	Login    func(uid uint32) string // login names; nil shows numbers
 	Logger   *slog.Logger
 	Losses   *pipeline.Losses // losses are counted under the stage "workload"
@@ -59,6 +64,7 @@ type Config struct {
 	Askers      int           // runtimes asked at a time; 4
 	RetryFirst  time.Duration // first wait before a container is asked for again, ×3 each time; 200 ms
 	RetryMax    time.Duration // longest such wait; 10 min
+	MaxTold     int           // containers that were told of and are remembered; 1,024
 	WalkPause   time.Duration // shortest time between walks through a hierarchy; 1 s
 }
 
@@ -67,6 +73,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.KeepRemoved, 4096)
 	setDefault(&c.Queue, 1024)
 	setDefault(&c.Askers, 4)
+	setDefault(&c.MaxTold, 1024)
 	setDefault(&c.RetryFirst, 200*time.Millisecond)
 	setDefault(&c.RetryMax, 10*time.Minute)
 	setDefault(&c.WalkPause, time.Second)
@@ -87,8 +94,8 @@ func setDefault[T int | time.Duration](v *T, d T) {
 
 // ForHost makes the Resolver of the host that root ("/") leads to, its cgroups read, its container
 // runtimes where they usually are. A host without cgroups gets a Resolver that knows nothing until
-// they are mounted, and a line in the log. Close it after Run has ended.
-func ForHost(root string, logger *slog.Logger, losses *pipeline.Losses) *Resolver {
+// they are mounted, and a line in the log. pods is nil where no Kubernetes is configured. Close it after Run has ended.
+func ForHost(root string, pods Pods, logger *slog.Logger, losses *pipeline.Losses) *Resolver {
 	proc := filepath.Join(root, "proc")
 	tree, err := host.Open(proc)
 	if err != nil {
@@ -97,6 +104,8 @@ func ForHost(root string, logger *slog.Logger, losses *pipeline.Losses) *Resolve
 	r := New(Config{
 		Cgroups:   tree,
 		Runtimes:  cri.New(cri.ForHost(root)),
+		Pods:      pods,
+		PodNames:  host.NewPodLogs(root),
 		Login:     host.NewPasswd(filepath.Join(root, "etc/passwd")).Name,
 		AskNested: host.InContainer(proc),
 		Logger:    logger,

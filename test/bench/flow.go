@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 
 	pb "github.com/vigie-io/vigie/api/vigie/v1"
+	"github.com/vigie-io/vigie/internal/model"
 )
 
 // The bars of flows.
@@ -21,6 +22,7 @@ const (
 	flowsInMemory    = 1_000_000
 	barFlowMemory    = 600 << 20
 	flowFollowers    = 100
+	flowRate         = 5000 // short connections a second: the followers, on the same cores, decode a hundred times as many flows
 )
 
 // The arms of the comparison: the agent runs in both.
@@ -35,6 +37,7 @@ func flowLoads() []string { return []string{"rr lo", "rr veth", "stream lo", "st
 // flowed is what followers saw of short connections.
 type flowed struct {
 	Made      int               `json:"made"`
+	Rate      float64           `json:"rate"` // a second
 	Followers []followed        `json:"followers"`
 	Losses    map[string]uint64 `json:"losses"` // of the agent
 }
@@ -77,7 +80,7 @@ func (b *bench) flowCost(ctx context.Context) error {
 // flowFollow makes short connections while clients follow, and counts what each of them gets.
 func (b *bench) flowFollow(ctx context.Context) error {
 	return b.withAgent(ctx, func(a *agent) error {
-		x := &flowed{Made: shortConnections, Followers: make([]followed, flowFollowers)}
+		x := &flowed{Made: shortConnections, Followers: make([]followed, flowFollowers), Rate: flowRate}
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 		defer cancel()
 		var group sync.WaitGroup
@@ -98,16 +101,20 @@ func (b *bench) flowFollow(ctx context.Context) error {
 		if err := a.awaitClients(ctx, flowFollowers); err != nil {
 			return err
 		}
-		d, err := b.workers(ctx, job{kind: "storm", count: shortConnections}, 1)
+		d, err := b.workers(ctx, job{kind: "storm", count: shortConnections, rate: flowRate}, 1)
 		if err != nil {
 			return err
 		}
 		b.say("  %d connections in %v", d.Count, d.Elapsed)
+		if err := a.awaitQuiet(ctx); err != nil {
+			return err
+		}
+		cancel() // who has not got all by now does not get it
 		group.Wait()
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		s, err := a.status(ctx)
+		s, err := a.status(context.WithoutCancel(ctx))
 		if err != nil {
 			return err
 		}
@@ -142,7 +149,31 @@ func (a *agent) awaitClients(ctx context.Context, n int) error {
 	}
 }
 
-// read takes flows until all are there or their loss was told. The stream's deadline bounds it.
+// awaitQuiet waits until nothing waits for a client any more, and no flow has been reported for a while.
+func (a *agent) awaitQuiet(ctx context.Context) error {
+	const quiet = 40 // readings of 50 ms
+	for still, before := 0, uint64(0); still < quiet; {
+		s, err := a.status(ctx)
+		if err != nil {
+			return err
+		}
+		waiting, flows := uint64(0), s.GetEvents()[string(model.TypeFlow)]
+		for _, c := range s.GetSubscribers() {
+			if c.GetName() == "client" {
+				waiting += c.GetQueued()
+			}
+		}
+		still++
+		if waiting > 0 || flows != before {
+			still = 0
+		}
+		before = flows
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil
+}
+
+// read takes flows until all are there or their loss was told, or the stream ends.
 func (f *followed) read(stream *connect.ServerStreamForClient[pb.StreamEventsResponse]) error {
 	seen := make(map[uint64]bool, shortConnections)
 	for f.Flows+int(f.Lost) < shortConnections && stream.Receive() {
@@ -161,7 +192,10 @@ func (f *followed) read(stream *connect.ServerStreamForClient[pb.StreamEventsRes
 			}
 		}
 	}
-	return stream.Err()
+	if err := stream.Err(); connect.CodeOf(err) != connect.CodeCanceled {
+		return err
+	}
+	return nil
 }
 
 // flowMemory fills a flow table in a process of its own.

@@ -45,7 +45,7 @@ func (x *flowed) row() row {
 			told++
 		}
 	}
-	out := row{what: fmt.Sprintf("%d short connections, %d followers of flows", x.Made, len(x.Followers)), bar: "each gets every flow, or is told its loss",
+	out := row{what: fmt.Sprintf("%d short connections at %.0f/s, %d followers of flows", x.Made, x.Rate, len(x.Followers)), bar: "each gets every flow, or is told its loss",
 		measured: fmt.Sprintf("%d of %d: the one with least got %d, %d of them with both processes; %d lost and told; agent: %s", told, len(x.Followers), least, both, lost,
 			(&tally{Losses: x.Losses}).lost()), verdict: "met"}
 	if told < len(x.Followers) || !noLoss(x.Losses) {

@@ -108,8 +108,13 @@ func (b *bench) alternating(name string, f *files) [2]string {
 	return [2]string{denies.yaml(), allows.yaml()}
 }
 
+// betweenChanges is how long the agent is left alone before a change: what it does after the effect of the one before (it writes
+// down what must survive a restart, and frees the old tables) is not a part of the next.
+const betweenChanges = 200 * time.Millisecond
+
 // takeEffect runs change and reads from the watcher when it was in effect.
 func takeEffect(a *agent, w *watcher, denied bool, change func() error) (takenEffect, error) {
+	time.Sleep(betweenChanges)
 	before, err := a.cpu()
 	if err != nil {
 		return takenEffect{}, err

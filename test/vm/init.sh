@@ -52,7 +52,7 @@ for dir in /tests/*; do
 	cd "$dir" || continue
 	echo "@vm begin $package"
 	# Standard input is not the console, so that a test that reads it ends.
-	./test -test.v -test.timeout=20m -test.run="$run" </dev/null 2>&1
+	./test -test.v -test.timeout=60m -test.run="$run" </dev/null 2>&1
 	echo "@vm end $package $?"
 done
 echo "@vm done"

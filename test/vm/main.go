@@ -167,7 +167,7 @@ func parseFlags(args []string) (config, error) {
 		return nil
 	})
 	fs.StringVar(&cfg.memory, "memory", "1G", "memory of the guest")
-	fs.DurationVar(&cfg.timeout, "timeout", 30*time.Minute, "limit of one boot with all its tests")
+	fs.DurationVar(&cfg.timeout, "timeout", 90*time.Minute, "limit of one boot with all its tests")
 	fs.BoolVar(&cfg.verbose, "v", false, "print the whole console")
 	if err := fs.Parse(args); err != nil {
 		return cfg, err

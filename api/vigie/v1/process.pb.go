@@ -877,7 +877,14 @@ type Workload struct {
 	// Container or pod labels.
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Path of its cgroup below the mount.
-	Cgroup        string `protobuf:"bytes,12,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
+	Cgroup string `protobuf:"bytes,12,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
+	// What made the pod and would make it again: its Deployment, not the ReplicaSet. Absent for a pod that nobody made, and until
+	// Kubernetes has told.
+	Controller *Controller `protobuf:"bytes,13,opt,name=controller,proto3" json:"controller,omitempty"`
+	// Service account of a pod.
+	ServiceAccount string `protobuf:"bytes,14,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	// Node that a pod runs on.
+	Node          string `protobuf:"bytes,15,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -996,6 +1003,82 @@ func (x *Workload) GetCgroup() string {
 	return ""
 }
 
+func (x *Workload) GetController() *Controller {
+	if x != nil {
+		return x.Controller
+	}
+	return nil
+}
+
+func (x *Workload) GetServiceAccount() string {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return ""
+}
+
+func (x *Workload) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// Controller is an object of Kubernetes that makes pods.
+type Controller struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Deployment, StatefulSet, DaemonSet, CronJob, Job, …
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Its name; its namespace is the pod's.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Controller) Reset() {
+	*x = Controller{}
+	mi := &file_vigie_v1_process_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Controller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Controller) ProtoMessage() {}
+
+func (x *Controller) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_process_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Controller.ProtoReflect.Descriptor instead.
+func (*Controller) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_process_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Controller) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Controller) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 var File_vigie_v1_process_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_process_proto_rawDesc = "" +
@@ -1092,7 +1175,7 @@ const file_vigie_v1_process_proto_rawDesc = "" +
 	"\vcaps_gained\x18\f \x03(\tR\n" +
 	"capsGained\x12\x1f\n" +
 	"\vsecure_exec\x18\r \x01(\bR\n" +
-	"secureExec\"\xfc\x02\n" +
+	"secureExec\"\xef\x03\n" +
 	"\bWorkload\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -1106,10 +1189,19 @@ const file_vigie_v1_process_proto_rawDesc = "" +
 	"\x05slice\x18\n" +
 	" \x01(\tR\x05slice\x126\n" +
 	"\x06labels\x18\v \x03(\v2\x1e.vigie.v1.Workload.LabelsEntryR\x06labels\x12\x16\n" +
-	"\x06cgroup\x18\f \x01(\tR\x06cgroup\x1a9\n" +
+	"\x06cgroup\x18\f \x01(\tR\x06cgroup\x124\n" +
+	"\n" +
+	"controller\x18\r \x01(\v2\x14.vigie.v1.ControllerR\n" +
+	"controller\x12'\n" +
+	"\x0fservice_account\x18\x0e \x01(\tR\x0eserviceAccount\x12\x12\n" +
+	"\x04node\x18\x0f \x01(\tR\x04node\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"4\n" +
+	"\n" +
+	"Controller\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04nameB0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
 
 var (
 	file_vigie_v1_process_proto_rawDescOnce sync.Once
@@ -1123,7 +1215,7 @@ func file_vigie_v1_process_proto_rawDescGZIP() []byte {
 	return file_vigie_v1_process_proto_rawDescData
 }
 
-var file_vigie_v1_process_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_vigie_v1_process_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_vigie_v1_process_proto_goTypes = []any{
 	(*Process)(nil),               // 0: vigie.v1.Process
 	(*ProcessRef)(nil),            // 1: vigie.v1.ProcessRef
@@ -1131,22 +1223,24 @@ var file_vigie_v1_process_proto_goTypes = []any{
 	(*Namespaces)(nil),            // 3: vigie.v1.Namespaces
 	(*ExecFile)(nil),              // 4: vigie.v1.ExecFile
 	(*Workload)(nil),              // 5: vigie.v1.Workload
-	nil,                           // 6: vigie.v1.Workload.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*Controller)(nil),            // 6: vigie.v1.Controller
+	nil,                           // 7: vigie.v1.Workload.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_vigie_v1_process_proto_depIdxs = []int32{
-	7, // 0: vigie.v1.Process.start_time:type_name -> google.protobuf.Timestamp
-	7, // 1: vigie.v1.Process.end_time:type_name -> google.protobuf.Timestamp
+	8, // 0: vigie.v1.Process.start_time:type_name -> google.protobuf.Timestamp
+	8, // 1: vigie.v1.Process.end_time:type_name -> google.protobuf.Timestamp
 	4, // 2: vigie.v1.Process.file:type_name -> vigie.v1.ExecFile
 	3, // 3: vigie.v1.Process.namespaces:type_name -> vigie.v1.Namespaces
 	5, // 4: vigie.v1.Process.workload:type_name -> vigie.v1.Workload
 	1, // 5: vigie.v1.Process.parent:type_name -> vigie.v1.ProcessRef
-	6, // 6: vigie.v1.Workload.labels:type_name -> vigie.v1.Workload.LabelsEntry
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	7, // 6: vigie.v1.Workload.labels:type_name -> vigie.v1.Workload.LabelsEntry
+	6, // 7: vigie.v1.Workload.controller:type_name -> vigie.v1.Controller
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_process_proto_init() }
@@ -1162,7 +1256,7 @@ func file_vigie_v1_process_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vigie_v1_process_proto_rawDesc), len(file_vigie_v1_process_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

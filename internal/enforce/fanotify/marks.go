@@ -62,7 +62,7 @@ type wanted struct {
 func (m *marks) place(w *wanted, ns namespace, tables []*policy.Table, needs []need) error {
 	return inside(ns, func(mounts []Mount) {
 		w.mounts = mounts
-		p := placing{marks: m, want: w, ns: ns.id, mounts: mounts, tables: tables}
+		p := placing{marks: m, want: w, ns: ns.id, mounts: mounts, tables: tables, above: make(map[string]string)}
 		for _, n := range needs {
 			if n.name == "" {
 				p.tree(n.dir, n.mask)
@@ -80,12 +80,21 @@ type placing struct {
 	ns     string
 	mounts []Mount
 	tables []*policy.Table
+	above  map[string]string // existing, by directory
+	dir    string            // of the need before this one: many rules name files of one directory
+	dirOn  inode
+	dirIs  unix.Statx_t
+	dirErr error
 }
 
 // directory marks one directory for what is in it now and later. While it is not there its file system is marked, so that
 // it can come at any time.
 func (p *placing) directory(n need) {
-	on, st, err := inodeOf(unix.AT_FDCWD, n.dir, 0)
+	if n.dir != p.dir {
+		p.dir = n.dir
+		p.dirOn, p.dirIs, p.dirErr = inodeOf(unix.AT_FDCWD, n.dir, 0)
+	}
+	on, st, err := p.dirOn, &p.dirIs, p.dirErr
 	switch {
 	case err != nil:
 		p.fileSystem(p.existing(n.dir), n.mask)
@@ -152,13 +161,17 @@ func (p *placing) tree(dir string, mask uint64) {
 
 // existing is the nearest directory upwards that is there.
 func (p *placing) existing(dir string) string {
-	for dir != "/" {
-		if _, _, err := inodeOf(unix.AT_FDCWD, dir, 0); err == nil {
+	at, known := p.above[dir]
+	if known {
+		return at
+	}
+	for at = dir; at != "/"; at = path.Dir(at) {
+		if _, _, err := inodeOf(unix.AT_FDCWD, at, 0); err == nil {
 			break
 		}
-		dir = path.Dir(dir)
 	}
-	return dir
+	p.above[dir] = at
+	return at
 }
 
 func (p *placing) fileSystem(dir string, mask uint64) {
@@ -177,9 +190,14 @@ func (p *placing) may(mount uint64) bool {
 	return i >= 0 && p.markable(p.mounts[i])
 }
 
-// mark places a mark, again if it is there: what it was on may have been replaced by something with the same number.
+// mark places a mark, once in a pass, and again if an earlier pass did: what it was on may have been replaced by something
+// with the same number.
 func (p *placing) mark(key markKey, path string, mask uint64) {
-	mask |= p.want.marks[key].mask
+	done := p.want.marks[key].mask
+	if mask&^done == 0 {
+		return
+	}
+	mask |= done
 	if err := p.of(key).mark(key.how, mask, path); err != nil {
 		p.fail(path, err)
 		return

@@ -45,7 +45,7 @@ type Backend struct {
 	host    *kernel.Host
 	kernel  enforce.Kernel
 	objs    bpfObjects
-	destroy *destroyObjects           // nil where the kernel has no bpf_sock_destroy
+	destroy *destroyPrograms          // nil where the kernel has no bpf_sock_destroy
 	end     func([]bpfVgNetCut) error // ends sockets that were cut, of the calling thread's network namespace
 	hooks   map[string]bool           // that are attached
 	wanted  []enforce.Loaded
@@ -240,7 +240,7 @@ func (b *Backend) load(k enforce.Kernel) error {
 	}
 	k.Host.Share("vg_net_socks", b.objs.VgNetSocks)
 	b.host, b.kernel = k.Host, k
-	var destroy destroyObjects
+	var destroy destroyPrograms // and so the maps that they use, not all that their headers name
 	if spec, err = loadDestroy(); err != nil {
 		return fmt.Errorf("read the embedded object: %w", err)
 	}

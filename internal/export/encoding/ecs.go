@@ -278,6 +278,11 @@ func (s ecs) workload(o *object, w *model.Workload) {
 	o.text("type", "pod")
 	o.text("name", w.Name)
 	o.text("id", w.PodUID)
+	if w.Controller.Name != "" {
+		o.begin("parent")
+		o.text("type", w.Controller.Kind)
+		o.end()
+	}
 	o.end()
 	o.end()
 }

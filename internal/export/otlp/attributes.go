@@ -106,6 +106,9 @@ func (a *attributes) workload(w *model.Workload) {
 		a.text("k8s.pod.name", w.Name)
 		a.text("k8s.pod.uid", w.PodUID)
 		a.text("k8s.container.name", w.Container)
+		a.text("k8s.node.name", w.Node)
+		a.text("k8s.serviceaccount.name", w.ServiceAccount)
+		a.controller(w.Controller)
 	case model.WorkloadContainer:
 		a.text("container.name", w.Name)
 	default:
@@ -114,6 +117,17 @@ func (a *attributes) workload(w *model.Workload) {
 	a.text("container.id", w.ID)
 	a.text("container.image.name", w.Image)
 	a.text("container.runtime.name", w.Runtime)
+}
+
+// controller adds the attribute that the conventions have for its kind; kinds that they do not know are ours.
+func (a *attributes) controller(c model.Controller) {
+	switch c.Kind {
+	case "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController":
+		a.text("k8s."+strings.ToLower(c.Kind)+".name", c.Name)
+	default:
+		a.text("vigie.controller.kind", c.Kind)
+		a.text("vigie.controller.name", c.Name)
+	}
 }
 
 // parts adds what the event's own part says.

@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"strings"
@@ -34,6 +35,14 @@ func functions(all *template.Template, lookup func(kind, namespace, name string)
 		"toYaml": func(v any) (string, error) {
 			data, err := yaml.Marshal(v)
 			return strings.TrimSuffix(string(data), "\n"), err
+		},
+		"fromYaml": func(text string) (map[string]any, error) {
+			v := map[string]any{}
+			return v, yaml.Unmarshal([]byte(text), &v)
+		},
+		"set": func(m map[string]any, name string, v any) map[string]any {
+			m[name] = v
+			return m
 		},
 		"toJson": func(v any) (string, error) {
 			data, err := json.Marshal(v)
@@ -70,6 +79,26 @@ func functions(all *template.Template, lookup func(kind, namespace, name string)
 func indent(n int, s string) string {
 	pad := strings.Repeat(" ", n)
 	return pad + strings.ReplaceAll(s, "\n", "\n"+pad)
+}
+
+// files is the chart's folder as templates see it.
+type files struct{ fs.FS }
+
+// Glob gives the files whose names match.
+func (f files) Glob(pattern string) (map[string][]byte, error) {
+	names, err := fs.Glob(f.FS, pattern)
+	found := map[string][]byte{}
+	for _, name := range names {
+		data, readErr := fs.ReadFile(f.FS, name)
+		found[name], err = data, errors.Join(err, readErr)
+	}
+	return found, err
+}
+
+// Get gives the content of a file.
+func (f files) Get(name string) (string, error) {
+	data, err := fs.ReadFile(f.FS, name)
+	return string(data), err
 }
 
 // certificate is a certificate with its key, in PEM.

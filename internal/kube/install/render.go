@@ -40,6 +40,7 @@ type release struct {
 	Release struct{ Name, Namespace, Service string }
 	Chart   struct{ Name, AppVersion string }
 	Values  map[string]any
+	Files   files
 	lookup  func(kind, namespace, name string) (map[string]any, error)
 }
 
@@ -52,7 +53,7 @@ func Render(o Options) ([]*unstructured.Unstructured, error) {
 	var r release
 	r.Release.Name, r.Release.Namespace, r.Release.Service = "vigie", o.Namespace, Service
 	r.Chart.Name, r.Chart.AppVersion = "vigie", o.Version
-	r.lookup = o.Lookup
+	r.Files, r.lookup = files{chart}, o.Lookup
 	if r.Values, err = values(chart, o.Values); err != nil {
 		return nil, err
 	}

@@ -102,17 +102,25 @@ type Place struct {
 
 // At finds a path of keys and indices. What is not there is placed at the nearest object above that is.
 func (d *Document) At(path []string) Place {
-	p := Place{File: d.File, Line: d.Line, Column: 1}
 	if d.Err != nil {
-		p.Line, p.Column = d.Err.Line, d.Err.Column
-		return p
+		return Place{File: d.File, Line: d.Err.Line, Column: d.Err.Column}
 	}
+	path = append(append([]string{}, d.prefix...), path...)
+	p := d.at(path)
+	if d.locate != nil {
+		p = d.locate(path, p)
+	}
+	return p
+}
+
+func (d *Document) at(path []string) Place {
+	p := Place{File: d.File, Line: d.Line, Column: 1}
 	n := d.root
 	if n == nil {
 		return p
 	}
 	p.Found = true
-	for _, step := range append(append([]string{}, d.prefix...), path...) {
+	for _, step := range path {
 		next := n.child(step)
 		if next == nil {
 			p.Found = false

@@ -47,8 +47,13 @@ type Text struct {
 	File  string
 	Line  int // of the file, the text's first
 	Bytes []byte
-	err   *Error
+	// Locate goes back to what the text was made of; nil when it is a file itself.
+	Locate Locate
+	err    *Error
 }
+
+// Locate is a place in what a text was made of. path is that of a value in its document, and nil when only the line is known.
+type Locate func(path []string, in Place) Place
 
 // NextText is the next document that holds anything, see Next.
 func (r *Reader) NextText() (Text, error) {
@@ -73,7 +78,7 @@ func (t Text) Parse() *Document {
 	if t.err != nil {
 		return &Document{File: t.File, Line: t.Line, Err: t.err}
 	}
-	return parse(t.File, t.Line, t.Bytes)
+	return parse(t)
 }
 
 // split reads up to the next separator. size counts what was passed over too.

@@ -27,7 +27,7 @@ type Object struct {
 	Name      string                  // or its generateName
 	API       runtime.Object          // typed, or *unstructured.Unstructured
 	Size      Size
-	Unknown   []string                // fields that the kind does not have: the API server drops or refuses them
+	Unknown   []string // fields that the kind does not have: the API server drops or refuses them
 }
 
 // Size is how large the parts of an object are.

@@ -27,10 +27,15 @@ type entry struct {
 	object *object.Object
 }
 
-// Run reads paths and judges what is in them. An error is a path that is not there, or the end of ctx.
+// Run is Scan of paths, with the values that charts have themselves.
 func (j *Judge) Run(ctx context.Context, paths []string, stdin io.Reader) (*Report, error) {
+	return j.Scan(ctx, Input{Paths: paths, Stdin: stdin})
+}
+
+// Scan reads what it is given and judges what is in it. An error is a path that is not there, values that cannot be read, or the end of ctx.
+func (j *Judge) Scan(ctx context.Context, in Input) (*Report, error) {
 	s := &state{judge: j, report: newReport(j.Controls), inventory: NewInventory()}
-	if err := s.readAll(ctx, paths, stdin); err != nil {
+	if err := s.readAll(ctx, in); err != nil {
 		return nil, err
 	}
 	if err := s.judgeOthers(ctx); err != nil {
@@ -57,10 +62,10 @@ const (
 )
 
 // readAll reads documents in one goroutine, and parses and judges them in as many as there are processors.
-func (s *state) readAll(ctx context.Context, paths []string, stdin io.Reader) error {
+func (s *state) readAll(ctx context.Context, in Input) error {
 	group, inGroup := errgroup.WithContext(ctx)
 	batches := make(chan []manifest.Text, 1)
-	src := &source{stdin: stdin, visited: map[string]bool{}, problem: func(p Problem) { s.report.Problems = append(s.report.Problems, p) }}
+	src := &source{Input: in, ctx: ctx, visited: map[string]bool{}, problem: func(p Problem) { s.report.Problems = append(s.report.Problems, p) }}
 	src.send = func(batch []manifest.Text) error {
 		select {
 		case batches <- batch:
@@ -71,7 +76,7 @@ func (s *state) readAll(ctx context.Context, paths []string, stdin io.Reader) er
 	}
 	group.Go(func() error {
 		defer close(batches)
-		return src.read(paths)
+		return src.all()
 	})
 	owns := make([]*worker, runtime.GOMAXPROCS(0))
 	for i := range owns {

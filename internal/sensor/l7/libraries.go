@@ -104,8 +104,7 @@ func (l *libraries) forget(n notice) {
 func (l *libraries) look(n notice) {
 	paths, err := mappedCode(n.pid)
 	for _, m := range paths {
-		if err == nil && m.inode == n.inode {
-			l.file(m.path)
+		if err == nil && m.inode == n.inode && l.file(m.path) {
 			return
 		}
 	}
@@ -173,28 +172,29 @@ func mappedCode(pid uint32) ([]mappedFile, error) {
 	return out, lines.Err()
 }
 
-// file attaches the probes of a file, once.
-func (l *libraries) file(path string) {
+// file attaches the probes of a file, once. False: it cannot be opened any more, it was deleted or its process has ended.
+func (l *libraries) file(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
-		return // deleted, or its process has ended
+		return false
 	}
 	defer f.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || !l.first(fileID{st.Dev, st.Ino}) {
-		return
+		return true
 	}
 	probes, err := probesOf(f)
 	if err != nil {
 		if !errors.Is(err, site.ErrNone) {
 			l.log.Info("TLS of a program is not read", "file", path, "error", err)
 		}
-		return
+		return true
 	}
-	exe, err := link.OpenExecutable(path)
+	// By the open file: the process through whose root it was found may end meanwhile.
+	exe, err := link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 	if err != nil {
 		l.log.Info("TLS of a program is not read", "file", path, "error", err)
-		return
+		return true
 	}
 	for _, p := range probes {
 		attach := exe.Uprobe
@@ -212,6 +212,7 @@ func (l *libraries) file(path string) {
 	defer l.mu.Unlock()
 	l.known[fileID{st.Dev, st.Ino}] = true
 	l.log.Debug("TLS of a program is read", "file", path, "probes", len(probes))
+	return true
 }
 
 // first reports whether a file has not been looked at, and notes that it has.

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -47,10 +46,10 @@ func NewStreams(name string, limit int, timeout time.Duration) *Streams {
 
 // Stream is one open stream.
 type Stream struct {
-	streams   *Streams
-	sub       *pipeline.Subscription
-	peer      string
-	deadlines *http.ResponseController
+	streams *Streams
+	sub     *pipeline.Subscription
+	peer    string
+	pace    server.Pace
 }
 
 // Open begins the stream of the request that ctx belongs to, whose events come from sub: nil when it has none. The caller
@@ -65,11 +64,7 @@ func (s *Streams) Open(ctx context.Context, sub *pipeline.Subscription) (*Stream
 	if s.closed {
 		return nil, connect.NewError(connect.CodeUnavailable, errors.New("the agent stops"))
 	}
-	st := &Stream{streams: s, sub: sub, peer: server.CallerOf(ctx).String(), deadlines: server.Deadlines(ctx)}
-	if st.deadlines != nil {
-		_ = st.deadlines.SetReadDeadline(time.Time{})  // the request is read
-		_ = st.deadlines.SetWriteDeadline(time.Time{}) // nothing is due until something is sent
-	}
+	st := &Stream{streams: s, sub: sub, peer: server.CallerOf(ctx).String(), pace: server.PaceOf(ctx)}
 	s.open[st] = struct{}{}
 	s.running.Add(1)
 	return st, nil
@@ -83,23 +78,8 @@ func (st *Stream) Close() {
 	st.streams.running.Done()
 }
 
-// Send calls send, which sends to the client, and gives that the timeout. Afterwards nothing is due: an HTTP/2 stream on
-// which a deadline passes is reset even if there was nothing to send.
-func (st *Stream) Send(send func() error) error {
-	if st.deadlines == nil {
-		return send()
-	}
-	if err := st.deadlines.SetWriteDeadline(time.Now().Add(st.streams.timeout)); err != nil {
-		return fmt.Errorf("set the deadline of the stream: %w", err)
-	}
-	if err := send(); err != nil {
-		return err
-	}
-	if err := st.deadlines.SetWriteDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("clear the deadline of the stream: %w", err)
-	}
-	return nil
-}
+// Send calls send, which sends to the client, and gives that the timeout.
+func (st *Stream) Send(send func() error) error { return st.pace.Send(st.streams.timeout, send) }
 
 // Wait refuses new streams and returns when there are none. It is for when the service is served no more: then all of
 // them end.

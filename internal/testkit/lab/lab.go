@@ -11,18 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netns"
 )
 
 // Cluster is a Kubernetes that runs while the test does.
@@ -258,41 +253,4 @@ func (c *Cluster) do(t testing.TB, command string, args ...string) {
 	if err != nil {
 		t.Fatalf("%s %v: %v: %s", command, args, err, out)
 	}
-}
-
-// Dial connects from the network of the control plane, whence nodes, pods and, by their endpoints, services are reached.
-func (c *Cluster) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	data, err := os.ReadFile(filepath.Join(c.Dir, "cp.pid"))
-	if err != nil {
-		return nil, err
-	}
-	pid, err := strconv.Atoi(string(data))
-	if err != nil {
-		return nil, err
-	}
-	ns, err := netns.GetFromPid(pid)
-	if err != nil {
-		return nil, fmt.Errorf("find the cluster's network: %w", err)
-	}
-	defer ns.Close()
-	var conn net.Conn
-	err = onThread(func() error {
-		if err := netns.Set(ns); err != nil {
-			return fmt.Errorf("enter the cluster's network: %w", err)
-		}
-		// One address and one attempt: another thread would dial from elsewhere.
-		conn, err = (&net.Dialer{FallbackDelay: -1}).DialContext(ctx, network, address)
-		return err
-	})
-	return conn, err
-}
-
-// onThread runs fn on a thread that ends with it, so that no other goroutine gets its namespace.
-func onThread(fn func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread is destroyed
-		done <- fn()
-	}()
-	return <-done
 }

@@ -3,7 +3,9 @@
 package cri
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -63,7 +65,7 @@ func (k *kube) inspect(ctx context.Context, id string) (Info, error) {
 }
 
 func (k *kube) container(ctx context.Context, c *runtimev1.Container) (Info, error) {
-	info, err := k.sandbox(ctx, c.GetPodSandboxId())
+	pod, err := k.sandbox(ctx, c.GetPodSandboxId())
 	if err != nil {
 		return Info{}, err
 	}
@@ -71,22 +73,19 @@ func (k *kube) container(ctx context.Context, c *runtimev1.Container) (Info, err
 	if err != nil {
 		return Info{}, notFound("read container status", err)
 	}
-	image := answer.GetStatus().GetImage()
-	for _, ref := range []string{image.GetUserSpecifiedImage(), image.GetImage(), c.GetImage().GetImage(), answer.GetStatus().GetImageRef()} {
-		if ref != "" {
-			info.Image = ref
-			break
-		}
-	}
-	info.Name = c.GetMetadata().GetName()
-	info.Container = info.Name
-	labels := maps.Clone(info.Labels)
-	if labels == nil {
-		labels = make(map[string]string, len(c.GetLabels()))
-	}
-	maps.Copy(labels, c.GetLabels())
-	info.Labels = labels
-	return info, nil
+	status := answer.GetStatus()
+	return inPod(pod, c.GetMetadata().GetName(), c.GetLabels(), status.GetImage().GetUserSpecifiedImage(), status.GetImage().GetImage(), c.GetImage().GetImage(), status.GetImageRef()), nil
+}
+
+// inPod is a container of a pod. The first of the images that is named counts.
+func inPod(pod Info, name string, own map[string]string, images ...string) Info {
+	info := pod
+	info.Image = cmp.Or(images...)
+	info.Name, info.Container = name, name
+	info.Labels = make(map[string]string, len(pod.Labels)+len(own))
+	maps.Copy(info.Labels, pod.Labels)
+	maps.Copy(info.Labels, own)
+	return info
 }
 
 func (k *kube) sandbox(ctx context.Context, id string) (Info, error) {
@@ -94,12 +93,45 @@ func (k *kube) sandbox(ctx context.Context, id string) (Info, error) {
 	if err != nil {
 		return Info{}, notFound("read pod status", err)
 	}
-	pod := answer.GetStatus()
+	return k.pod(answer.GetStatus()), nil
+}
+
+// pod is a pod's sandbox.
+func (k *kube) pod(pod *runtimev1.PodSandboxStatus) Info {
 	return Info{
 		Runtime: k.runtime, Name: pod.GetMetadata().GetName(), Labels: pod.GetLabels(),
 		PodName: pod.GetMetadata().GetName(), Namespace: pod.GetMetadata().GetNamespace(),
 		PodUID: pod.GetMetadata().GetUid(), Container: sandboxContainer,
-	}, nil
+	}
+}
+
+// watch implements watcher.
+func (k *kube) watch(ctx context.Context, found func(id string, info Info), connected func()) error {
+	if k.err != nil {
+		return k.err
+	}
+	stream, err := k.api.GetContainerEvents(ctx, &runtimev1.GetEventsRequest{})
+	if err != nil {
+		return fmt.Errorf("follow container events: %w", err)
+	}
+	connected() // the stream has a connection; its header may come with the first event only
+	for {
+		ev, err := stream.Recv()
+		if status.Code(err) == codes.Unimplemented {
+			return fmt.Errorf("follow container events: %w", errors.ErrUnsupported)
+		}
+		if err != nil {
+			return fmt.Errorf("follow container events: %w", err)
+		}
+		if ev.GetPodSandboxStatus() == nil {
+			continue // of one that is gone
+		}
+		pod := k.pod(ev.GetPodSandboxStatus())
+		found(ev.GetPodSandboxStatus().GetId(), pod)
+		for _, c := range ev.GetContainersStatuses() {
+			found(c.GetId(), inPod(pod, c.GetMetadata().GetName(), c.GetLabels(), c.GetImage().GetUserSpecifiedImage(), c.GetImage().GetImage(), c.GetImageRef()))
+		}
+	}
 }
 
 func notFound(what string, err error) error {

@@ -4,7 +4,7 @@
 //
 // Source: vigie/v1/vigie.proto
 
-// The API of the vigie agent. It is served with Connect: gRPC, gRPC-Web and plain HTTP with JSON, on a
+// The API of the vigie agent, and of the relay that answers for the agents of many nodes. It is served with Connect: gRPC, gRPC-Web and plain HTTP with JSON, on a
 // unix socket and, by choice, on TCP.
 package vigiev1connect
 
@@ -55,6 +55,8 @@ const (
 	VigieGetProcessProcedure = "/vigie.v1.Vigie/GetProcess"
 	// VigieGetStatusProcedure is the fully-qualified name of the Vigie's GetStatus RPC.
 	VigieGetStatusProcedure = "/vigie.v1.Vigie/GetStatus"
+	// VigieListPodsProcedure is the fully-qualified name of the Vigie's ListPods RPC.
+	VigieListPodsProcedure = "/vigie.v1.Vigie/ListPods"
 	// VigieListPoliciesProcedure is the fully-qualified name of the Vigie's ListPolicies RPC.
 	VigieListPoliciesProcedure = "/vigie.v1.Vigie/ListPolicies"
 	// VigieApplyPoliciesProcedure is the fully-qualified name of the Vigie's ApplyPolicies RPC.
@@ -96,6 +98,9 @@ type VigieClient interface {
 	GetProcess(context.Context, *connect.Request[v1.GetProcessRequest]) (*connect.Response[v1.GetProcessResponse], error)
 	// GetStatus says how the agent itself is doing.
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
+	// ListPods lists the pods that the agent knows of, ordered by namespace and name. Error: failed_precondition where no Kubernetes
+	// is configured.
+	ListPods(context.Context, *connect.Request[v1.ListPodsRequest]) (*connect.Response[v1.ListPodsResponse], error)
 	// ListPolicies lists the policies that the agent has, ordered by name, each with its status.
 	ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error)
 	// ApplyPolicies brings policies in force: all of them or, on an error, none. Those before stay in force, whole, until
@@ -190,6 +195,13 @@ func NewVigieClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		listPods: connect.NewClient[v1.ListPodsRequest, v1.ListPodsResponse](
+			httpClient,
+			baseURL+VigieListPodsProcedure,
+			connect.WithSchema(vigieMethods.ByName("ListPods")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		listPolicies: connect.NewClient[v1.ListPoliciesRequest, v1.ListPoliciesResponse](
 			httpClient,
 			baseURL+VigieListPoliciesProcedure,
@@ -264,6 +276,7 @@ type vigieClient struct {
 	listProcesses    *connect.Client[v1.ListProcessesRequest, v1.ListProcessesResponse]
 	getProcess       *connect.Client[v1.GetProcessRequest, v1.GetProcessResponse]
 	getStatus        *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	listPods         *connect.Client[v1.ListPodsRequest, v1.ListPodsResponse]
 	listPolicies     *connect.Client[v1.ListPoliciesRequest, v1.ListPoliciesResponse]
 	applyPolicies    *connect.Client[v1.ApplyPoliciesRequest, v1.ApplyPoliciesResponse]
 	setPolicyMode    *connect.Client[v1.SetPolicyModeRequest, v1.SetPolicyModeResponse]
@@ -318,6 +331,11 @@ func (c *vigieClient) GetProcess(ctx context.Context, req *connect.Request[v1.Ge
 // GetStatus calls vigie.v1.Vigie.GetStatus.
 func (c *vigieClient) GetStatus(ctx context.Context, req *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error) {
 	return c.getStatus.CallUnary(ctx, req)
+}
+
+// ListPods calls vigie.v1.Vigie.ListPods.
+func (c *vigieClient) ListPods(ctx context.Context, req *connect.Request[v1.ListPodsRequest]) (*connect.Response[v1.ListPodsResponse], error) {
+	return c.listPods.CallUnary(ctx, req)
 }
 
 // ListPolicies calls vigie.v1.Vigie.ListPolicies.
@@ -386,6 +404,9 @@ type VigieHandler interface {
 	GetProcess(context.Context, *connect.Request[v1.GetProcessRequest]) (*connect.Response[v1.GetProcessResponse], error)
 	// GetStatus says how the agent itself is doing.
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
+	// ListPods lists the pods that the agent knows of, ordered by namespace and name. Error: failed_precondition where no Kubernetes
+	// is configured.
+	ListPods(context.Context, *connect.Request[v1.ListPodsRequest]) (*connect.Response[v1.ListPodsResponse], error)
 	// ListPolicies lists the policies that the agent has, ordered by name, each with its status.
 	ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error)
 	// ApplyPolicies brings policies in force: all of them or, on an error, none. Those before stay in force, whole, until
@@ -476,6 +497,13 @@ func NewVigieHandler(svc VigieHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	vigieListPodsHandler := connect.NewUnaryHandler(
+		VigieListPodsProcedure,
+		svc.ListPods,
+		connect.WithSchema(vigieMethods.ByName("ListPods")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	vigieListPoliciesHandler := connect.NewUnaryHandler(
 		VigieListPoliciesProcedure,
 		svc.ListPolicies,
@@ -556,6 +584,8 @@ func NewVigieHandler(svc VigieHandler, opts ...connect.HandlerOption) (string, h
 			vigieGetProcessHandler.ServeHTTP(w, r)
 		case VigieGetStatusProcedure:
 			vigieGetStatusHandler.ServeHTTP(w, r)
+		case VigieListPodsProcedure:
+			vigieListPodsHandler.ServeHTTP(w, r)
 		case VigieListPoliciesProcedure:
 			vigieListPoliciesHandler.ServeHTTP(w, r)
 		case VigieApplyPoliciesProcedure:
@@ -617,6 +647,10 @@ func (UnimplementedVigieHandler) GetProcess(context.Context, *connect.Request[v1
 
 func (UnimplementedVigieHandler) GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.GetStatus is not implemented"))
+}
+
+func (UnimplementedVigieHandler) ListPods(context.Context, *connect.Request[v1.ListPodsRequest]) (*connect.Response[v1.ListPodsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vigie.v1.Vigie.ListPods is not implemented"))
 }
 
 func (UnimplementedVigieHandler) ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error) {

@@ -32,17 +32,21 @@ func endpoint(w *model.Workload, local bool) *fl.Endpoint {
 		return &fl.Endpoint{Identity: identityWorld, Labels: []string{"reserved:world"}}
 	}
 	m := &fl.Endpoint{Namespace: valid(w.Namespace), PodName: valid(w.Name), Labels: labels(w),
-		Workloads: []*fl.Workload{{Name: valid(w.Name), Kind: workloadKind(w.Kind)}}}
+		Workloads: []*fl.Workload{owner(w)}}
 	m.Identity = identity(m.GetLabels())
 	m.ID = uint32(hash(w.ID))
 	return m
 }
 
-func workloadKind(k model.WorkloadKind) string {
-	if k == model.WorkloadPod {
-		return "Pod" // as Kubernetes spells it
+// owner is what would make the workload again: a pod's controller where it is known.
+func owner(w *model.Workload) *fl.Workload {
+	switch {
+	case w.Controller.Name != "":
+		return &fl.Workload{Name: valid(w.Controller.Name), Kind: valid(w.Controller.Kind)}
+	case w.Kind == model.WorkloadPod:
+		return &fl.Workload{Name: valid(w.Name), Kind: "Pod"} // as Kubernetes spells it
 	}
-	return string(k)
+	return &fl.Workload{Name: valid(w.Name), Kind: string(w.Kind)}
 }
 
 // labels are a workload's in Cilium's form, SOURCE:KEY=VALUE, sorted: those it was given, and under the source vigie what
@@ -54,6 +58,9 @@ func labels(w *model.Workload) []string {
 	}
 	out := make([]string, 0, len(w.Labels)+5)
 	for k, v := range w.Labels {
+		if w.Kind == model.WorkloadPod && strings.HasPrefix(k, runtimeLabels) {
+			continue
+		}
 		out = append(out, valid(source+k+"="+v))
 	}
 	add := func(key, value string) {
@@ -62,6 +69,7 @@ func labels(w *model.Workload) []string {
 		}
 	}
 	add("k8s:io.kubernetes.pod.namespace", w.Namespace)
+	add("k8s:io.cilium.k8s.policy.serviceaccount", w.ServiceAccount)
 	add("vigie:kind", string(w.Kind))
 	add("vigie:container", w.Container)
 	add("vigie:image", w.Image)
@@ -73,6 +81,9 @@ func labels(w *model.Workload) []string {
 	slices.Sort(out)
 	return slices.Compact(out)
 }
+
+// runtimeLabels begin the labels of a pod that kubelet gives the runtime to find it by. Cilium leaves them out, too.
+const runtimeLabels = "io.kubernetes."
 
 // identity is a number for a set of labels: the same set, the same number, on every host and after every restart. It is a
 // hash, in the range that Cilium uses for what is not reserved: two sets may share one.
@@ -87,10 +98,12 @@ func identity(labels []string) uint32 {
 	return firstIdentity + uint32(hash(kept...)%numbers)
 }
 
-// perReplica reports whether a label tells the pods of one controller apart: Cilium leaves the same out of identities.
+// perReplica reports whether a label tells the pods of one controller apart, or their containers: Cilium leaves the same out of identities.
 func perReplica(label string) bool {
 	key, _, _ := strings.Cut(label, "=")
 	switch key {
+	case "vigie:container", "vigie:image": // of a pod at a distance they are not known
+		return true
 	case "k8s:pod-template-hash", "k8s:pod-template-generation", "k8s:controller-revision-hash", "k8s:statefulset.kubernetes.io/pod-name",
 		"k8s:apps.kubernetes.io/pod-index", "k8s:batch.kubernetes.io/job-completion-index", "k8s:controller-uid", "k8s:batch.kubernetes.io/controller-uid":
 		return true

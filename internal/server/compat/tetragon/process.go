@@ -169,7 +169,7 @@ func pod(w *model.Workload) *tg.Pod {
 	if w.Runtime != "" {
 		id = w.Runtime + "://" + id // as in a pod's status
 	}
-	return &tg.Pod{Namespace: w.Namespace, Name: w.Name, Uid: w.PodUID, PodLabels: w.Labels,
+	return &tg.Pod{Namespace: w.Namespace, Name: w.Name, Uid: w.PodUID, PodLabels: w.Labels, Workload: w.Controller.Name, WorkloadKind: w.Controller.Kind,
 		Container: &tg.Container{Id: id, Name: w.Container, Image: &tg.Image{Name: w.Image}}}
 }
 

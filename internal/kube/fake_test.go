@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/vigie-io/vigie/internal/pipeline"
+)
+
+// apiServer is as much of an API server as is asked for here: lists, watches that may begin with what there is, Jobs, and Events.
+type apiServer struct {
+	t       *testing.T
+	address string
+	server  *httptest.Server
+
+	mu       sync.Mutex
+	version  int
+	objects  map[string]map[string]object // by resource, then namespace/name
+	watchers map[*watcher]bool
+	posted   []map[string]any // Events
+	patched  []map[string]any
+	refuse   bool // Events
+	asked    []string
+}
+
+type object struct {
+	content json.RawMessage
+	pod     *corev1.Pod
+}
+
+type watcher struct {
+	resource, selector string
+	events             chan string
+}
+
+func serveAPI(t *testing.T) *apiServer {
+	s := &apiServer{t: t, objects: make(map[string]map[string]object), watchers: make(map[*watcher]bool)}
+	s.start()
+	t.Cleanup(s.stop)
+	return s
+}
+
+// start serves, at the same address as before.
+func (s *apiServer) start() {
+	s.t.Helper()
+	listener, err := net.Listen("tcp", s.addressOr("127.0.0.1:0"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.address = listener.Addr().String()
+	s.server = &httptest.Server{Listener: listener, Config: &http.Server{Handler: s}}
+	s.server.Start()
+}
+
+func (s *apiServer) addressOr(other string) string {
+	if s.address != "" {
+		return s.address
+	}
+	return other
+}
+
+// stop ends the server and all its connections.
+func (s *apiServer) stop() {
+	s.server.CloseClientConnections()
+	s.server.Listener.Close()
+	s.mu.Lock()
+	for w := range s.watchers {
+		close(w.events)
+		delete(s.watchers, w)
+	}
+	s.mu.Unlock()
+	s.server.Close()
+}
+
+func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	resource := path[len(path)-1]
+	s.mu.Lock()
+	s.asked = append(s.asked, r.Method+" "+r.URL.String())
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.Method == http.MethodPost || r.Method == http.MethodPatch:
+		s.event(w, r)
+	case path[len(path)-2] == "jobs":
+		s.mu.Lock()
+		o, ok := s.objects["jobs"][path[len(path)-3]+"/"+resource]
+		s.mu.Unlock()
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+			return
+		}
+		_, _ = w.Write(o.content)
+	case r.URL.Query().Get("watch") != "":
+		s.watch(w, r, resource)
+	default:
+		s.list(w, r, resource)
+	}
+}
+
+func (s *apiServer) event(w http.ResponseWriter, r *http.Request) {
+	content, _ := io.ReadAll(r.Body)
+	var m map[string]any
+	if err := json.Unmarshal(content, &m); err != nil {
+		s.t.Errorf("an Event that is no JSON: %v: %q", err, content)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403}`)
+		return
+	}
+	m["path"] = r.URL.Path
+	if r.Method == http.MethodPost {
+		s.posted = append(s.posted, m)
+	} else {
+		s.patched = append(s.patched, m)
+	}
+	fmt.Fprint(w, `{"kind":"Event","apiVersion":"events.k8s.io/v1","metadata":{"name":"x"}}`)
+}
+
+func (s *apiServer) list(w http.ResponseWriter, r *http.Request, resource string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var items []json.RawMessage
+	for _, o := range s.objects[resource] {
+		if selected(r.URL.Query().Get("fieldSelector"), o) {
+			items = append(items, o.content)
+		}
+	}
+	kind := map[string]string{"pods": "PodList", "nodes": "NodeList", "namespaces": "NamespaceList", "services": "ServiceList", "endpointslices": "EndpointSliceList"}[resource]
+	group := "v1"
+	if resource == "endpointslices" {
+		group = "discovery.k8s.io/v1"
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"kind": kind, "apiVersion": group,
+		"metadata": map[string]any{"resourceVersion": fmt.Sprint(s.version)}, "items": items})
+}
+
+func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, resource string) {
+	me := &watcher{resource: resource, selector: r.URL.Query().Get("fieldSelector"), events: make(chan string, 4096)}
+	s.mu.Lock()
+	if r.URL.Query().Get("sendInitialEvents") == "true" {
+		for _, o := range s.objects[resource] {
+			if selected(me.selector, o) {
+				me.events <- eventOf("ADDED", o.content)
+			}
+		}
+		kind := map[string]string{"pods": "Pod", "nodes": "Node", "namespaces": "Namespace", "services": "Service", "endpointslices": "EndpointSlice"}[resource]
+		group := "v1"
+		if resource == "endpointslices" {
+			group = "discovery.k8s.io/v1"
+		}
+		me.events <- eventOf("BOOKMARK", json.RawMessage(fmt.Sprintf(`{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":"%d","annotations":{"k8s.io/initial-events-end":"true"}}}`,
+			kind, group, s.version)))
+	}
+	s.watchers[me] = true
+	s.mu.Unlock()
+	flush := w.(http.Flusher)
+	flush.Flush()
+	for {
+		select {
+		case <-r.Context().Done():
+			s.mu.Lock()
+			delete(s.watchers, me)
+			s.mu.Unlock()
+			return
+		case text, ok := <-me.events:
+			if !ok {
+				return
+			}
+			fmt.Fprintln(w, text)
+			flush.Flush()
+		}
+	}
+}
+
+func eventOf(kind string, o json.RawMessage) string {
+	return fmt.Sprintf(`{"type":%q,"object":%s}`, kind, o)
+}
+
+// selected knows the selectors that are used.
+func selected(selector string, o object) bool {
+	for part := range strings.SplitSeq(selector, ",") {
+		field, want, negative := part, "", false
+		if f, v, ok := strings.Cut(part, "!="); ok {
+			field, want, negative = f, v, true
+		} else if f, v, ok := strings.Cut(part, "="); ok {
+			field, want = f, v
+		}
+		var is string
+		switch field {
+		case "spec.nodeName":
+			is = o.pod.Spec.NodeName
+		case "status.phase":
+			is = string(o.pod.Status.Phase)
+		default:
+			continue
+		}
+		if (is == want) == negative {
+			return false
+		}
+	}
+	return true
+}
+
+// put makes or changes an object, and tells the watchers.
+func (s *apiServer) put(resource string, o metav1.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version++
+	o.SetResourceVersion(fmt.Sprint(s.version))
+	content, err := json.Marshal(o)
+	if err != nil {
+		s.t.Error(err)
+	}
+	if s.objects[resource] == nil {
+		s.objects[resource] = make(map[string]object)
+	}
+	name := o.GetNamespace() + "/" + o.GetName()
+	old, had := s.objects[resource][name]
+	next := object{content: content}
+	if p, ok := o.(*corev1.Pod); ok {
+		next.pod = p.DeepCopy()
+	}
+	s.objects[resource][name] = next
+	for w := range s.watchers {
+		if w.resource != resource {
+			continue
+		}
+		was, is := had && selected(w.selector, old), selected(w.selector, next)
+		switch {
+		case was && is:
+			w.events <- eventOf("MODIFIED", content)
+		case is:
+			w.events <- eventOf("ADDED", content)
+		case was:
+			w.events <- eventOf("DELETED", content)
+		}
+	}
+}
+
+func (s *apiServer) remove(resource, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.objects[resource][name]
+	delete(s.objects[resource], name)
+	s.version++
+	for w := range s.watchers {
+		if w.resource == resource && selected(w.selector, o) {
+			w.events <- eventOf("DELETED", o.content)
+		}
+	}
+}
+
+// fakePod is a running pod with one container.
+func fakePod(namespace, name, node, address string, change ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID("uid-of-" + name), Labels: map[string]string{"app": "web"},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubelet"}}},
+		Spec:   corev1.PodSpec{NodeName: node, ServiceAccountName: "default", Containers: []corev1.Container{{Name: "main", Image: "web:1"}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+	if address != "" {
+		p.Status.PodIP, p.Status.PodIPs = address, []corev1.PodIP{{IP: address}}
+	}
+	for _, c := range change {
+		c(p)
+	}
+	return p
+}
+
+func fakeService(namespace, name, address string, port int32) *corev1.Service {
+	return &corev1.Service{TypeMeta: metav1.TypeMeta{Kind: "Service", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: corev1.ServiceSpec{ClusterIP: address, ClusterIPs: []string{address}, Ports: []corev1.ServicePort{{Name: "http", Port: port, NodePort: 30080, Protocol: corev1.ProtocolTCP}}}}
+}
+
+func fakeSlice(namespace, service, name string, ready bool, port int32, addresses ...string) *discoveryv1.EndpointSlice {
+	portName := "http"
+	return &discoveryv1.EndpointSlice{TypeMeta: metav1.TypeMeta{Kind: "EndpointSlice", APIVersion: "discovery.k8s.io/v1"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
+		Ports:      []discoveryv1.EndpointPort{{Name: &portName, Port: &port}},
+		Endpoints:  []discoveryv1.Endpoint{{Addresses: addresses, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}}}
+}
+
+// follow runs a Client for node "here" until the test ends, or until what it returns is called.
+func (s *apiServer) follow(stateDir string) (c *Client, stop func()) {
+	s.t.Helper()
+	c = s.client(stateDir)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	s.t.Cleanup(stop)
+	return c, stop
+}
+
+func (s *apiServer) client(stateDir string) *Client {
+	s.t.Helper()
+	config := &rest.Config{Host: "http://" + s.address, RateLimiter: flowcontrol.NewFakeAlwaysRateLimiter()}
+	config.AcceptContentTypes = runtime.ContentTypeJSON
+	c, err := open(Options{Node: "here", StateDir: stateDir, Log: slog.New(slog.DiscardHandler), Losses: new(pipeline.Losses), Now: time.Now}, config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func waitSynced(t *testing.T, c *Client) {
+	t.Helper()
+	select {
+	case <-c.View().Synced():
+	case <-time.After(30 * time.Second):
+		t.Fatalf("not synced: %+v", c.Status())
+	}
+}

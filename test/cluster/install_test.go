@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+
+	"github.com/vigie-io/vigie/internal/image"
+	"github.com/vigie-io/vigie/internal/testkit/lab"
+)
+
+// The images of vigie in the tests: the same program under two versions.
+const (
+	vigieImage = "lab.test/vigie:1"
+	nextImage  = "lab.test/vigie:2"
+)
+
+// product is vigie, built once for all tests of this package.
+var product = sync.OnceValues(func() (string, error) {
+	tree, err := lab.Tree()
+	if err != nil {
+		return "", err
+	}
+	cache, err := lab.Cache()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "product")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=1", "-o", dir+"/vigie", "./cmd/vigie")
+	build.Dir, build.Env = tree, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build vigie: %w: %s", err, out)
+	}
+	for _, name := range []string{vigieImage, nextImage} {
+		im := image.Image{Name: name, Architecture: runtime.GOARCH, Files: []image.File{{Path: "/vigie", Source: dir + "/vigie"}},
+			Entrypoint: []string{"/vigie"}, Env: []string{"PATH=/"}, Uncompressed: true}
+		var out bytes.Buffer
+		if err := im.Write(&out); err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "vigie-"+name[len(name)-1:]+".tar"), out.Bytes(), 0o644); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+})
+
+// bootWithVigie boots a cluster whose nodes have vigie's images.
+func bootWithVigie(t *testing.T, o lab.Options) *lab.Cluster {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("a cluster makes namespaces and needs root")
+	}
+	if tree, err := lab.Tree(); err == nil {
+		if _, err := lab.Find(tree, lab.DefaultMinor, "containerd", "cni"); errors.Is(err, lab.ErrNotBuilt) {
+			t.Skip(err) // before vigie is built for it
+		}
+	}
+	dir, err := product()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Images = append(o.Images, dir+"/vigie-1.tar", dir+"/vigie-2.tar")
+	return lab.Boot(t, o)
+}
+
+// vigie runs the command line against the cluster.
+func vigie(t *testing.T, c *lab.Cluster, args ...string) {
+	t.Helper()
+	dir, err := product()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, dir+"/vigie", append(args, "--kubeconfig", c.Kubeconfig, "--timeout", "2m")...).CombinedOutput()
+	if err != nil {
+		state, _ := c.Kubectl(t.Context(), "-n", "vigie-system", "describe", "pods").CombinedOutput()
+		logs, _ := c.Kubectl(t.Context(), "-n", "vigie-system", "logs", "--all-containers", "--prefix", "--tail=40", "-l", "app.kubernetes.io/name=vigie").CombinedOutput()
+		t.Fatalf("vigie %s: %v\n%s\n%s\n%s", strings.Join(args, " "), err, out, state, logs)
+	}
+}
+
+// agentOf is the agent's pod on a node.
+func agentOf(t *testing.T, c *lab.Cluster, node string) string {
+	t.Helper()
+	out, err := c.Kubectl(t.Context(), "-n", "vigie-system", "get", "pods", "-l", "app.kubernetes.io/component=agent", "--field-selector", "spec.nodeName="+node,
+		"-o", "jsonpath={.items[*].metadata.name}").Output()
+	if err != nil || len(strings.Fields(string(out))) != 1 {
+		t.Fatalf("the agent of %s is %q (%v)", node, out, err)
+	}
+	return string(out)
+}
+
+// event is what the tests read of an event.
+type event struct {
+	Type    string
+	Process struct {
+		Args     []string
+		Workload struct{ Kind, Name, Namespace string }
+	}
+	Flow struct {
+		Destination struct{ Address string }
+	}
+}
+
+// events asks the agent of a node. It polls until one is as wanted.
+func awaitEvent(t *testing.T, c *lab.Cluster, node, what string, wanted func(event) bool, args ...string) {
+	t.Helper()
+	agent := agentOf(t, c, node)
+	args = append([]string{"-n", "vigie-system", "exec", agent, "--", "/vigie", "events", "-o", "json", "-n", "0"}, args...)
+	var out []byte
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		var err error
+		if out, err = c.Kubectl(t.Context(), args...).Output(); err != nil {
+			continue
+		}
+		for line := range bytes.Lines(out) {
+			var e event
+			if err := json.Unmarshal(line, &e); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			if wanted(e) {
+				return
+			}
+		}
+	}
+	t.Fatalf("waited in vain for %s on %s; the events are\n%s", what, node, out)
+}
+
+// traces is what an installation might leave: objects, and on each node pins, mounts, files and programs on its cgroup.
+func traces(t *testing.T, c *lab.Cluster) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	kinds, err := c.Kubectl(t.Context(), "api-resources", "--verbs=list", "-o", "name").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, kind := range strings.Fields(string(kinds)) {
+		if !strings.HasPrefix(kind, "events") && !strings.HasPrefix(kind, "leases") {
+			list = append(list, kind)
+		}
+	}
+	objects, err := c.Kubectl(t.Context(), "get", strings.Join(list, ","), "-A", "-o", `jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name}{"\n"}{end}`).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found["objects"] = strings.Split(strings.TrimSpace(string(objects)), "\n")
+	for _, n := range c.NodeNames() {
+		sh := func(argv ...string) []string { return strings.Split(strings.TrimSpace(c.Output(t, n, argv...)), "\n") }
+		found[n+" pins"] = sh("find", "/sys/fs/bpf")
+		found[n+" files"] = sh("find", "/var/lib", "/run", "/etc", "-maxdepth", "1")
+		found[n+" mounts"] = sh("awk", "{print $5}", "/proc/self/mountinfo")
+		found[n+" programs"] = attached(t, c.Cgroup(t, n))
+	}
+	for _, l := range found {
+		slices.Sort(l)
+	}
+	return found
+}
+
+// attached counts programs on a cgroup, by their hook.
+func attached(t *testing.T, cgroup string) []string {
+	t.Helper()
+	dir, err := os.Open(cgroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	var list []string
+	for _, hook := range []ebpf.AttachType{ebpf.AttachCGroupInetIngress, ebpf.AttachCGroupInetEgress, ebpf.AttachCGroupInetSockCreate, ebpf.AttachCGroupSockOps,
+		ebpf.AttachCGroupInet4Connect, ebpf.AttachCGroupInet6Connect, ebpf.AttachCGroupInet4Bind, ebpf.AttachCGroupUDP4Sendmsg, ebpf.AttachCgroupInetSockRelease} {
+		q, err := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: hook})
+		if err != nil {
+			t.Fatalf("query the programs of %s: %v", hook, err)
+		}
+		if len(q.Programs) > 0 {
+			list = append(list, fmt.Sprintf("%s: %d", hook, len(q.Programs)))
+		}
+	}
+	return list
+}
+
+// differ says what is in one and not in the other.
+func differ(before, after map[string][]string) string {
+	var out strings.Builder
+	for name := range before {
+		for _, x := range after[name] {
+			if !slices.Contains(before[name], x) {
+				fmt.Fprintf(&out, "%s: %s is new\n", name, x)
+			}
+		}
+		for _, x := range before[name] {
+			if !slices.Contains(after[name], x) {
+				fmt.Fprintf(&out, "%s: %s is gone\n", name, x)
+			}
+		}
+	}
+	return out.String()
+}
+
+// attachTCX puts a program that lets everything pass on a node's link, as a CNI might have, and returns its id.
+func attachTCX(t *testing.T, c *lab.Cluster, node string) ebpf.ProgramID {
+	t.Helper()
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}}) // TCX_NEXT
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { prog.Close() })
+	err = c.Do(node, func() error {
+		device, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		l, err := link.AttachTCX(link.TCXOptions{Program: prog, Attach: ebpf.AttachTCXIngress, Interface: device.Attrs().Index})
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatalf("attach a tcx program on %s: %v", node, err)
+	}
+	info, err := prog.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := info.ID()
+	return id
+}
+
+// tcxOf lists the programs on a node's link.
+func tcxOf(t *testing.T, c *lab.Cluster, node string) (ids []ebpf.ProgramID) {
+	t.Helper()
+	err := c.Do(node, func() error {
+		device, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		q, err := link.QueryPrograms(link.QueryOptions{Target: device.Attrs().Index, Attach: ebpf.AttachTCXIngress})
+		if err != nil {
+			return err
+		}
+		for _, p := range q.Programs {
+			ids = append(ids, p.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+func TestInstallUpgradeUninstall(t *testing.T) {
+	for _, o := range []lab.Options{
+		{Nodes: 2},
+		{Nodes: 2, Minor: "1.35", CNI: "bridge", Proxy: "nftables"},
+	} {
+		t.Run(o.Minor+o.CNI+o.Proxy, func(t *testing.T) {
+			c := bootWithVigie(t, o)
+			c.Apply(t, web)
+			names, addresses := webPods(t, c)
+			neighbour := attachTCX(t, c, "n1")
+			before := traces(t, c)
+
+			install := []string{"install", "--apply", "--set", "image.pullPolicy=Never", "--set", "relay.enabled=false", "--image"}
+			vigie(t, c, append(install, vigieImage)...)
+			if during := differ(before, traces(t, c)); !strings.Contains(during, "DaemonSet vigie-system/vigie-agent is new") || !strings.Contains(during, "n1 files: /run/vigie is new") {
+				t.Errorf("what is installed is\n%s", during)
+			}
+			seen := func() {
+				t.Helper()
+				for node, pod := range names {
+					mark := fmt.Sprintf("http://%s:8080/%s-%d", addresses["n2"], node, time.Now().UnixNano())
+					in(t, c, pod, "get", mark)
+					awaitEvent(t, c, node, "the exec in "+pod, func(e event) bool {
+						return slices.Contains(e.Process.Args, mark) && e.Process.Workload.Name == pod && e.Process.Workload.Namespace == "default"
+					}, "--type", "exec")
+					awaitEvent(t, c, node, "the conversation of "+pod, func(e event) bool {
+						return slices.Contains(e.Process.Args, mark) && strings.HasPrefix(e.Flow.Destination.Address, addresses["n2"])
+					}, "--type", "flow")
+				}
+				if ids := tcxOf(t, c, "n1"); !slices.Contains(ids, neighbour) {
+					t.Errorf("the program that was there is not among %v", ids)
+				}
+			}
+			seen()
+
+			old := agentOf(t, c, "n1")
+			vigie(t, c, append(install, nextImage)...)
+			if agentOf(t, c, "n1") == old {
+				t.Error("the upgrade has left the agent as it was")
+			}
+			seen()
+
+			vigie(t, c, "uninstall")
+			if after := differ(before, traces(t, c)); after != "" {
+				t.Errorf("after the uninstall\n%s", after)
+			}
+			in(t, c, names["n1"], "get", "http://"+addresses["n2"]+":8080/")
+		})
+	}
+}
