@@ -97,7 +97,7 @@ func (p *processes) orEnd(ctx context.Context, do func(context.Context) error) e
 func (p *processes) apiServer(address, port string) error {
 	etcd := "unix://" + p.path("etcd.sock")
 	err := p.start("etcd", filepath.Join(p.Tools.Etcd, "etcd"), "--data-dir", p.path("etcd", "data"), "--unsafe-no-fsync",
-		"--listen-client-urls", etcd, "--advertise-client-urls", etcd, "--listen-peer-urls", "http://127.0.0.1:0",
+		"--listen-client-urls", etcd, "--listen-peer-urls", "http://127.0.0.1:0", "--advertise-client-urls", "http://127.0.0.1:2379", // nobody is told
 		"--log-level", "warn", "--quota-backend-bytes", "4294967296")
 	if err != nil {
 		return err

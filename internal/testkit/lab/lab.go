@@ -158,8 +158,9 @@ func (c *Cluster) clean(t testing.TB) {
 	os.RemoveAll(filepath.Dir(c.program))
 	if t.Failed() {
 		t.Logf("logs are kept in %s", filepath.Join(c.Dir, "log"))
-		os.RemoveAll(filepath.Join(c.Dir, "nodes"))
-		os.RemoveAll(filepath.Join(c.Dir, "images"))
+		for _, large := range []string{"nodes", "images", "etcd"} {
+			os.RemoveAll(filepath.Join(c.Dir, large))
+		}
 		return
 	}
 	os.RemoveAll(c.Dir)
