@@ -146,7 +146,7 @@ func note(seen *facts.Seen, e *vigiev1.Event) {
 		}
 	}
 	if e.GetType() == "accept" {
-		if port := uint16(e.GetSocket().GetSource().GetPort()); port != 0 && !slices.Contains(seen.Listens, port) { //nolint:gosec // a port
+		if port := uint16(e.GetSocket().GetLocalPort()); port != 0 && !slices.Contains(seen.Listens, port) { //nolint:gosec // a port
 			seen.Listens = append(seen.Listens, port)
 		}
 	}
@@ -154,7 +154,7 @@ func note(seen *facts.Seen, e *vigiev1.Event) {
 		if !slices.Contains(seen.Users, p.GetUid()) {
 			seen.Users = append(seen.Users, p.GetUid())
 		}
-		seen.Setuid = seen.Setuid || p.GetSetuidGained()
+		seen.Setuid = seen.Setuid || p.GetFile().GetSetuidGained()
 	}
 }
 
