@@ -171,14 +171,37 @@ func countFailures(line []byte, reached map[string]admission.Reached, failed map
 	if json.Unmarshal(line, &event) != nil || event.Stage != "ResponseComplete" {
 		return
 	}
-	var list []struct{ Policy, Message string }
-	if json.Unmarshal([]byte(event.Annotations["validation.policy.admission.k8s.io/validation_failure"]), &list) != nil {
-		return
-	}
-	for _, v := range list {
-		id, _, _ := strings.Cut(v.Message, ": ")
-		if r, ok := reached[id]; ok && strings.HasPrefix(v.Policy, "vigie-") && !event.Time.Before(r.Since) {
+	for _, id := range failedControls(event.Annotations) {
+		if r, ok := reached[id]; ok && !event.Time.Before(r.Since) {
 			failed[id]++
 		}
 	}
+}
+
+// failedControls are those that an event's annotations name: in vigie's own, or in the API server's, which before Kubernetes 1.37
+// has one failure of a request.
+func failedControls(annotations map[string]string) []string {
+	var ids []string
+	add := func(id string) {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	for key, value := range annotations {
+		if policy, ok := strings.CutSuffix(key, "/"+admission.FailedAnnotation); ok && strings.HasPrefix(policy, "vigie-") {
+			for id := range strings.SplitSeq(value, ", ") {
+				add(id)
+			}
+		}
+	}
+	var list []struct{ Policy, Message string }
+	if json.Unmarshal([]byte(annotations["validation.policy.admission.k8s.io/validation_failure"]), &list) != nil {
+		return ids
+	}
+	for _, v := range list {
+		if id, _, ok := strings.Cut(v.Message, ": "); ok && strings.HasPrefix(v.Policy, "vigie-") {
+			add(id)
+		}
+	}
+	return ids
 }

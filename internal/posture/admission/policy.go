@@ -65,12 +65,16 @@ func (b *Bundle) policy(plan *Plan, f *family, step Step, rules []*rule) {
 	for n := 2; slices.ContainsFunc(b.Policies, func(p *admv1.ValidatingAdmissionPolicy) bool { return p.Name == name }); n++ {
 		name = fmt.Sprintf("vigie-%s-%s-%d", f.name, step, n)
 	}
-	fail := admv1.Fail
+	// Audit and warn break no request: what cannot be evaluated there is let through, and the scan before a rollout names it.
+	failure := admv1.Ignore
+	if step == Deny {
+		failure = admv1.Fail
+	}
 	w := &writer{plan: plan, family: f, step: step, declared: map[string]string{}, policy: &admv1.ValidatingAdmissionPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admv1.SchemeGroupVersion.String(), Kind: "ValidatingAdmissionPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{OwnerLabel: Owner, StepLabel: string(step)}}}}
 	spec := &w.policy.Spec
-	spec.FailurePolicy, spec.MatchConstraints = &fail, f.constraints.DeepCopy()
+	spec.FailurePolicy, spec.MatchConstraints = &failure, f.constraints.DeepCopy()
 	spec.MatchConditions = f.conditions()
 	for _, r := range rules {
 		for range r.control.Policy.Spec.Validations {
@@ -79,7 +83,7 @@ func (b *Bundle) policy(plan *Plan, f *family, step Step, rules []*rule) {
 		}
 		w.rule(r, spec.Validations[len(spec.Validations)-len(r.control.Policy.Spec.Validations):])
 	}
-	w.excused()
+	w.annotate()
 	w.policy.Annotations = map[string]string{ControlsAnnotation: strings.Join(b.ControlsOf(name), ",")}
 	b.Policies = append(b.Policies, w.policy)
 	binding := &admv1.ValidatingAdmissionPolicyBinding{
@@ -145,6 +149,7 @@ type writer struct {
 	declared map[string]string // variable → expression
 	excuses  []string          // exceptions that the policy has, as CEL lists of one name or none
 	seen     map[string]bool   // exceptions in excuses
+	failed   []string          // controls that fail, as CEL lists of one id or none
 }
 
 // variable declares a variable once. A name that stands for something else already gets a number.
@@ -200,6 +205,10 @@ func (w *writer) rule(r *rule, into []admv1.Validation) {
 		expression := rename(v.Expression)
 		if len(guards) > 0 {
 			expression = strings.Join(guards, " || ") + " || (" + expression + ")"
+		}
+		if w.plan.tellsAll(w.step) {
+			expression = w.variable("vigieGood_"+celtext.Identifier(c.ID), expression)
+			w.failed = append(w.failed, "("+expression+" ? [] : ["+celtext.Quote(c.ID)+"])")
 		}
 		message := strings.TrimSpace(v.Message)
 		if message == "" {
@@ -321,12 +330,24 @@ func (w *writer) exception(e *exception.Exception) string {
 	return v
 }
 
-// excused writes which exceptions are about an object into the audit log. At the deny step only: an API server refuses a
-// request whose annotation cannot be evaluated, whatever the binding says.
-func (w *writer) excused() {
-	if w.step != Deny || len(w.excuses) == 0 {
-		return
+// FailedAnnotation is, behind the policy's name and a slash, the key in the audit log under which controls stand that failed.
+const FailedAnnotation = "failed"
+
+// tellsAll reports whether a policy must write by itself into the audit log which controls failed. Before 1.37 an API server
+// writes the first failure of a request there, and no other.
+func (p *Plan) tellsAll(step Step) bool {
+	return step != Deny && p.Target.Major == 1 && p.Target.Minor < 37
+}
+
+// annotate writes into the audit log which controls failed, at audit and warn; and at deny, which exceptions are about the
+// object. An empty text is not written. The expressions are variables, because those may be longer.
+func (w *writer) annotate() {
+	add := func(key, variable string, lists []string) {
+		if len(lists) > 0 {
+			v := w.variable(variable, strings.Join(lists, " + "))
+			w.policy.Spec.AuditAnnotations = append(w.policy.Spec.AuditAnnotations, admv1.AuditAnnotation{Key: key, ValueExpression: v + ".join(', ')"})
+		}
 	}
-	// An empty text is not written.
-	w.policy.Spec.AuditAnnotations = []admv1.AuditAnnotation{{Key: "exceptions", ValueExpression: "(" + strings.Join(w.excuses, " + ") + ").join(', ')"}}
+	add(FailedAnnotation, "vigieFailed", w.failed)
+	add("exceptions", "vigieExcused", w.excuses)
 }

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/vigie-io/vigie/internal/posture/admission"
 	"github.com/vigie-io/vigie/internal/posture/cluster"
 	"github.com/vigie-io/vigie/internal/testkit/lab"
 )
@@ -72,7 +75,8 @@ type answer struct {
 	code     int
 	body     string
 	warnings []string
-	failures map[string][]string // control → messages
+	messages map[string][]string // control → messages, of the warnings; when they are more than 4 KiB not all of them
+	failed   []string            // controls, of the audit log
 	audit    map[string]string
 }
 
@@ -105,7 +109,8 @@ func (s *server) do(method, path string, object any) answer {
 	}
 	a := answer{code: resp.StatusCode, body: string(body), warnings: resp.Header.Values("Warning")}
 	a.audit = s.auditOf(id)
-	a.failures = failuresIn(s.t, a.audit)
+	a.failed = failedIn(a.audit)
+	a.messages = messagesIn(a.warnings)
 	return a
 }
 
@@ -138,26 +143,33 @@ func (s *server) auditOf(id string) map[string]string {
 	return nil
 }
 
-// failuresIn takes the messages of vigie's policies apart: each begins with its control.
-func failuresIn(t *testing.T, annotations map[string]string) map[string][]string {
-	t.Helper()
-	out := map[string][]string{}
-	text, ok := annotations["validation.policy.admission.k8s.io/validation_failure"]
-	if !ok {
-		return out
-	}
-	var list []struct{ Message, Policy string }
-	if err := json.Unmarshal([]byte(text), &list); err != nil {
-		t.Fatal(err)
-	}
-	if len(list) >= 50 {
-		t.Fatal("the audit log holds 50 failures of a request at most")
-	}
-	for _, f := range list {
-		id, message, ok := strings.Cut(f.Message, ": ")
-		if !ok || !strings.HasPrefix(f.Policy, "vigie-") {
-			t.Errorf("policy %s says %q", f.Policy, f.Message)
+// failedIn are the controls that vigie's policies wrote into the audit log.
+func failedIn(annotations map[string]string) []string {
+	out := []string{}
+	for key, value := range annotations {
+		if strings.HasPrefix(key, "vigie-") && strings.HasSuffix(key, "/"+admission.FailedAnnotation) {
+			out = append(out, strings.Split(value, ", ")...)
 		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// messagesIn takes warnings apart: the message of each begins with its control.
+func messagesIn(warnings []string) map[string][]string {
+	out := map[string][]string{}
+	for _, w := range warnings {
+		_, quoted, _ := strings.Cut(w, "299 - ")
+		text, err := strconv.Unquote(quoted)
+		if err != nil {
+			text = strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(strings.Trim(quoted, `"`))
+		}
+		_, text, ok := strings.Cut(text, "with binding 'vigie-")
+		if !ok {
+			continue // of something else
+		}
+		_, text, _ = strings.Cut(text, "': ")
+		id, message, _ := strings.Cut(text, ": ")
 		out[id] = append(out[id], message)
 	}
 	return out

@@ -46,6 +46,8 @@ type Finding struct {
 	Value     string `json:"value,omitempty"` // what stands there; empty when nothing does, or an object
 	// Fingerprint is the same as long as control, object and path are: lines may move.
 	Fingerprint string `json:"fingerprint"`
+	// Seen is what an agent saw of it at run time; the severity takes that into account.
+	Seen string `json:"seen,omitempty"`
 	// Item is the path of the object in its document, when it is an item of a list.
 	Item []string `json:"-"`
 
@@ -116,8 +118,8 @@ func (r *Report) add(other *Report) {
 	}
 }
 
-// finish sorts, counts and scores.
-func (r *Report) finish() {
+// Sort puts the worst first.
+func (r *Report) Sort() {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Control, b.Control),
 			cmp.Compare(a.Path, b.Path))
@@ -125,6 +127,11 @@ func (r *Report) finish() {
 	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Control, b.Control))
 	})
+}
+
+// finish sorts, counts and scores.
+func (r *Report) finish() {
+	r.Sort()
 	for _, name := range control.FrameworkNames() {
 		f := Framework{Name: name, Title: control.Frameworks()[name]}
 		for i, c := range r.Controls {
