@@ -28,6 +28,7 @@ func run() int {
 	env := cli.SystemEnv(version, commit())
 	return cli.Execute(ctx, env, cli.New(env,
 		cli.NewRun(env, agent.Default(), agent.Run),
+		cli.NewRelay(env, agent.DefaultRelayConfig(), agent.RunRelay),
 		cli.NewStatus(env),
 		cli.NewPS(env),
 		cli.NewPods(env),
@@ -42,6 +43,7 @@ func run() int {
 		cli.NewPolicy(env),
 		cli.NewScan(env),
 		cli.NewControls(env),
+		cli.NewAdmit(env),
 		doctor.NewCommand(doctor.Streams{Out: env.Out, Err: env.Err, Getenv: env.Getenv}),
 		cli.NewInstall(env),
 		cli.NewUninstall(env),

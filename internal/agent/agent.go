@@ -88,6 +88,7 @@ type Agent struct {
 	rules        *detections // nil when they are off
 	requests     *l7.Choice  // whose requests are looked at; nil when nobody's
 	policies     *policyStore
+	netpol       *podPolicies // nil where there is no Kubernetes
 	cluster      *kube.Client // nil where there is no Kubernetes
 
 	replayed capture.Header // of the capture that is played
@@ -159,7 +160,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		if a.tracer != nil {
 			tracerErr = a.tracer.Close()
 		}
-		if err := errors.Join(enforceErr, tracerErr, host.Close(), a.resolver.Close()); err != nil {
+		if err := errors.Join(enforceErr, tracerErr, a.netpol.close(), host.Close(), a.resolver.Close()); err != nil {
 			a.log.Warn("not everything could be released", "error", err)
 		}
 	}()
@@ -179,10 +180,13 @@ func (a *Agent) observe(ctx context.Context) error {
 	if err := a.newTracer(); err != nil {
 		return err
 	}
+	if err := a.newPodPolicies(); err != nil {
+		return err
+	}
 	if err := a.startSensors(ctx); err != nil {
 		return err
 	}
-	a.policies = a.newPolicies(a.enforcer, tracingKind{a.tracer})
+	a.policies = a.newPolicies(a.enforcer, tracingKind{a.tracer}, networkPolicies{a.netpol})
 	return a.serve(ctx, func(ctx context.Context) error {
 		a.background.Go(func() {
 			if err := a.resolver.Run(ctx); err != nil && ctx.Err() == nil {
@@ -195,6 +199,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		running := a.running()
 		// In force before what an earlier agent left is taken back: there is no moment without policies.
 		a.startPolicies(ctx)
+		a.runPodPolicies(ctx)
 		if err := a.enforcer.ReleaseEarlier(); err != nil {
 			a.log.Warn("policies of an earlier agent may still be in force", "error", err)
 		}
@@ -323,6 +328,7 @@ func (a *Agent) startSensors(ctx context.Context) error {
 
 func (a *Agent) allSensors() []sensor.Sensor {
 	return all.Sensors(all.Options{ArgsLimit: uint32(a.config.ArgsLimit), Losses: a.losses, Requests: a.requests, NoFlows: a.config.Flows == Off, OnCgroup: func(c exec.CgroupChange) {
+		a.netpol.cgroup(c)
 		if c.Removed {
 			a.resolver.CgroupRemoved(c.Hierarchy, c.ID)
 		} else {

@@ -75,7 +75,7 @@ func (a *Agent) Problems() []string {
 	if a.history != nil {
 		out = append(out, a.history.Problems()...)
 	}
-	return append(out, a.policies.trouble.problems()...)
+	return append(append(out, a.policies.trouble.problems()...), a.netpol.problems()...)
 }
 
 // Status implements server.Backend.
@@ -89,6 +89,7 @@ func (a *Agent) Status() server.Status {
 			MaxBytes: uint64(held.MaxBytes), CompleteSince: held.CompleteSince},
 		History: a.historyStatus(), Config: a.config.inUse()}
 	s.Host, s.Kernel = a.hostNames()
+	s.Node = cmp.Or(a.config.NodeName, s.Host)
 	if a.host != nil {
 		for _, q := range a.host.Queues() {
 			s.Queues = append(s.Queues, server.Queue{Name: q.Name, Length: q.Used, Capacity: q.Size, Unit: "bytes"})

@@ -52,6 +52,8 @@ type Config struct {
 	// HubbleAPI is the TCP address of Hubble's API, which is also at hubble.sock in the state directory; or "off" for neither.
 	HubbleAPI string `yaml:"hubble-api"`
 	LockFile  string `yaml:"lock-file"` // held while the agent runs: one agent on a host
+	// NodeName is what this host is called in a cluster; empty for the host's name.
+	NodeName string `yaml:"node-name"`
 
 	// Sensors lists the sensors that run; all when empty.
 	Sensors []string `yaml:"sensors"`
@@ -100,8 +102,6 @@ type Config struct {
 
 	// Kube is how to reach Kubernetes' API server: "auto" (as the pod that the agent runs in), "off" or a kubeconfig file.
 	Kube string `yaml:"kube"`
-	// NodeName is this node's name there; empty for $NODE_NAME, else the host's name.
-	NodeName string `yaml:"node-name"`
 	// KubePods says whose pods are followed: "cluster" or "node".
 	KubePods string `yaml:"kube-pods"`
 	// KubeEvents has denials and alerts told as Kubernetes Events, on or off.

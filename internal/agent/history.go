@@ -108,7 +108,8 @@ func (a *Agent) Aggregate(ctx context.Context, q server.AggregateQuery) (server.
 	}
 	out := server.AggregateTable{LeftOut: table.LeftOut, Events: table.Events, CompleteSince: a.store.CompleteSince()}
 	for _, row := range table.Rows {
-		out.Rows = append(out.Rows, server.AggregateRow(row))
+		out.Rows = append(out.Rows, server.AggregateRow{Keys: row.Keys, Values: row.Values, Before: row.Before, Change: row.Change,
+			Parts: (*server.AggregateParts)(row.Parts), PartsBefore: (*server.AggregateParts)(row.PartsBefore)})
 	}
 	return out, err
 }

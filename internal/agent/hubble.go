@@ -15,5 +15,5 @@ func (a *Agent) mountHubble() server.Mount {
 		a.river.observers = append(a.river.observers, a.hubble.See)
 	}
 	return server.Mount{Option: "--hubble-api", Addr: a.config.HubbleAPI, Socket: a.config.hubbleSocket(), TLS: true,
-		Handler: a.hubble.Handler(), Yield: a.config.HubbleAPI == DefaultHubbleAPI, Wait: a.hubble.Wait}
+		Services: []string{hubble.Observer}, Handler: a.hubble.Handler(), Yield: a.config.HubbleAPI == DefaultHubbleAPI, Wait: a.hubble.Wait}
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -46,7 +45,7 @@ func (c *Config) checkKube(bad func(field, format string, args ...any)) {
 
 // openKube prepares to follow Kubernetes, where it is configured. What the agent before knew is known from here on.
 func (a *Agent) openKube() error {
-	client, err := kube.Open(kube.Options{Choice: a.config.Kube, Node: cmp.Or(a.config.NodeName, os.Getenv("NODE_NAME")), Version: a.deps.Version,
+	client, err := kube.Open(kube.Options{Choice: a.config.Kube, Node: a.config.NodeName, Version: a.deps.Version,
 		StateDir: a.config.StateDir, OwnPodsOnly: a.config.KubePods == KubePodsNode, Log: a.log, Losses: a.losses})
 	if errors.Is(err, kube.ErrNotConfigured) {
 		return nil

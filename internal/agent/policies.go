@@ -72,7 +72,7 @@ type parsedPolicy interface {
 // heldPolicy is a policy and where it came from. It is immutable once it is in a policySet.
 type heldPolicy struct {
 	Document
-	origin  string // path of its file, or fromAPI
+	origin  string // path of its file, fromAPI or fromCluster
 	carrier policyKind
 	written parsedPolicy // as it was written
 	current parsedPolicy // in the mode that holds
@@ -81,6 +81,9 @@ type heldPolicy struct {
 
 // fromAPI is the origin of policies that came by the API.
 const fromAPI = "api"
+
+// fromCluster is the origin of policies that are objects of the cluster.
+const fromCluster = "kubernetes"
 
 func newPolicyStore(o policyOptions) *policyStore {
 	s := &policyStore{policyOptions: o}

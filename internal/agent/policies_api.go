@@ -30,7 +30,9 @@ func (a *Agent) startPolicies(ctx context.Context) {
 }
 
 // Policies implements server.Backend.
-func (a *Agent) Policies() []server.Policy { return a.policies.policies() }
+func (a *Agent) Policies() []server.Policy {
+	return append(a.policies.policies(), a.netpol.ofCluster()...)
+}
 
 // ApplyPolicies implements server.Backend.
 func (a *Agent) ApplyPolicies(ctx context.Context, text server.PolicyText) ([]server.Policy, error) {

@@ -54,7 +54,7 @@ func (s *policyStore) reload(ctx context.Context, anew bool) {
 func (s *policySet) withDirectory(held []*heldPolicy) *policySet {
 	next := s.clone()
 	for name, p := range s.policies {
-		if p.origin != fromAPI {
+		if p.origin != fromAPI && p.origin != fromCluster {
 			delete(next.policies, name)
 		}
 	}
@@ -68,7 +68,11 @@ func (s *policySet) withDirectory(held []*heldPolicy) *policySet {
 func (s *policyStore) clashes(held []*heldPolicy) []error {
 	var errs []error
 	for _, p := range held {
-		if other := s.now.Load().policies[p.Name]; other != nil && other.origin == fromAPI {
+		other := s.now.Load().policies[p.Name]
+		if other != nil && other.origin == fromCluster {
+			errs = append(errs, placeOf(p, errors.New("one of this name is an object of the cluster: give this one another name")))
+		}
+		if other != nil && other.origin == fromAPI {
 			errs = append(errs, placeOf(p, fmt.Errorf("one of this name was applied by the API: `vigie policy delete %s`, or give this one another name", p.Name)))
 		}
 	}

@@ -179,9 +179,11 @@ func (s *policyStore) prepare(next *policySet) (wait func() (*savedFile, error))
 func (s *policyStore) write(next *policySet) (*savedFile, error) {
 	saved := savedPolicies{Version: savedVersion, Modes: next.modes, API: s.trouble.leftovers()}
 	for _, p := range next.sorted() {
-		if p.origin == fromAPI {
+		switch p.origin {
+		case fromCluster: // is written down where the objects are
+		case fromAPI:
 			saved.API = append(saved.API, p.saved())
-		} else {
+		default:
 			saved.Directory = append(saved.Directory, p.saved())
 		}
 	}

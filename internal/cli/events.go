@@ -109,6 +109,7 @@ func printEvents(ctx context.Context, env Env, out format, client vigiev1connect
 	w := bufio.NewWriterSize(env.Out, 64<<10)
 	p := eventPrinter{w: w, out: out, boot: boot, screen: env.screen(), zone: env.Now().Location()}
 	for stream.Receive() {
+		sayNodes(env.Err, stream.Msg().GetNodes())
 		for _, e := range stream.Msg().GetEvents() {
 			if err := p.print(wire.FromProto(e)); err != nil {
 				return fmt.Errorf("write events: %w", err)

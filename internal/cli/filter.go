@@ -19,7 +19,7 @@ import (
 
 // filterFlags are the flags that choose events or processes.
 type filterFlags struct {
-	types, workloads, kinds, binaries, paths, addrs, names, uids, execIDs []string
+	types, workloads, kinds, binaries, paths, addrs, names, uids, execIDs, nodes []string
 
 	pids         []uint
 	since, until string
@@ -34,6 +34,7 @@ func (f *filterFlags) processes(fs *pflag.FlagSet) {
 	fs.UintSliceVarP(&f.pids, "pid", "p", nil, "only these processes and their descendants")
 	fs.StringSliceVar(&f.execIDs, "exec-id", nil, "only these process images")
 	fs.StringSliceVarP(&f.uids, "uid", "u", nil, "only these users, by number or name")
+	fs.StringSliceVar(&f.nodes, "node", nil, "with a relay: only these nodes ('*' and '?' are wildcards)")
 	fs.StringVar(&f.where, "where", "", `only what this CEL expression accepts: 'process.uid == 0u && file.path.startsWith("/etc/")'`)
 }
 
@@ -56,7 +57,7 @@ func (f *filterFlags) flows(fs *pflag.FlagSet) {
 // proto makes the request. Errors name the flag.
 func (f *filterFlags) proto(now time.Time) (*vigiev1.Filter, error) {
 	p := &vigiev1.Filter{Types: f.types, WorkloadNames: f.workloads, WorkloadKinds: f.kinds, Binaries: f.binaries,
-		ExecIds: f.execIDs, Paths: f.paths, Addresses: f.addrs, Names: f.names, Where: f.where}
+		ExecIds: f.execIDs, Paths: f.paths, Addresses: f.addrs, Names: f.names, Where: f.where, Nodes: f.nodes}
 	for _, t := range f.types {
 		if !slices.Contains(model.Types(), model.Type(t)) {
 			return nil, fmt.Errorf("--type %q: the types are %s", t, strings.Join(typeNames(), ", "))

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"slices"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -96,6 +97,7 @@ func printOpenFlows(ctx context.Context, env Env, out format, client vigiev1conn
 	if out == formatTable || out == formatWide {
 		return flowTable(env, out, answer.Msg)
 	}
+	warnMissing(env.Err, answer.Msg.GetNodeErrors())
 	status, err := client.GetStatus(ctx, connect.NewRequest(&vigiev1.GetStatusRequest{}))
 	if err != nil {
 		return to.explain(err)
@@ -118,6 +120,11 @@ func flowTable(env Env, out format, m *vigiev1.ListFlowsResponse) error {
 	if out == formatWide {
 		t.Width = 0
 	}
+	ofMany := slices.ContainsFunc(m.GetFlows(), func(e *vigiev1.Event) bool { return e.GetNode() != "" })
+	if ofMany {
+		t.Header = append([]string{"NODE"}, t.Header...)
+		t.Right = []int{2, 3, 4, 5}
+	}
 	for _, e := range m.GetFlows() {
 		ev := wire.FromProto(e)
 		f := ev.Flow
@@ -126,12 +133,17 @@ func flowTable(env Env, out format, m *vigiev1.ListFlowsResponse) error {
 			rtt = show.Duration(f.SRTT)
 		}
 		workload, _ := show.Who(ev)
-		t.Rows = append(t.Rows, []string{term.Escape(f.Protocol), show.Bytes(f.Total.BytesSent), show.Bytes(f.Total.BytesReceived), rtt,
-			age(env.Now(), f.Start), workload, show.FlowEnd(&f.Source) + " → " + show.FlowEnd(&f.Destination)})
+		row := []string{term.Escape(f.Protocol), show.Bytes(f.Total.BytesSent), show.Bytes(f.Total.BytesReceived), rtt,
+			age(env.Now(), f.Start), workload, show.FlowEnd(&f.Source) + " → " + show.FlowEnd(&f.Destination)}
+		if ofMany {
+			row = append([]string{term.Escape(ev.Node)}, row...)
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	if err := t.Write(env.Out); err != nil {
 		return fmt.Errorf("write flows: %w", err)
 	}
+	warnMissing(env.Err, m.GetNodeErrors())
 	if n := m.GetLeftOut(); n > 0 {
 		fmt.Fprintf(env.Err, "%d more are open: -n shows more\n", n)
 	}

@@ -57,6 +57,7 @@ func NewMap(env Env) *cobra.Command {
 			if err != nil {
 				return to.explain(err)
 			}
+			warnMissing(env.Err, answer.Msg.GetNodeErrors())
 			return printMap(env, out, answer.Msg)
 		},
 	}
@@ -107,6 +108,9 @@ func printMap(env Env, out format, m *vigiev1.GetMapResponse) error {
 		names[n.GetId()] = n.GetName()
 		if n.GetKind() == "process" {
 			names[n.GetId()] = n.GetWorkload().GetName() + ": " + n.GetName()
+		}
+		if n.GetNode() != "" {
+			names[n.GetId()] += " @" + n.GetNode()
 		}
 	}
 	screen := env.screen()

@@ -62,7 +62,7 @@ func newPolicyApply(env Env) *cobra.Command {
 			if err != nil {
 				return explainChange(&to, given.place(err))
 			}
-			return printApplied(env, out, resp.Msg.GetPolicies(), dry)
+			return changedOn(env, resp.Msg.GetNodeErrors(), printApplied(env, out, resp.Msg.GetPolicies(), dry))
 		},
 	}
 	to.flags(cmd.Flags())
@@ -91,7 +91,7 @@ func newPolicyMode(env Env) *cobra.Command {
 			if err != nil {
 				return explainChange(&to, err)
 			}
-			return printApplied(env, formatTable, []*vigiev1.Policy{resp.Msg.GetPolicy()}, false)
+			return changedOn(env, resp.Msg.GetNodeErrors(), printApplied(env, formatTable, []*vigiev1.Policy{resp.Msg.GetPolicy()}, false))
 		},
 	}
 	to.flags(cmd.Flags())
@@ -120,11 +120,12 @@ func newPolicyDelete(env Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := client.DeletePolicy(cmd.Context(), connect.NewRequest(&vigiev1.DeletePolicyRequest{Name: args[0]})); err != nil {
+			resp, err := client.DeletePolicy(cmd.Context(), connect.NewRequest(&vigiev1.DeletePolicyRequest{Name: args[0]}))
+			if err != nil {
 				return explainChange(&to, err)
 			}
 			_, err = fmt.Fprintf(env.Out, "policy %s: deleted\n", term.Escape(args[0]))
-			return err
+			return changedOn(env, resp.Msg.GetNodeErrors(), err)
 		},
 	}
 	to.flags(cmd.Flags())
@@ -153,6 +154,7 @@ func listPolicies(ctx context.Context, to *target, name string) ([]*vigiev1.Poli
 	if err != nil {
 		return nil, to.explain(err)
 	}
+	to.missing(resp.Msg.GetNodeErrors())
 	return resp.Msg.GetPolicies(), nil
 }
 

@@ -20,6 +20,7 @@ import (
 func newPolicyExplain(env Env) *cobra.Command {
 	var to target
 	var out format
+	var node string
 	cmd := &cobra.Command{
 		Use:   "explain SEQ",
 		Short: "Say which policies judge an event, by which rule, and what carries it",
@@ -38,7 +39,7 @@ func newPolicyExplain(env Env) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 			defer cancel()
-			resp, err := client.ExplainEvent(ctx, connect.NewRequest(&vigiev1.ExplainEventRequest{Seq: seq}))
+			resp, err := client.ExplainEvent(ctx, connect.NewRequest(&vigiev1.ExplainEventRequest{Seq: seq, Node: node}))
 			if err != nil {
 				return to.explain(err)
 			}
@@ -47,6 +48,7 @@ func newPolicyExplain(env Env) *cobra.Command {
 	}
 	to.flags(cmd.Flags())
 	out.flag(cmd)
+	cmd.Flags().StringVar(&node, "node", "", "with a relay: the node that saw the event, whose number it is")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
 }

@@ -103,6 +103,7 @@ func (l *policyLearner) run(ctx context.Context) error {
 		return l.to.explain(err)
 	}
 	m := resp.Msg
+	l.to.missing(m.GetNodeErrors())
 	return l.write(&policy.Learned{YAML: m.GetYaml(), Events: m.GetEvents(), Notes: m.GetNotes()})
 }
 

@@ -28,6 +28,7 @@ func newPolicyList(env Env) *cobra.Command {
 			"HITS counts what a policy denied, killed or, in audit mode, would have. -o json prints one policy a line.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			to.warn = env.Err
 			list, err := listPolicies(cmd.Context(), &to, "")
 			if err != nil {
 				return err
@@ -60,9 +61,17 @@ func printPolicies(env Env, out format, list []*vigiev1.Policy) error {
 		t.Header = append(t.Header, "KIND", "WORKLOADS", "SOURCE")
 		t.Width = 0
 	}
+	ofMany := slices.ContainsFunc(list, func(p *vigiev1.Policy) bool { return len(p.GetNodes()) > 0 })
+	if ofMany {
+		t.Header = slices.Insert(t.Header, 3, "NODES")
+		t.Right = []int{3, 4, 5, 6, 7}
+	}
 	for _, p := range list {
 		row := []string{term.Escape(p.GetName()), modeText(screen.Style, p.GetMode()), stateText(screen.Style, p.GetState()), fmt.Sprint(len(p.GetRules())),
 			fmt.Sprint(p.GetProcesses()), hitsText(screen.Style, p.GetMode(), hits(p)), policyAge(env.Now(), p), dash(term.Escape(p.GetSelector()))}
+		if ofMany {
+			row = slices.Insert(row, 3, fmt.Sprint(len(p.GetNodes())))
+		}
 		if out == formatWide {
 			row = append(row, dash(term.Escape(p.GetKind())), dash(term.Escape(strings.Join(p.GetWorkloads(), ","))), term.Escape(p.GetSource()))
 		}
@@ -144,6 +153,7 @@ func newPolicyShow(env Env) *cobra.Command {
 		Example: "  vigie policy show web\n  vigie policy show web --written > web.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			to.warn = env.Err
 			list, err := listPolicies(cmd.Context(), &to, args[0])
 			if err != nil {
 				return err
@@ -193,8 +203,8 @@ func printPolicy(env Env, out format, p *vigiev1.Policy) error {
 			fmt.Fprintf(w, "%s        %s\n", st.Yellow("!"), term.Escape(line))
 		}
 	}
-	if len(p.GetRules()) == 0 {
-		return nil
+	if err := printPolicyNodes(env, p); err != nil || len(p.GetRules()) == 0 {
+		return err
 	}
 	fmt.Fprintln(w)
 	return printPolicyRules(env, p, "")

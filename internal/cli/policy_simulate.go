@@ -61,6 +61,7 @@ func newPolicySimulate(env Env) *cobra.Command {
 					return to.explain(given.place(err))
 				}
 				resp = answer.Msg
+				warnMissing(env.Err, resp.GetNodeErrors())
 			}
 			if err := printSimulation(env, out, req, resp, capture); err != nil {
 				return err

@@ -47,14 +47,17 @@ func NewPS(env Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			procs, err := listProcesses(cmd.Context(), client, f, ended)
+			hosts, missing, err := processesByNode(cmd.Context(), client, f, ended)
 			if err != nil {
 				return to.explain(err)
 			}
+			warnMissing(env.Err, missing)
 			if !kernel && (out == formatTable || out == formatWide) {
-				procs = slices.DeleteFunc(procs, func(p *model.Process) bool { return p.KernelThread })
+				for i := range hosts {
+					hosts[i].procs = slices.DeleteFunc(hosts[i].procs, func(p *model.Process) bool { return p.KernelThread })
+				}
 			}
-			return printProcesses(env, out, procs, !flat)
+			return printProcesses(env, out, hosts, !flat)
 		},
 	}
 	to.flags(cmd.Flags())
@@ -72,33 +75,59 @@ func NewPS(env Env) *cobra.Command {
 }
 
 func listProcesses(ctx context.Context, client vigiev1connect.VigieClient, f *vigiev1.Filter, ended bool) ([]*model.Process, error) {
+	hosts, _, err := processesByNode(ctx, client, f, ended)
+	var procs []*model.Process
+	for _, h := range hosts {
+		procs = append(procs, h.procs...)
+	}
+	return procs, err
+}
+
+// hostProcesses are the processes of one host.
+type hostProcesses struct {
+	node  string // empty for that of an agent
+	procs []*model.Process
+}
+
+// processesByNode lists processes; of a relay, node by node, and which nodes are missing.
+func processesByNode(ctx context.Context, client vigiev1connect.VigieClient, f *vigiev1.Filter, ended bool) ([]hostProcesses, []*vigiev1.NodeError, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var procs []*model.Process
+	var hosts []hostProcesses
+	var missing []*vigiev1.NodeError
 	req := &vigiev1.ListProcessesRequest{Filter: f, IncludeEnded: ended, PageSize: psPage}
 	for {
 		resp, err := client.ListProcesses(ctx, connect.NewRequest(req))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, p := range resp.Msg.GetProcesses() {
-			procs = append(procs, wire.ProcessFromProto(p))
+		missing = append(missing, resp.Msg.GetNodeErrors()...)
+		for i, p := range resp.Msg.GetProcesses() {
+			node := ""
+			if nodes := resp.Msg.GetNodes(); i < len(nodes) {
+				node = nodes[i]
+			}
+			if len(hosts) == 0 || hosts[len(hosts)-1].node != node {
+				hosts = append(hosts, hostProcesses{node: node})
+			}
+			h := &hosts[len(hosts)-1]
+			h.procs = append(h.procs, wire.ProcessFromProto(p))
 		}
 		next := resp.Msg.GetNextPageToken()
 		switch next {
 		case "":
-			return procs, nil
+			return hosts, missing, nil
 		case req.PageToken:
-			return nil, errors.New("the agent repeats a page: restart it")
+			return nil, nil, errors.New("the agent repeats a page: restart it")
 		}
 		req.PageToken = next
 	}
 }
 
-func printProcesses(env Env, out format, procs []*model.Process, tree bool) error {
+func printProcesses(env Env, out format, hosts []hostProcesses, tree bool) error {
 	switch out {
 	case formatJSON, formatYAML:
-		return printEach(env.Out, out, procs)
+		return printEach(env.Out, out, hosts)
 	}
 	screen := env.screen()
 	now := env.Now()
@@ -109,7 +138,14 @@ func printProcesses(env Env, out format, procs []*model.Process, tree bool) erro
 		t.Right = []int{0, 2, 3, 5}
 		t.Width = 0
 	}
-	row := func(p *model.Process, branch string) {
+	ofMany := slices.ContainsFunc(hosts, func(h hostProcesses) bool { return h.node != "" })
+	if ofMany {
+		t.Header = append([]string{"NODE"}, t.Header...)
+		for i := range t.Right {
+			t.Right[i]++
+		}
+	}
+	row := func(node string, p *model.Process, branch string) {
 		until := now
 		if !p.EndTime.IsZero() {
 			until = p.EndTime
@@ -129,33 +165,38 @@ func printProcesses(env Env, out format, procs []*model.Process, tree bool) erro
 		if !p.EndTime.IsZero() {
 			command += screen.Style.Dim("  ended " + p.EndTime.Local().Format(time.TimeOnly))
 		}
+		if ofMany {
+			cells = append([]string{term.Escape(node)}, cells...)
+		}
 		t.Rows = append(t.Rows, append(cells, screen.Style.Dim(branch)+command))
 	}
-	if tree {
-		for _, n := range show.Tree(procs) {
-			row(n.Process, n.Branch)
+	for _, h := range hosts {
+		if tree {
+			for _, n := range show.Tree(h.procs) {
+				row(h.node, n.Process, n.Branch)
+			}
+			continue
 		}
-	} else {
-		slices.SortFunc(procs, func(a, b *model.Process) int {
+		slices.SortFunc(h.procs, func(a, b *model.Process) int {
 			return cmp.Or(cmp.Compare(a.Key.PID, b.Key.PID), cmp.Compare(a.Key.Exec, b.Key.Exec))
 		})
-		for _, p := range procs {
-			row(p, "")
+		for _, p := range h.procs {
+			row(h.node, p, "")
 		}
 	}
 	return t.Write(env.Out)
 }
 
-func printEach(w io.Writer, out format, procs []*model.Process) error {
-	var buf []byte
-	for _, p := range procs {
-		buf = p.AppendJSON(buf[:0])
-		write := writeJSON
-		if out == formatYAML {
-			write = writeYAML
-		}
-		if err := write(w, buf); err != nil {
-			return fmt.Errorf("write processes: %w", err)
+func printEach(w io.Writer, out format, hosts []hostProcesses) error {
+	write := writeJSON
+	if out == formatYAML {
+		write = writeYAML
+	}
+	for _, h := range hosts {
+		for _, p := range h.procs {
+			if err := write(w, p.AppendNodeJSON(nil, h.node)); err != nil {
+				return fmt.Errorf("write processes: %w", err)
+			}
 		}
 	}
 	return nil

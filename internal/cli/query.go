@@ -126,6 +126,7 @@ func (o *queryOptions) run(ctx context.Context) error {
 	if err != nil {
 		return o.to.explain(err)
 	}
+	warnMissing(o.env.Err, answer.Msg.GetNodeErrors())
 	if o.nonZero {
 		answer.Msg.Rows = slices.DeleteFunc(answer.Msg.GetRows(), func(r *vigiev1.AggregateRow) bool { return r.GetValues()[0] == 0 })
 	}
@@ -184,7 +185,7 @@ func (o *queryOptions) countedTypes() []string {
 // keyNames and figureNames are those of vigie.v1.AggregateRequest.
 func keyNames() []string {
 	return []string{"workload", "workload_namespace", "process", "binary", "type", "source", "destination", "remote", "remote_name", "port",
-		"protocol", "verdict", "policy", "rule", "method", "path", "host", "status", "file", "name", "severity", "hour", "day"}
+		"protocol", "verdict", "policy", "rule", "method", "path", "host", "status", "file", "name", "severity", "hour", "day", "node"}
 }
 
 func figureNames() []string {

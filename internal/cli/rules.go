@@ -75,6 +75,7 @@ func agentRules(ctx context.Context, to *target) ([]*vigiev1.Detection, error) {
 	if err != nil {
 		return nil, to.explain(err)
 	}
+	to.missing(answer.Msg.GetNodeErrors())
 	return answer.Msg.GetDetections(), nil
 }
 

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,7 @@ func NewRun(env Env, defaults agent.Config, run Agent) *cobra.Command {
 			if err != nil {
 				return Cannot(err)
 			}
+			c.NodeName = cmp.Or(c.NodeName, env.Getenv("NODE_NAME"))
 			if err := rootless(&c, cmd.Flags(), env.Getenv); err != nil {
 				return Cannot(err)
 			}
@@ -84,6 +86,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.TokenFile, "token-file", c.TokenFile, "file with the token that clients of --http must present")
 	fs.StringVar(&c.TetragonAPI, "tetragon-api", c.TetragonAPI, "TCP address on loopback for Tetragon's clients, beside tetragon.sock in --state-dir; off: neither")
 	fs.StringVar(&c.HubbleAPI, "hubble-api", c.HubbleAPI, "TCP address for Hubble's clients, beside hubble.sock in --state-dir; off: neither. Off loopback it needs TLS and a token")
+	fs.StringVar(&c.NodeName, "node-name", c.NodeName, "what this host is called in a cluster (default $NODE_NAME, then the host's name)")
 	fs.StringVar(&c.LockFile, "lock-file", c.LockFile, "held while the agent runs, so that there is one on a host")
 	fs.StringSliceVar(&c.Sensors, "sensors", c.Sensors, "only these sensors (default all)")
 	fs.IntVar(&c.ArgsLimit, "args-limit", c.ArgsLimit, "bytes of a command line to keep, at most 8191")
@@ -105,7 +108,6 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.RulesDir, "rules-dir", c.RulesDir, "directory with files of rules beside those that come with vigie")
 	fs.StringVar(&c.L7, "l7", c.L7, "whose requests (HTTP, gRPC, SQL, Redis, Kafka) to look at: off, all, or names of workloads, * standing for anything; see docs/l7.md")
 	fs.StringVar(&c.Kube, "kube", c.Kube, "how to reach Kubernetes' API server: auto (as the pod that the agent runs in), off, or a kubeconfig file")
-	fs.StringVar(&c.NodeName, "node-name", c.NodeName, "this node's name in Kubernetes (default $NODE_NAME, else the host's name)")
 	fs.StringVar(&c.KubePods, "kube-pods", c.KubePods, "whose pods to follow in Kubernetes: cluster or node")
 	fs.StringVar(&c.KubeEvents, "kube-events", c.KubeEvents, "tell denials and alerts as Kubernetes Events on the pods: on or off")
 	fs.StringVar(&c.Replay, "replay", c.Replay, "play this capture of vigie record instead of looking at this host")
@@ -116,6 +118,11 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&o.config, "config", "", "YAML file with the names of these flags")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "no live view")
+	o.logFlags(cmd)
+}
+
+func (o *runOptions) logFlags(cmd *cobra.Command) {
+	fs := cmd.Flags()
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	for flag, values := range map[string][]string{"log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}} {

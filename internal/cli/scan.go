@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +27,7 @@ type scanFlags struct {
 	failOn        string
 	baseline      string
 	writeBaseline string
+	exceptions    []string
 }
 
 func scanOutputs() []string { return []string{"table", "json", "sarif", "junit", "html"} }
@@ -46,10 +46,19 @@ func NewScan(env Env) *cobra.Command {
 		Example: "  vigie scan deploy/\n  helm template . | vigie scan -\n  vigie scan --control framework:pss-restricted --fail-on high app.yaml\n" +
 			"  vigie scan -o sarif deploy/ > vigie.sarif",
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return runScan(cmd.Context(), env, f, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runScan(env, f, func(j *scan.Judge) (*scan.Report, error) { return j.Run(cmd.Context(), args, env.In) })
+		},
 	}
+	f.flags(cmd)
+	cmd.AddCommand(newScanCluster(env), newScanNode(env))
+	return cmd
+}
+
+func (f *scanFlags) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	f.set.flags(flags)
+	flags.StringArrayVar(&f.exceptions, "exceptions", nil, "file or directory with PolicyExceptions; may be repeated")
 	flags.StringVarP(&f.output, "output", "o", "table", "how to print: "+strings.Join(scanOutputs(), ", "))
 	flags.StringVar(&f.failOn, "fail-on", "low", "the severity from which on a finding makes the exit code 1: critical, high, medium, low, or none")
 	flags.StringVar(&f.baseline, "baseline", "", "file with known findings, which are left out")
@@ -57,10 +66,10 @@ func NewScan(env Env) *cobra.Command {
 	// The flags exist, so that registering cannot fail.
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(scanOutputs(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("fail-on", cobra.FixedCompletions([]string{"critical", "high", "medium", "low", "none"}, cobra.ShellCompDirectiveNoFileComp))
-	return cmd
 }
 
-func runScan(ctx context.Context, env Env, f *scanFlags, paths []string) error {
+// runScan judges by the controls that the flags name, and ends as they say.
+func runScan(env Env, f *scanFlags, run func(*scan.Judge) (*scan.Report, error)) error {
 	if !slices.Contains(scanOutputs(), f.output) {
 		return Cannot(fmt.Errorf("--output %s: the formats are %s", f.output, strings.Join(scanOutputs(), ", ")))
 	}
@@ -75,7 +84,11 @@ func runScan(ctx context.Context, env Env, f *scanFlags, paths []string) error {
 	if err != nil {
 		return Cannot(err)
 	}
-	r, err := judge.Run(ctx, paths, env.In)
+	exceptions, err := readExceptions(f.exceptions, judge.Controls)
+	if err != nil {
+		return Cannot(err)
+	}
+	r, err := run(judge.WithExceptions(exceptions, env.Now()))
 	if err != nil {
 		return Cannot(err)
 	}
@@ -123,7 +136,7 @@ func printFindings(env Env, r *scan.Report) error {
 			if f.Value != "" && !strings.Contains(f.Message, f.Value) {
 				found += " (" + f.Path[strings.LastIndexByte(f.Path, '.')+1:] + ": " + firstLine(f.Value) + ")"
 			}
-			t.Rows = append(t.Rows, []string{severity(st, string(f.Severity)), f.Control, term.Escape(fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)),
+			t.Rows = append(t.Rows, []string{severity(st, string(f.Severity)), f.Control, term.Escape(whereOf(r, f)),
 				term.Escape(f.Object.String()), term.Escape(found)})
 		}
 		if err := t.Write(env.Out); err != nil {
@@ -131,6 +144,7 @@ func printFindings(env Env, r *scan.Report) error {
 		}
 		fmt.Fprintln(env.Out)
 	}
+	printExcused(env, r)
 	for _, p := range r.Problems {
 		what := p.Message
 		if p.Control != "" {
@@ -220,6 +234,7 @@ func writeBaseline(path string, r *scan.Report) error {
 type controlSet struct {
 	pick, skip, files, params []string
 	target                    string
+	source                    func() ([]*control.Control, error) // of those that come with vigie; nil: those of objects
 }
 
 type flagSet interface {
@@ -238,7 +253,7 @@ func (s *controlSet) flags(f flagSet) {
 
 // load reads the controls that come with vigie and those of the user, and picks.
 func (s *controlSet) load() ([]*control.Control, error) {
-	all, err := control.Default()
+	all, err := s.defaults()
 	if err != nil {
 		return nil, err
 	}
@@ -298,6 +313,15 @@ func (s *controlSet) judge() (*scan.Judge, error) {
 	if n, err := fmt.Sscanf(s.target, "%d.%d", &target.Major, &target.Minor); n != 2 || err != nil {
 		return nil, fmt.Errorf("--target %s: want a version as in 1.36", s.target)
 	}
+	params, err := s.parameters(controls)
+	if err != nil {
+		return nil, err
+	}
+	return scan.NewJudge(controls, target, params)
+}
+
+// parameters are the values of --set: control → parameter → value.
+func (s *controlSet) parameters(controls []*control.Control) (map[string]map[string]string, error) {
 	params := map[string]map[string]string{}
 	for _, p := range s.params {
 		name, value, ok := strings.Cut(p, "=")
@@ -314,5 +338,5 @@ func (s *controlSet) judge() (*scan.Judge, error) {
 		}
 		params[id][parameter] = value
 	}
-	return scan.NewJudge(controls, target, params)
+	return params, nil
 }

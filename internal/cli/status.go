@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -28,10 +29,12 @@ const askTimeout = 10 * time.Second
 func NewStatus(env Env) *cobra.Command {
 	var to target
 	var out format
+	var node string
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Say how the agent is doing, and whether it lost anything",
-		Long: "Say how the agent is doing: its sensors, what it has seen, what was lost and where, its queues and its memory.\n\n" +
+		Long: "Say how the agent is doing: its sensors, what it has seen, what was lost and where, its queues and its memory. A relay says\n" +
+			"how each of its nodes is, and the sums of all; --node has the status of one node's agent.\n\n" +
 			"The exit code is 0 when everything that was asked for works, 1 when something does not.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,6 +45,9 @@ func NewStatus(env Env) *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), askTimeout)
 			defer cancel()
 			status, health, err := askStatus(ctx, client)
+			if err == nil && node != "" {
+				status, health, err = askNode(ctx, client, status, node)
+			}
 			if err != nil {
 				return to.explain(err)
 			}
@@ -64,7 +70,27 @@ func NewStatus(env Env) *cobra.Command {
 	}
 	to.flags(cmd.Flags())
 	out.flag(cmd)
+	cmd.Flags().StringVar(&node, "node", "", "with a relay: the status of this node's agent")
 	return cmd
+}
+
+// askNode asks a relay for the status of one of its nodes.
+func askNode(ctx context.Context, client vigiev1connect.VigieClient, relay *vigiev1.Status, node string) (*vigiev1.Status, *vigiev1.HealthResponse, error) {
+	if len(relay.GetNodes()) == 0 {
+		return nil, nil, connect.NewError(connect.CodeInvalidArgument, errors.New("--node is for a relay: an agent has one node, its own"))
+	}
+	status, err := client.GetStatus(ctx, connect.NewRequest(&vigiev1.GetStatusRequest{Node: node}))
+	if err != nil {
+		return nil, nil, err
+	}
+	health := new(vigiev1.HealthResponse)
+	for _, n := range relay.GetNodes() {
+		if n.GetName() == node {
+			health.Problems = n.GetProblems()
+		}
+	}
+	health.Ready = len(health.GetProblems()) == 0
+	return status.Msg.GetStatus(), health, nil
 }
 
 func askStatus(ctx context.Context, client vigiev1connect.VigieClient) (*vigiev1.Status, *vigiev1.HealthResponse, error) {
@@ -91,7 +117,7 @@ func printStatus(env Env, out format, s *vigiev1.Status, h *vigiev1.HealthRespon
 		}
 		return writeJSON(env.Out, json)
 	}
-	p := statusPrinter{w: env.Out, screen: env.screen(), wide: out == formatWide}
+	p := statusPrinter{w: env.Out, screen: env.screen(), wide: out == formatWide, now: env.Now()}
 	p.print(s, h, policies)
 	return p.err
 }
@@ -120,6 +146,7 @@ type statusPrinter struct {
 	w      io.Writer
 	screen term.Screen
 	wide   bool
+	now    time.Time
 	err    error
 }
 
@@ -133,8 +160,13 @@ func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse, poli
 	if s.GetReplay() {
 		what = "replays a capture on"
 	}
-	p.line("vigie %s %s %s (Linux %s, %s), pid %d, up %s: %s", term.Escape(s.GetVersion()), what, st.Bold(term.Escape(s.GetHost())),
-		term.Escape(s.GetKernel()), term.Escape(s.GetArch()), s.GetPid(), show.Age(time.Duration(s.GetUptimeNs())), state)
+	if len(s.GetNodes()) > 0 {
+		p.line("vigie %s relays %s from %s, up %s: %s", term.Escape(s.GetVersion()), st.Bold(nodeCount(s.GetNodes())), term.Escape(s.GetHost()),
+			show.Age(time.Duration(s.GetUptimeNs())), state)
+	} else {
+		p.line("vigie %s %s %s (Linux %s, %s), pid %d, up %s: %s", term.Escape(s.GetVersion()), what, st.Bold(term.Escape(s.GetHost())),
+			term.Escape(s.GetKernel()), term.Escape(s.GetArch()), s.GetPid(), show.Age(time.Duration(s.GetUptimeNs())), state)
+	}
 	for _, problem := range h.GetProblems() {
 		p.line("  %s %s", st.Red("!"), term.Escape(problem))
 	}
@@ -144,6 +176,7 @@ func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse, poli
 		p.line("%s", policySummary(p.screen.Style, policies))
 	}
 	p.line("")
+	p.table([]string{"NODE", "STATE", "SINCE", "AGENT", "CLOCK", "RTT", "EVENTS", "LOST", "NOTE"}, nodeTable(st, s.GetNodes(), p.now), 2, 4, 5, 6, 7)
 	p.sensors(s.GetSensors())
 	p.queues(s.GetQueues())
 	p.exporters(s.GetSubscribers())

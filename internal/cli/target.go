@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -33,6 +34,14 @@ type target struct {
 	address   string
 	tokenFile string
 	caFile    string
+
+	// The relay of a cluster instead:
+	cluster    string // context, or currentContext; empty for none
+	kubeconfig string
+	find       findRelay // nil for the real one
+	given      *pflag.FlagSet
+
+	warn io.Writer // where it is said which nodes a relay's answer is without; nil for nowhere
 }
 
 func (t *target) flags(fs *pflag.FlagSet) {
@@ -40,11 +49,21 @@ func (t *target) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&t.address, "address", "", "agent over TCP instead of the socket: http://HOST:PORT or https://HOST:PORT")
 	fs.StringVar(&t.tokenFile, "token-file", "", "with --address: file that holds the token to present")
 	fs.StringVar(&t.caFile, "ca-file", "", "with an https --address: PEM file of the certificate authority to trust instead of the system's")
+	t.clusterFlags(fs)
+	t.given = fs
 }
+
+// socketGiven reports whether the socket was chosen, and is not the default.
+func (t *target) socketGiven() bool { return t.given != nil && t.given.Changed("socket") }
 
 // String names the agent in messages.
 func (t *target) String() string {
-	if t.address != "" {
+	switch {
+	case t.cluster == currentContext:
+		return "the cluster's relay"
+	case t.cluster != "":
+		return "the relay of cluster " + t.cluster
+	case t.address != "":
 		return t.address
 	}
 	return t.socket
@@ -52,9 +71,19 @@ func (t *target) String() string {
 
 // dial makes a client. Nothing is sent before its first call.
 func (t *target) dial() (vigiev1connect.VigieClient, error) {
+	options := []connect.ClientOption{connect.WithReadMaxBytes(maxMessage)}
+	if t.tokenFile != "" {
+		token, err := os.ReadFile(t.tokenFile)
+		if err != nil {
+			return nil, Cannot(fmt.Errorf("read token: %w", err))
+		}
+		options = append(options, connect.WithInterceptors(bearer(strings.TrimSpace(string(token)))))
+	}
+	if t.cluster != "" {
+		return t.dialCluster(options)
+	}
 	transport := &http.Transport{DisableCompression: true}
 	base := "http://vigie"
-	var options []connect.ClientOption
 	if t.address == "" {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", t.socket)
@@ -70,14 +99,6 @@ func (t *target) dial() (vigiev1connect.VigieClient, error) {
 		}
 		transport.ForceAttemptHTTP2 = true
 	}
-	if t.tokenFile != "" {
-		token, err := os.ReadFile(t.tokenFile)
-		if err != nil {
-			return nil, Cannot(fmt.Errorf("read token: %w", err))
-		}
-		options = append(options, connect.WithInterceptors(bearer(strings.TrimSpace(string(token)))))
-	}
-	options = append(options, connect.WithReadMaxBytes(maxMessage))
 	return vigiev1connect.NewVigieClient(&http.Client{Transport: transport}, base, options...), nil
 }
 
@@ -136,14 +157,16 @@ func (t *target) explain(err error) error {
 	}
 	code := connect.CodeOf(err)
 	switch {
+	case t.cluster != "" && code == connect.CodeUnavailable:
+		return Cannot(errors.New(message))
 	case t.address == "" && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)):
 		return Cannot(fmt.Errorf("no agent answers at %s: start one with `sudo vigie run`", t.socket))
 	case t.address == "" && (errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)):
 		return Cannot(fmt.Errorf("not allowed to use %s: run this command as root, or as a member of the group given to `vigie run --socket-group`", t.socket))
 	case code == connect.CodePermissionDenied || code == connect.CodeUnauthenticated:
 		next := "run this command as root, or as a member of the group given to `vigie run --socket-group`"
-		if t.address != "" {
-			next = "give the agent's token with --token-file"
+		if t.address != "" || t.cluster != "" {
+			next = "give its token with --token-file"
 		}
 		return Cannot(fmt.Errorf("the agent at %s refuses: %s: %s", t, message, next))
 	case code == connect.CodeInvalidArgument:

@@ -23,7 +23,7 @@ type cgroupLists map[subject.CgroupRef][subject.Slots]uint16
 // byCgroup reports whether a selector asks something of the workload: then the policy is in the lists of cgroups, else
 // every process is asked for its user and binary.
 func byCgroup(s *policy.Selector) bool {
-	return s.Unit != "" || s.Container != "" || len(s.MatchLabels) > 0
+	return s.Unit != "" || s.Container != "" || s.Namespace != "" || len(s.MatchLabels) > 0
 }
 
 // cgroupLists works out which policies each cgroup is under. Error: a workload that is under too many.
@@ -230,7 +230,7 @@ func (e *Enforcer) writeSelectors(tables map[string]*loaded) error {
 		switch {
 		case !byCgroup(s):
 			everywhere = append(everywhere, in.policy)
-		case s.Unit != "" && s.Container == "" && len(s.MatchLabels) == 0 && !hasWildcard(s.Unit) && len(s.Unit) < subject.UnitName:
+		case s.Unit != "" && s.Container == "" && s.Namespace == "" && len(s.MatchLabels) == 0 && !hasWildcard(s.Unit) && len(s.Unit) < subject.UnitName:
 			units[s.Unit] = append(units[s.Unit], in.policy)
 		}
 	}

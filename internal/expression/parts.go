@@ -93,6 +93,7 @@ func eventFields() map[string]field {
 		"tid":          number(func(s *Subject) uint32 { return s.Event.TID }),
 		"count":        number(func(s *Subject) uint32 { return s.Event.Count }),
 		"pre_existing": flag(func(s *Subject) bool { return s.Event.PreExisting }),
+		"node":         text(func(s *Subject) string { return s.Event.Node }),
 		"process": {message: "Process", part: func(o any) any { return of[Subject](o) }, has: func(o any) bool {
 			s := of[Subject](o)
 			return s != nil && s.process() != nil

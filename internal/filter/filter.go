@@ -82,7 +82,7 @@ const MaxValues = 256
 
 // Filter is a compiled Spec. Safe for concurrent use; a nil Filter keeps everything.
 type Filter struct {
-	types   []model.Type // few: looking through them is quicker than hashing one; nil for all
+	types   []model.Type                // few: looking through them is quicker than hashing one; nil for all
 	noFlows bool                        // nobody asked for them: they say again what connect, accept and close say
 	process []func(*model.Process) bool // each must hold
 	event   []func(*model.Event) bool   // each must hold

@@ -58,6 +58,9 @@ type Event struct {
 	Process *Process   // set by enrich; nil for loss
 	Parent  *Process   // the parent's image; nil when unknown
 
+	// Node is the name of the node that saw it, where a relay has said so; empty from an agent that speaks for itself.
+	Node string
+
 	// Count is how many identical things this event stands for: 1, or more when folded in the kernel.
 	Count uint32
 	// PreExisting: found by the start-up inventory, not seen happening.

@@ -17,6 +17,7 @@ func (e *Event) AppendJSON(dst []byte, boot string) []byte {
 	dst = jsonUint(dst, "tid", uint64(e.TID))
 	dst = jsonUintAlways(dst, "count", uint64(e.Count))
 	dst = jsonBool(dst, "pre_existing", e.PreExisting)
+	dst = jsonText(dst, "node", e.Node)
 	switch {
 	case e.Process != nil:
 		dst = append(dst, `"process":`...)
@@ -34,8 +35,16 @@ func (e *Event) AppendJSON(dst []byte, boot string) []byte {
 // AppendJSON appends p as JSON in the form of vigie.v1.Process, under the rules of Event.AppendJSON.
 func (p *Process) AppendJSON(dst []byte) []byte { return p.appendJSON(dst, nil) }
 
+// AppendNodeJSON is AppendJSON with the node where p is in front, unless that is empty.
+func (p *Process) AppendNodeJSON(dst []byte, node string) []byte {
+	return p.appendFields(jsonText(append(dst, '{'), "node", node), nil)
+}
+
 func (p *Process) appendJSON(dst []byte, parent *Process) []byte {
-	dst = append(dst, '{')
+	return p.appendFields(append(dst, '{'), parent)
+}
+
+func (p *Process) appendFields(dst []byte, parent *Process) []byte {
 	dst = jsonText(dst, "exec_id", p.ExecID)
 	dst = jsonUintAlways(dst, "pid", uint64(p.Key.PID))
 	dst = jsonTextAlways(dst, "binary", p.Binary)

@@ -67,6 +67,8 @@ const (
 // Selector says to which processes a policy applies: all that it names must hold; an empty one selects every process.
 // A process that was selected by user or binary stays so for as long as it lives, with all that it starts.
 type Selector struct {
+	// Namespace is of Kubernetes: pods of it alone. No document says it; a policy that lives in a namespace does.
+	Namespace   string
 	MatchLabels map[string]string // labels of the container or pod
 	Unit        string            // systemd unit, '*' and '?' are wildcards
 	Container   string            // container's name, '*' and '?' are wildcards

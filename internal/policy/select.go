@@ -95,7 +95,10 @@ func (s *Selection) Selects(p *model.Process, before func(*model.Process) *model
 // SelectsWorkload reports whether a workload has the labels, unit and container that the selector names; w may be nil.
 func (s *Selector) SelectsWorkload(w *model.Workload) bool {
 	if w == nil {
-		return len(s.MatchLabels) == 0 && s.Unit == "" && s.Container == ""
+		return len(s.MatchLabels) == 0 && s.Unit == "" && s.Container == "" && s.Namespace == ""
+	}
+	if s.Namespace != "" && s.Namespace != w.Namespace {
+		return false
 	}
 	for name, want := range s.MatchLabels {
 		if have, ok := w.Labels[name]; !ok || have != want {
@@ -142,7 +145,7 @@ func (s *Selector) String() string {
 	for _, name := range names {
 		parts = append(parts, "label "+name+"="+s.MatchLabels[name])
 	}
-	for _, p := range [...]struct{ what, value string }{{"unit ", s.Unit}, {"container ", s.Container}, {"user ", s.User}, {"binary ", s.Binary}} {
+	for _, p := range [...]struct{ what, value string }{{"namespace ", s.Namespace}, {"unit ", s.Unit}, {"container ", s.Container}, {"user ", s.User}, {"binary ", s.Binary}} {
 		if p.value != "" {
 			parts = append(parts, p.what+p.value)
 		}

@@ -48,6 +48,27 @@ type AggregateRow struct {
 	Keys           []string
 	Values, Before []float64
 	Change         string
+
+	Parts, PartsBefore *AggregateParts // nil where there is nothing
+}
+
+// AggregateParts is what of a row does not add up is made of; vigie.v1.AggregateParts documents the fields.
+type AggregateParts struct {
+	Events, Errors uint64
+	RTTSum         float64
+	RTTs           uint64
+	Latencies      map[uint16]uint64
+}
+
+func (p *AggregateParts) proto() *pb.AggregateParts {
+	if p == nil {
+		return nil
+	}
+	m := &pb.AggregateParts{Events: p.Events, Errors: p.Errors, RttSum: p.RTTSum, Rtts: p.RTTs, Latencies: make(map[uint32]uint64, len(p.Latencies))}
+	for step, n := range p.Latencies {
+		m.Latencies[uint32(step)] = n
+	}
+	return m
 }
 
 // Aggregate implements the API.
@@ -69,14 +90,18 @@ func (s *service) Aggregate(ctx context.Context, r *connect.Request[pb.Aggregate
 			return nil, err
 		}
 	}
-	answerWithin(ctx, queryTimeout)
+	AnswerWithin(ctx, queryTimeout)
 	table, err := s.backend.Aggregate(ctx, q)
 	if err != nil {
 		return nil, refused(fmt.Errorf("count events: %w", err))
 	}
 	out := &pb.AggregateResponse{By: q.By, Measures: q.Measures, RowsLeftOut: table.LeftOut, Events: table.Events, CompleteSince: timestamppb.New(table.CompleteSince)}
 	for _, row := range table.Rows {
-		out.Rows = append(out.Rows, &pb.AggregateRow{Keys: row.Keys, Values: row.Values, Before: row.Before, Change: row.Change})
+		x := &pb.AggregateRow{Keys: row.Keys, Values: row.Values, Before: row.Before, Change: row.Change}
+		if m.GetParts() {
+			x.Parts, x.PartsBefore = row.Parts.proto(), row.PartsBefore.proto()
+		}
+		out.Rows = append(out.Rows, x)
 	}
 	return connect.NewResponse(out), nil
 }

@@ -38,13 +38,8 @@ type Backend interface {
 	// Detections lists the rules over events, by id.
 	Detections() []Detection
 
-	// Status says how the agent is doing. The server adds its clients.
-	Status() Status
-	// Problems lists what does not work (yet), each with what to do; empty when the agent is ready.
-	Problems() []string
+	Self
 
-	// Policies lists the policies, ordered by name.
-	Policies() []Policy
 	// ApplyPolicies brings the policies of a text in force, all or none, and returns them as they are then. Of this and
 	// what follows: a *RefusedError says why not.
 	ApplyPolicies(context.Context, PolicyText) ([]Policy, error)
@@ -58,6 +53,16 @@ type Backend interface {
 	LearnPolicy(context.Context, LearnQuery) (LearnedPolicy, error)
 	// ExplainEvent says what the policies in force say of an event.
 	ExplainEvent(ctx context.Context, seq uint64) (ExplainedEvent, error)
+}
+
+// Self is how what answers is itself doing: of metrics and probes.
+type Self interface {
+	// Status says how the agent is doing. The server adds its clients.
+	Status() Status
+	// Problems lists what does not work (yet), each with what to do; empty when the agent is ready.
+	Problems() []string
+	// Policies lists the policies, ordered by name.
+	Policies() []Policy
 }
 
 // EventQuery says what to read of the past.
@@ -89,6 +94,7 @@ type EventPage struct {
 type Status struct {
 	Version, Commit string
 	Host            string
+	Node            string // what the host is called in a cluster
 	Kernel, Arch    string
 	BootID          string // whole; exec_ids carry its first eight digits
 	Started         time.Time

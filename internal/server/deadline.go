@@ -45,8 +45,8 @@ func (p Pace) Send(within time.Duration, send func() error) error {
 	return nil
 }
 
-// answerWithin gives a unary call longer than requestTimeout.
-func answerWithin(ctx context.Context, d time.Duration) {
+// AnswerWithin gives the unary call that ctx belongs to longer than requestTimeout.
+func AnswerWithin(ctx context.Context, d time.Duration) {
 	if c := deadlinesOf(ctx); c != nil {
 		_ = c.SetWriteDeadline(time.Now().Add(d)) // where there are no deadlines none has to be moved
 	}

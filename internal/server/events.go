@@ -60,7 +60,7 @@ func (s *service) QueryEvents(ctx context.Context, r *connect.Request[pb.QueryEv
 			return nil, connect.NewError(connect.CodeInvalidArgument, err)
 		}
 	}
-	answerWithin(ctx, queryTimeout)
+	AnswerWithin(ctx, queryTimeout)
 	page, err := s.backend.Events(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
@@ -122,6 +122,10 @@ func (s *service) StreamEvents(ctx context.Context, r *connect.Request[pb.Stream
 		// Before the recent events are read, so that none is missed in between.
 		st.sub.Store(s.backend.Subscribe(pipeline.SubscribeOptions{Name: "client", Queue: s.config.ClientQueue, Keep: f.KeepCheap}))
 		defer st.sub.Load().Close()
+		// The headers tell the client that nothing is missed from here on.
+		if err := out.Send(nil); err != nil {
+			return fmt.Errorf("begin the stream: %w", err)
+		}
 	}
 	since := filter.FromProto(r.Msg.GetFilter()).Since
 	switch last := int(r.Msg.GetLast()); {

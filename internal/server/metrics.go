@@ -106,10 +106,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
-	st := c.server.backend.Status()
+	st := c.server.self.Status()
 	gauge(c.d.build, 1, st.Version, st.Commit, runtime.Version(), st.Kernel)
 	gauge(c.d.start, float64(st.Started.UnixNano())/1e9)
-	gauge(c.d.ready, oneIf(len(c.server.backend.Problems()) == 0))
+	gauge(c.d.ready, oneIf(len(c.server.self.Problems()) == 0))
 	for _, t := range model.Types() {
 		count(c.d.events, float64(st.Events[t]), string(t))
 	}
@@ -155,7 +155,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.d.maps, float64(st.MapBytes))
 	states := make(map[[2]string]int)
-	for _, p := range c.server.backend.Policies() {
+	for _, p := range c.server.self.Policies() {
 		states[[2]string{p.Mode, p.State}]++
 		if p.State == PolicyFailed {
 			continue // it hits nothing, and may have the name of one that does

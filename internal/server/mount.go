@@ -25,6 +25,9 @@ type Mount struct {
 	Yield bool
 	// Wait returns when no request of the handler runs any more. It is called when all connections are closed.
 	Wait func()
+	// Services are the names of gRPC services of the handler that are also answered where the agent's own API is: who asks for both,
+	// as a relay does, then needs one address.
+	Services []string
 	// TLS says that its clients speak TLS: its port is under the same rules as Config.HTTP.
 	TLS bool
 }

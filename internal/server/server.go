@@ -79,7 +79,9 @@ const (
 // Server serves the API. Make it with New.
 type Server struct {
 	config  Config
-	backend Backend
+	self    Self
+	backend Backend                     // nil when api answers
+	api     vigiev1connect.VigieHandler // of who answers in its own way; nil otherwise
 	log     *slog.Logger
 	handler http.Handler
 	metrics *prometheus.Registry // what /metrics shows
@@ -107,8 +109,17 @@ type listener struct {
 	tls     *tls.Config
 }
 
-// New checks the configuration. Errors name the option and say what to add.
+// New is a server that answers by a backend. It checks the configuration: errors name the option and say what to add.
 func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
+	return prepare(c, &Server{self: backend, backend: backend, log: log})
+}
+
+// NewFor is New for an API that answers in its own way, as a relay's does. It learns by CallerOf who asks.
+func NewFor(c Config, self Self, api vigiev1connect.VigieHandler, log *slog.Logger) (*Server, error) {
+	return prepare(c, &Server{self: self, api: api, log: log})
+}
+
+func prepare(c Config, s *Server) (*Server, error) {
 	if c.MaxStreams <= 0 {
 		c.MaxStreams = DefaultMaxStreams
 	}
@@ -118,11 +129,11 @@ func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
 	if c.DrainTimeout <= 0 {
 		c.DrainTimeout = DefaultDrainTimeout
 	}
-	s := &Server{config: c, backend: backend, log: log, stopping: make(chan struct{}), studies: make(chan struct{}, 1),
-		turns:   make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		streams: streams{limit: c.MaxStreams, open: make(map[*stream]struct{})}}
+	s.config, s.stopping, s.studies = c, make(chan struct{}), make(chan struct{}, 1)
+	s.turns = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	s.streams = streams{limit: c.MaxStreams, open: make(map[*stream]struct{})}
 	s.identity = sync.OnceValues(func() (string, time.Time) {
-		st := backend.Status()
+		st := s.self.Status()
 		return st.BootID[:min(len(st.BootID), 8)], st.Started
 	})
 	var err error
@@ -145,7 +156,11 @@ func New(c Config, backend Backend, log *slog.Logger) (*Server, error) {
 // routes puts everything that is served under its path.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(vigiev1connect.NewVigieHandler(&service{Server: s},
+	var api vigiev1connect.VigieHandler = &service{Server: s}
+	if s.api != nil {
+		api = s.api
+	}
+	path, handler := vigiev1connect.NewVigieHandler(api,
 		connect.WithReadMaxBytes(maxRequest),
 		// Compressing would cost the agent more than a local client gains.
 		connect.WithCompression("gzip", nil, nil),
@@ -153,12 +168,18 @@ func (s *Server) routes() http.Handler {
 		connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, cause any) error {
 			s.log.Error("a call failed: please report this", "procedure", spec.Procedure, "panic", cause)
 			return connect.NewError(connect.CodeInternal, errors.New("the agent failed to answer, see its log"))
-		})))
+		}))
+	mux.Handle(path, s.introduce(handler))
+	for _, m := range s.config.Mounts {
+		for _, name := range m.Services {
+			mux.Handle("/"+name+"/", s.introduce(m.Handler))
+		}
+	}
 	mux.Handle("GET /metrics", s.metricsHandler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		answer := "ok"
-		if problems := s.backend.Problems(); len(problems) > 0 {
+		if problems := s.self.Problems(); len(problems) > 0 {
 			answer = strings.Join(problems, "\n")
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}

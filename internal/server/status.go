@@ -21,7 +21,7 @@ import (
 func (s *service) GetStatus(context.Context, *connect.Request[pb.GetStatusRequest]) (*connect.Response[pb.GetStatusResponse], error) {
 	st := s.backend.Status()
 	st.Subscribers = append(st.Subscribers, s.streams.subscribers()...)
-	m := &pb.Status{Version: st.Version, Commit: st.Commit, Host: st.Host, Kernel: st.Kernel, Arch: st.Arch, BootId: st.BootID,
+	m := &pb.Status{Version: st.Version, Commit: st.Commit, Host: st.Host, Node: st.Node, Kernel: st.Kernel, Arch: st.Arch, BootId: st.BootID,
 		Pid: uint32(os.Getpid()), StartTime: timestamppb.New(st.Started), UptimeNs: int64(time.Since(st.Started)),
 		Replay: st.Replay, Config: st.Config, Events: make(map[string]uint64, len(st.Events)),
 		ProcessTable: &pb.ProcessTableStatus{Live: st.ProcessTable.Live, Ended: st.ProcessTable.Ended,
@@ -60,7 +60,7 @@ func (s *service) GetStatus(context.Context, *connect.Request[pb.GetStatusReques
 // Health implements the API.
 func (s *service) Health(context.Context, *connect.Request[pb.HealthRequest]) (*connect.Response[pb.HealthResponse], error) {
 	problems := s.backend.Problems()
-	return connect.NewResponse(&pb.HealthResponse{Ready: len(problems) == 0, Problems: problems}), nil
+	return connect.NewResponse(&pb.HealthResponse{Ready: len(problems) == 0, Problems: problems, Time: timestamppb.Now()}), nil
 }
 
 // residentSet is the RSS of this process in bytes; 0 when /proc does not tell.

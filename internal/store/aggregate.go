@@ -42,6 +42,16 @@ type Row struct {
 	Values []float64
 	Before []float64 // of a comparison: nil when there was nothing
 	Change string    // of a comparison: new, vanished, or empty for what is in both
+
+	Parts, PartsBefore *Parts // what of Values and Before does not add up is made of; nil where there is nothing
+}
+
+// Parts is what rates, means and quantiles are made of, as far as the figures asked for need it.
+type Parts struct {
+	Events, Errors uint64
+	RTTSum         float64 // seconds
+	RTTs           uint64
+	Latencies      map[uint16]uint64 // how many of n nanoseconds, by floor(32*log2(n))
 }
 
 // The changes of a comparison.
@@ -107,10 +117,10 @@ func (s *Store) Aggregate(ctx context.Context, a Aggregation) (Table, error) {
 		table.Events += before.events
 	}
 	for key, g := range now.byKey {
-		row := Row{Keys: splitKey(key, len(a.By)), Values: g.values(a.Figures)}
+		row := Row{Keys: splitKey(key, len(a.By)), Values: g.values(a.Figures), Parts: g.parts()}
 		if a.Before != nil {
 			if was := before.byKey[key]; was != nil {
-				row.Before = was.values(a.Figures)
+				row.Before, row.PartsBefore = was.values(a.Figures), was.parts()
 			} else {
 				row.Change = ChangeNew
 			}
@@ -119,7 +129,7 @@ func (s *Store) Aggregate(ctx context.Context, a Aggregation) (Table, error) {
 	}
 	for key, was := range before.byKey {
 		if now.byKey[key] == nil {
-			table.Rows = append(table.Rows, Row{Keys: splitKey(key, len(a.By)), Values: new(group).values(a.Figures), Before: was.values(a.Figures), Change: ChangeVanished})
+			table.Rows = append(table.Rows, Row{Keys: splitKey(key, len(a.By)), Values: new(group).values(a.Figures), Before: was.values(a.Figures), PartsBefore: was.parts(), Change: ChangeVanished})
 		}
 	}
 	table.order(&a)

@@ -64,6 +64,10 @@ func (g *group) values(figures []string) []float64 {
 	return out
 }
 
+func (g *group) parts() *Parts {
+	return &Parts{Events: g.events, Errors: g.errors, RTTSum: g.rttSum / 1e9, RTTs: g.rtts, Latencies: g.latency.buckets}
+}
+
 // histogram counts durations in buckets of 1/32 of a power of two: a quantile is off by at most 1.6 %.
 type histogram struct {
 	buckets map[uint16]uint64

@@ -23,7 +23,7 @@ import (
 func ToProto(e *model.Event, boot string) *pb.Event {
 	m := &pb.Event{
 		Type: text(string(e.Type)), Time: timestamp(e.Time), BootTimeNs: e.BootTime, Seq: e.Seq, Tid: e.TID,
-		Count: e.Count, PreExisting: e.PreExisting,
+		Count: e.Count, PreExisting: e.PreExisting, Node: text(e.Node),
 		Exec: execToProto(e.Exec), ExecFailed: execFailedToProto(e.ExecFailed), Exit: exitToProto(e.Exit),
 		Credential: credentialToProto(e.Credential), Namespace: namespaceToProto(e.Namespace),
 		Ptrace: ptraceToProto(e.Ptrace), Module: moduleToProto(e.Module), Bpf: bpfToProto(e.BPF),
@@ -47,7 +47,7 @@ func ToProto(e *model.Event, boot string) *pb.Event {
 func FromProto(m *pb.Event) *model.Event {
 	e := &model.Event{
 		Type: model.Type(m.GetType()), Time: moment(m.GetTime()), BootTime: m.GetBootTimeNs(), Seq: m.GetSeq(),
-		TID: m.GetTid(), Count: m.GetCount(), PreExisting: m.GetPreExisting(),
+		TID: m.GetTid(), Count: m.GetCount(), PreExisting: m.GetPreExisting(), Node: m.GetNode(),
 		Exec: execFromProto(m.GetExec()), ExecFailed: execFailedFromProto(m.GetExecFailed()),
 		Exit: exitFromProto(m.GetExit()), Credential: credentialFromProto(m.GetCredential()),
 		Namespace: namespaceFromProto(m.GetNamespace()), Ptrace: ptraceFromProto(m.GetPtrace()),

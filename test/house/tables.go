@@ -14,6 +14,7 @@ type arrow struct {
 // arrows are the permitted imports beside the general ones (see imports.go).
 func arrows() []arrow {
 	return []arrow{
+		{from: "internal/relay", to: "api", why: "a relay is client and server of the API: what it passes on is protobuf"},
 		{from: "internal/wire", to: "api", why: "wire converts between protobuf and model"},
 		{from: "internal/server", to: "api", why: "the server implements the API"},
 		{from: "internal/server", to: "internal/wire", why: "the server speaks protobuf, the rooms speak model"},
@@ -29,11 +30,13 @@ func arrows() []arrow {
 		{from: "internal/detect", to: "internal/wire", why: "the examples of rules are events as the API shows them"},
 		{from: "internal/cli", to: "internal/detect", why: "rules are checked and tried without an agent"},
 		{from: "internal/cli", to: "internal/posture", why: "manifests are scanned without an agent"},
+		{from: "internal/posture", to: "api", why: "PolicyException is a kind of Kubernetes, and its type stands with the others"},
 		{from: "internal/cli", to: "internal/policy", why: "policies are tested, and recordings judged, where there is no agent"},
 		{from: "internal/cli", to: "internal/wire", why: "the commands print model types"},
-		{from: "internal/cli", to: "internal/lifecycle", why: "timelines are made of the events that a client reads"},
 		{from: "internal/cli", to: "internal/kube", why: "install and uninstall speak to a cluster's API server, without an agent"},
 		{from: "internal/kube", to: "deploy", why: "what is installed is the Helm chart"},
+		{from: "internal/cli", to: "internal/lifecycle", why: "timelines are made of the events that a client reads"},
+		{from: "internal/kube", to: "api", why: "the status of vigie's own kinds is what their API says"},
 		{from: "internal/store", to: "api", why: "history keeps what is nested as JSON in the API's names"},
 		{from: "internal/store", to: "internal/wire", why: "history keeps what is nested as JSON in the API's names"},
 		{from: "internal/capture", to: "api", why: "a capture holds events as protobuf"},
@@ -73,5 +76,6 @@ func listedRooms() []string {
 
 // notMembers are folders of listed rooms that are not members: "folder" and why.
 func notMembers() map[string]string {
-	return map[string]string{"internal/enforce/subject": "no back-end: it says which process is under which policies, and all of them ask it"}
+	return map[string]string{"internal/enforce/subject": "no back-end: it says which process is under which policies, and all of them ask it",
+		"internal/enforce/pods":    "no back-end of policies about processes: it judges whole pods"}
 }

@@ -45,6 +45,8 @@ type Event struct {
 	PreExisting bool `protobuf:"varint,7,opt,name=pre_existing,json=preExisting,proto3" json:"pre_existing,omitempty"`
 	// Who did it. Absent for loss.
 	Process *Process `protobuf:"bytes,8,opt,name=process,proto3" json:"process,omitempty"`
+	// Name of the node that saw it. Set by a relay, which answers for several; absent from an agent that speaks for itself.
+	Node string `protobuf:"bytes,9,opt,name=node,proto3" json:"node,omitempty"`
 	// Of exec: a new program image, which process describes.
 	Exec *Exec `protobuf:"bytes,20,opt,name=exec,proto3" json:"exec,omitempty"`
 	// Of exec_failed: an execve or execveat that returned an error.
@@ -171,6 +173,13 @@ func (x *Event) GetProcess() *Process {
 		return x.Process
 	}
 	return nil
+}
+
+func (x *Event) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 func (x *Event) GetExec() *Exec {
@@ -2284,7 +2293,7 @@ var File_vigie_v1_event_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x14vigie/v1/event.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13vigie/v1/flow.proto\x1a\x16vigie/v1/process.proto\"\x90\b\n" +
+	"\x14vigie/v1/event.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13vigie/v1/flow.proto\x1a\x16vigie/v1/process.proto\"\xa4\b\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12 \n" +
@@ -2294,7 +2303,8 @@ const file_vigie_v1_event_proto_rawDesc = "" +
 	"\x03tid\x18\x05 \x01(\rR\x03tid\x12\x14\n" +
 	"\x05count\x18\x06 \x01(\rR\x05count\x12!\n" +
 	"\fpre_existing\x18\a \x01(\bR\vpreExisting\x12+\n" +
-	"\aprocess\x18\b \x01(\v2\x11.vigie.v1.ProcessR\aprocess\x12\"\n" +
+	"\aprocess\x18\b \x01(\v2\x11.vigie.v1.ProcessR\aprocess\x12\x12\n" +
+	"\x04node\x18\t \x01(\tR\x04node\x12\"\n" +
 	"\x04exec\x18\x14 \x01(\v2\x0e.vigie.v1.ExecR\x04exec\x125\n" +
 	"\vexec_failed\x18\x15 \x01(\v2\x14.vigie.v1.ExecFailedR\n" +
 	"execFailed\x12\"\n" +

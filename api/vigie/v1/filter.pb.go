@@ -62,7 +62,9 @@ type Filter struct {
 	Until *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=until,proto3" json:"until,omitempty"`
 	// A CEL expression over the fields of Event, by their names: process.uid == 0u && file.path.startsWith("/etc").
 	// `event` is the whole event.
-	Where         string `protobuf:"bytes,15,opt,name=where,proto3" json:"where,omitempty"`
+	Where string `protobuf:"bytes,15,opt,name=where,proto3" json:"where,omitempty"`
+	// Of a relay: names of nodes; '*' and '?' are wildcards. An agent, which has only its own, does not look at them.
+	Nodes         []string `protobuf:"bytes,16,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -202,11 +204,18 @@ func (x *Filter) GetWhere() string {
 	return ""
 }
 
+func (x *Filter) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 var File_vigie_v1_filter_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_filter_proto_rawDesc = "" +
 	"\n" +
-	"\x15vigie/v1/filter.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x03\n" +
+	"\x15vigie/v1/filter.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x03\n" +
 	"\x06Filter\x12\x14\n" +
 	"\x05types\x18\x01 \x03(\tR\x05types\x12%\n" +
 	"\x0eworkload_names\x18\x02 \x03(\tR\rworkloadNames\x12%\n" +
@@ -223,7 +232,8 @@ const file_vigie_v1_filter_proto_rawDesc = "" +
 	"\x04uids\x18\f \x03(\rR\x04uids\x120\n" +
 	"\x05since\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
-	"\x05where\x18\x0f \x01(\tR\x05whereB0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
+	"\x05where\x18\x0f \x01(\tR\x05where\x12\x14\n" +
+	"\x05nodes\x18\x10 \x03(\tR\x05nodesB0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
 
 var (
 	file_vigie_v1_filter_proto_rawDescOnce sync.Once

@@ -44,7 +44,9 @@ type MapNode struct {
 	// How many processes of it spoke.
 	Processes uint32 `protobuf:"varint,8,opt,name=processes,proto3" json:"processes,omitempty"`
 	// Of external: addresses that stand behind this node, at most 16.
-	Addresses     []string `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses []string `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Of a relay: the name of the cluster's node where the workload is; absent for what is outside.
+	Node          string `protobuf:"bytes,10,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -140,6 +142,13 @@ func (x *MapNode) GetAddresses() []string {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *MapNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 // MapEdge is what one node said to another on one destination port.
@@ -471,6 +480,8 @@ type GetMapResponse struct {
 	NodesLeftOut uint32 `protobuf:"varint,3,opt,name=nodes_left_out,json=nodesLeftOut,proto3" json:"nodes_left_out,omitempty"`
 	// History is complete from this moment on.
 	CompleteSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=complete_since,json=completeSince,proto3" json:"complete_since,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,6 +540,13 @@ func (x *GetMapResponse) GetNodesLeftOut() uint32 {
 func (x *GetMapResponse) GetCompleteSince() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CompleteSince
+	}
+	return nil
+}
+
+func (x *GetMapResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
 	}
 	return nil
 }
@@ -620,7 +638,9 @@ type StreamMapResponse struct {
 	// Ids of edges that are gone.
 	RemovedEdges []string `protobuf:"bytes,5,rep,name=removed_edges,json=removedEdges,proto3" json:"removed_edges,omitempty"`
 	// Nodes that max_nodes leaves out.
-	NodesLeftOut  uint32 `protobuf:"varint,6,opt,name=nodes_left_out,json=nodesLeftOut,proto3" json:"nodes_left_out,omitempty"`
+	NodesLeftOut uint32 `protobuf:"varint,6,opt,name=nodes_left_out,json=nodesLeftOut,proto3" json:"nodes_left_out,omitempty"`
+	// Of a relay: the nodes that are missing from the map now.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -697,13 +717,20 @@ func (x *StreamMapResponse) GetNodesLeftOut() uint32 {
 	return 0
 }
 
+func (x *StreamMapResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
+	}
+	return nil
+}
+
 // AggregateRequest asks for figures over history.
 type AggregateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which events; types must name at least one: flow and request have most to count.
 	Filter *Filter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// What to count by: workload, workload_namespace, process, binary, type, source, destination, remote, remote_name, port,
-	// protocol, verdict, policy, rule, method, path, host, status, file, name, severity, hour, day.
+	// protocol, verdict, policy, rule, method, path, host, status, file, name, severity, hour, day. Of a relay also node.
 	By []string `protobuf:"bytes,2,rep,name=by,proto3" json:"by,omitempty"`
 	// What to count: events, flows, bytes, bytes_sent, bytes_received, retransmits, requests, errors, error_rate, latency_p50,
 	// latency_p90, latency_p99, rtt. Durations are in seconds.
@@ -717,7 +744,9 @@ type AggregateRequest struct {
 	// End of the time compared with.
 	CompareUntil *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=compare_until,json=compareUntil,proto3" json:"compare_until,omitempty"`
 	// Only rows whose change is this: new, vanished or both.
-	Changes       []string `protobuf:"bytes,8,rep,name=changes,proto3" json:"changes,omitempty"`
+	Changes []string `protobuf:"bytes,8,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Have rows bring their parts: for a relay, which adds up what several agents counted.
+	Parts         bool `protobuf:"varint,9,opt,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -808,6 +837,13 @@ func (x *AggregateRequest) GetChanges() []string {
 	return nil
 }
 
+func (x *AggregateRequest) GetParts() bool {
+	if x != nil {
+		return x.Parts
+	}
+	return false
+}
+
 // AggregateResponse is a table.
 type AggregateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -823,6 +859,8 @@ type AggregateResponse struct {
 	Events uint64 `protobuf:"varint,5,opt,name=events,proto3" json:"events,omitempty"`
 	// History is complete from this moment on.
 	CompleteSince *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=complete_since,json=completeSince,proto3" json:"complete_since,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -899,6 +937,13 @@ func (x *AggregateResponse) GetCompleteSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *AggregateResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
+	}
+	return nil
+}
+
 // AggregateRow is a row of the table.
 type AggregateRow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -909,7 +954,11 @@ type AggregateRow struct {
 	// Of a comparison: the values of the time before; empty when there was nothing.
 	Before []float64 `protobuf:"fixed64,3,rep,packed,name=before,proto3" json:"before,omitempty"`
 	// Of a comparison: new, vanished, or empty for what is in both.
-	Change        string `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
+	Change string `protobuf:"bytes,4,opt,name=change,proto3" json:"change,omitempty"`
+	// What those of values are made of that do not add up; where they were asked for.
+	Parts *AggregateParts `protobuf:"bytes,5,opt,name=parts,proto3" json:"parts,omitempty"`
+	// The same of before.
+	PartsBefore   *AggregateParts `protobuf:"bytes,6,opt,name=parts_before,json=partsBefore,proto3" json:"parts_before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -972,11 +1021,107 @@ func (x *AggregateRow) GetChange() string {
 	return ""
 }
 
+func (x *AggregateRow) GetParts() *AggregateParts {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *AggregateRow) GetPartsBefore() *AggregateParts {
+	if x != nil {
+		return x.PartsBefore
+	}
+	return nil
+}
+
+// AggregateParts is what rates, means and quantiles are made of.
+type AggregateParts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of error_rate.
+	Events uint64 `protobuf:"varint,1,opt,name=events,proto3" json:"events,omitempty"`
+	// As events.
+	Errors uint64 `protobuf:"varint,2,opt,name=errors,proto3" json:"errors,omitempty"`
+	// Of rtt: the sum of so many, in seconds.
+	RttSum float64 `protobuf:"fixed64,3,opt,name=rtt_sum,json=rttSum,proto3" json:"rtt_sum,omitempty"`
+	// As rtt_sum.
+	Rtts uint64 `protobuf:"varint,4,opt,name=rtts,proto3" json:"rtts,omitempty"`
+	// Of latencies: how many there are in each step. Step n holds durations of d nanoseconds with floor(32*log2(d)) = n.
+	Latencies     map[uint32]uint64 `protobuf:"bytes,5,rep,name=latencies,proto3" json:"latencies,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AggregateParts) Reset() {
+	*x = AggregateParts{}
+	mi := &file_vigie_v1_map_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AggregateParts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AggregateParts) ProtoMessage() {}
+
+func (x *AggregateParts) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_map_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AggregateParts.ProtoReflect.Descriptor instead.
+func (*AggregateParts) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_map_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AggregateParts) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *AggregateParts) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *AggregateParts) GetRttSum() float64 {
+	if x != nil {
+		return x.RttSum
+	}
+	return 0
+}
+
+func (x *AggregateParts) GetRtts() uint64 {
+	if x != nil {
+		return x.Rtts
+	}
+	return 0
+}
+
+func (x *AggregateParts) GetLatencies() map[uint32]uint64 {
+	if x != nil {
+		return x.Latencies
+	}
+	return nil
+}
+
 var File_vigie_v1_map_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_map_proto_rawDesc = "" +
 	"\n" +
-	"\x12vigie/v1/map.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15vigie/v1/filter.proto\x1a\x16vigie/v1/process.proto\"\x8b\x02\n" +
+	"\x12vigie/v1/map.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15vigie/v1/filter.proto\x1a\x16vigie/v1/process.proto\x1a\x15vigie/v1/status.proto\"\x9f\x02\n" +
 	"\aMapNode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -986,7 +1131,9 @@ const file_vigie_v1_map_proto_rawDesc = "" +
 	"\aprocess\x18\x06 \x01(\v2\x14.vigie.v1.ProcessRefR\aprocess\x12\x16\n" +
 	"\x06parent\x18\a \x01(\tR\x06parent\x12\x1c\n" +
 	"\tprocesses\x18\b \x01(\rR\tprocesses\x12\x1c\n" +
-	"\taddresses\x18\t \x03(\tR\taddresses\"\xb3\x05\n" +
+	"\taddresses\x18\t \x03(\tR\taddresses\x12\x12\n" +
+	"\x04node\x18\n" +
+	" \x01(\tR\x04node\"\xb3\x05\n" +
 	"\aMapEdge\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12 \n" +
@@ -1018,24 +1165,28 @@ const file_vigie_v1_map_proto_rawDesc = "" +
 	"\rcompare_since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fcompareSince\x12?\n" +
 	"\rcompare_until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fcompareUntil\x12\x16\n" +
 	"\x06expand\x18\x04 \x03(\tR\x06expand\x12\x1b\n" +
-	"\tmax_nodes\x18\x05 \x01(\rR\bmaxNodes\"\xcb\x01\n" +
+	"\tmax_nodes\x18\x05 \x01(\rR\bmaxNodes\"\x81\x02\n" +
 	"\x0eGetMapResponse\x12'\n" +
 	"\x05nodes\x18\x01 \x03(\v2\x11.vigie.v1.MapNodeR\x05nodes\x12'\n" +
 	"\x05edges\x18\x02 \x03(\v2\x11.vigie.v1.MapEdgeR\x05edges\x12$\n" +
 	"\x0enodes_left_out\x18\x03 \x01(\rR\fnodesLeftOut\x12A\n" +
-	"\x0ecomplete_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\"\x98\x01\n" +
+	"\x0ecomplete_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"\x98\x01\n" +
 	"\x10StreamMapRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12%\n" +
 	"\x0ewindow_seconds\x18\x02 \x01(\rR\rwindowSeconds\x12\x16\n" +
 	"\x06expand\x18\x03 \x03(\tR\x06expand\x12\x1b\n" +
-	"\tmax_nodes\x18\x04 \x01(\rR\bmaxNodes\"\xeb\x01\n" +
+	"\tmax_nodes\x18\x04 \x01(\rR\bmaxNodes\"\xa1\x02\n" +
 	"\x11StreamMapResponse\x12\x14\n" +
 	"\x05whole\x18\x01 \x01(\bR\x05whole\x12'\n" +
 	"\x05nodes\x18\x02 \x03(\v2\x11.vigie.v1.MapNodeR\x05nodes\x12'\n" +
 	"\x05edges\x18\x03 \x03(\v2\x11.vigie.v1.MapEdgeR\x05edges\x12#\n" +
 	"\rremoved_nodes\x18\x04 \x03(\tR\fremovedNodes\x12#\n" +
 	"\rremoved_edges\x18\x05 \x03(\tR\fremovedEdges\x12$\n" +
-	"\x0enodes_left_out\x18\x06 \x01(\rR\fnodesLeftOut\"\xb5\x02\n" +
+	"\x0enodes_left_out\x18\x06 \x01(\rR\fnodesLeftOut\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"\xcb\x02\n" +
 	"\x10AggregateRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12\x0e\n" +
 	"\x02by\x18\x02 \x03(\tR\x02by\x12\x1a\n" +
@@ -1044,19 +1195,33 @@ const file_vigie_v1_map_proto_rawDesc = "" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12?\n" +
 	"\rcompare_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fcompareSince\x12?\n" +
 	"\rcompare_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\fcompareUntil\x12\x18\n" +
-	"\achanges\x18\b \x03(\tR\achanges\"\xea\x01\n" +
+	"\achanges\x18\b \x03(\tR\achanges\x12\x14\n" +
+	"\x05parts\x18\t \x01(\bR\x05parts\"\xa0\x02\n" +
 	"\x11AggregateResponse\x12\x0e\n" +
 	"\x02by\x18\x01 \x03(\tR\x02by\x12\x1a\n" +
 	"\bmeasures\x18\x02 \x03(\tR\bmeasures\x12*\n" +
 	"\x04rows\x18\x03 \x03(\v2\x16.vigie.v1.AggregateRowR\x04rows\x12\"\n" +
 	"\rrows_left_out\x18\x04 \x01(\x04R\vrowsLeftOut\x12\x16\n" +
 	"\x06events\x18\x05 \x01(\x04R\x06events\x12A\n" +
-	"\x0ecomplete_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\"j\n" +
+	"\x0ecomplete_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"\xd7\x01\n" +
 	"\fAggregateRow\x12\x12\n" +
 	"\x04keys\x18\x01 \x03(\tR\x04keys\x12\x16\n" +
 	"\x06values\x18\x02 \x03(\x01R\x06values\x12\x16\n" +
 	"\x06before\x18\x03 \x03(\x01R\x06before\x12\x16\n" +
-	"\x06change\x18\x04 \x01(\tR\x06changeB0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
+	"\x06change\x18\x04 \x01(\tR\x06change\x12.\n" +
+	"\x05parts\x18\x05 \x01(\v2\x18.vigie.v1.AggregatePartsR\x05parts\x12;\n" +
+	"\fparts_before\x18\x06 \x01(\v2\x18.vigie.v1.AggregatePartsR\vpartsBefore\"\xf2\x01\n" +
+	"\x0eAggregateParts\x12\x16\n" +
+	"\x06events\x18\x01 \x01(\x04R\x06events\x12\x16\n" +
+	"\x06errors\x18\x02 \x01(\x04R\x06errors\x12\x17\n" +
+	"\artt_sum\x18\x03 \x01(\x01R\x06rttSum\x12\x12\n" +
+	"\x04rtts\x18\x04 \x01(\x04R\x04rtts\x12E\n" +
+	"\tlatencies\x18\x05 \x03(\v2'.vigie.v1.AggregateParts.LatenciesEntryR\tlatencies\x1a<\n" +
+	"\x0eLatenciesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01B0Z.github.com/vigie-io/vigie/api/vigie/v1;vigiev1b\x06proto3"
 
 var (
 	file_vigie_v1_map_proto_rawDescOnce sync.Once
@@ -1070,7 +1235,7 @@ func file_vigie_v1_map_proto_rawDescGZIP() []byte {
 	return file_vigie_v1_map_proto_rawDescData
 }
 
-var file_vigie_v1_map_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_vigie_v1_map_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_vigie_v1_map_proto_goTypes = []any{
 	(*MapNode)(nil),               // 0: vigie.v1.MapNode
 	(*MapEdge)(nil),               // 1: vigie.v1.MapEdge
@@ -1081,35 +1246,44 @@ var file_vigie_v1_map_proto_goTypes = []any{
 	(*AggregateRequest)(nil),      // 6: vigie.v1.AggregateRequest
 	(*AggregateResponse)(nil),     // 7: vigie.v1.AggregateResponse
 	(*AggregateRow)(nil),          // 8: vigie.v1.AggregateRow
-	(*Workload)(nil),              // 9: vigie.v1.Workload
-	(*ProcessRef)(nil),            // 10: vigie.v1.ProcessRef
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*Filter)(nil),                // 12: vigie.v1.Filter
+	(*AggregateParts)(nil),        // 9: vigie.v1.AggregateParts
+	nil,                           // 10: vigie.v1.AggregateParts.LatenciesEntry
+	(*Workload)(nil),              // 11: vigie.v1.Workload
+	(*ProcessRef)(nil),            // 12: vigie.v1.ProcessRef
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*Filter)(nil),                // 14: vigie.v1.Filter
+	(*NodeError)(nil),             // 15: vigie.v1.NodeError
 }
 var file_vigie_v1_map_proto_depIdxs = []int32{
-	9,  // 0: vigie.v1.MapNode.workload:type_name -> vigie.v1.Workload
-	10, // 1: vigie.v1.MapNode.process:type_name -> vigie.v1.ProcessRef
-	11, // 2: vigie.v1.MapEdge.first_seen:type_name -> google.protobuf.Timestamp
-	11, // 3: vigie.v1.MapEdge.last_seen:type_name -> google.protobuf.Timestamp
-	12, // 4: vigie.v1.GetMapRequest.filter:type_name -> vigie.v1.Filter
-	11, // 5: vigie.v1.GetMapRequest.compare_since:type_name -> google.protobuf.Timestamp
-	11, // 6: vigie.v1.GetMapRequest.compare_until:type_name -> google.protobuf.Timestamp
+	11, // 0: vigie.v1.MapNode.workload:type_name -> vigie.v1.Workload
+	12, // 1: vigie.v1.MapNode.process:type_name -> vigie.v1.ProcessRef
+	13, // 2: vigie.v1.MapEdge.first_seen:type_name -> google.protobuf.Timestamp
+	13, // 3: vigie.v1.MapEdge.last_seen:type_name -> google.protobuf.Timestamp
+	14, // 4: vigie.v1.GetMapRequest.filter:type_name -> vigie.v1.Filter
+	13, // 5: vigie.v1.GetMapRequest.compare_since:type_name -> google.protobuf.Timestamp
+	13, // 6: vigie.v1.GetMapRequest.compare_until:type_name -> google.protobuf.Timestamp
 	0,  // 7: vigie.v1.GetMapResponse.nodes:type_name -> vigie.v1.MapNode
 	1,  // 8: vigie.v1.GetMapResponse.edges:type_name -> vigie.v1.MapEdge
-	11, // 9: vigie.v1.GetMapResponse.complete_since:type_name -> google.protobuf.Timestamp
-	12, // 10: vigie.v1.StreamMapRequest.filter:type_name -> vigie.v1.Filter
-	0,  // 11: vigie.v1.StreamMapResponse.nodes:type_name -> vigie.v1.MapNode
-	1,  // 12: vigie.v1.StreamMapResponse.edges:type_name -> vigie.v1.MapEdge
-	12, // 13: vigie.v1.AggregateRequest.filter:type_name -> vigie.v1.Filter
-	11, // 14: vigie.v1.AggregateRequest.compare_since:type_name -> google.protobuf.Timestamp
-	11, // 15: vigie.v1.AggregateRequest.compare_until:type_name -> google.protobuf.Timestamp
-	8,  // 16: vigie.v1.AggregateResponse.rows:type_name -> vigie.v1.AggregateRow
-	11, // 17: vigie.v1.AggregateResponse.complete_since:type_name -> google.protobuf.Timestamp
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	13, // 9: vigie.v1.GetMapResponse.complete_since:type_name -> google.protobuf.Timestamp
+	15, // 10: vigie.v1.GetMapResponse.node_errors:type_name -> vigie.v1.NodeError
+	14, // 11: vigie.v1.StreamMapRequest.filter:type_name -> vigie.v1.Filter
+	0,  // 12: vigie.v1.StreamMapResponse.nodes:type_name -> vigie.v1.MapNode
+	1,  // 13: vigie.v1.StreamMapResponse.edges:type_name -> vigie.v1.MapEdge
+	15, // 14: vigie.v1.StreamMapResponse.node_errors:type_name -> vigie.v1.NodeError
+	14, // 15: vigie.v1.AggregateRequest.filter:type_name -> vigie.v1.Filter
+	13, // 16: vigie.v1.AggregateRequest.compare_since:type_name -> google.protobuf.Timestamp
+	13, // 17: vigie.v1.AggregateRequest.compare_until:type_name -> google.protobuf.Timestamp
+	8,  // 18: vigie.v1.AggregateResponse.rows:type_name -> vigie.v1.AggregateRow
+	13, // 19: vigie.v1.AggregateResponse.complete_since:type_name -> google.protobuf.Timestamp
+	15, // 20: vigie.v1.AggregateResponse.node_errors:type_name -> vigie.v1.NodeError
+	9,  // 21: vigie.v1.AggregateRow.parts:type_name -> vigie.v1.AggregateParts
+	9,  // 22: vigie.v1.AggregateRow.parts_before:type_name -> vigie.v1.AggregateParts
+	10, // 23: vigie.v1.AggregateParts.latencies:type_name -> vigie.v1.AggregateParts.LatenciesEntry
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_map_proto_init() }
@@ -1119,13 +1293,14 @@ func file_vigie_v1_map_proto_init() {
 	}
 	file_vigie_v1_filter_proto_init()
 	file_vigie_v1_process_proto_init()
+	file_vigie_v1_status_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vigie_v1_map_proto_rawDesc), len(file_vigie_v1_map_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -50,7 +50,9 @@ type Policy struct {
 	// The names of the workloads that it selects now; at most 100.
 	Workloads []string `protobuf:"bytes,11,rep,name=workloads,proto3" json:"workloads,omitempty"`
 	// Each rule, in the order of the policy.
-	Rules         []*PolicyRule `protobuf:"bytes,12,rep,name=rules,proto3" json:"rules,omitempty"`
+	Rules []*PolicyRule `protobuf:"bytes,12,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Of a relay: how it is doing on each node that has it. processes and hits are then sums, and state the worst of all.
+	Nodes         []*PolicyNode `protobuf:"bytes,13,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +171,104 @@ func (x *Policy) GetRules() []*PolicyRule {
 	return nil
 }
 
+func (x *Policy) GetNodes() []*PolicyNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// PolicyNode is how a policy is doing on one node.
+type PolicyNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the node.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// As Policy.state there.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// As Policy.message there.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// As Policy.mode there.
+	Mode string `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	// How many running processes it selects there.
+	Processes uint32 `protobuf:"varint,5,opt,name=processes,proto3" json:"processes,omitempty"`
+	// How often its rules denied, killed or, in audit mode, would have there.
+	Hits          uint64 `protobuf:"varint,6,opt,name=hits,proto3" json:"hits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyNode) Reset() {
+	*x = PolicyNode{}
+	mi := &file_vigie_v1_policy_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyNode) ProtoMessage() {}
+
+func (x *PolicyNode) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_policy_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyNode.ProtoReflect.Descriptor instead.
+func (*PolicyNode) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PolicyNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *PolicyNode) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *PolicyNode) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *PolicyNode) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *PolicyNode) GetProcesses() uint32 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
+}
+
+func (x *PolicyNode) GetHits() uint64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
 // PolicyRule is one rule of a policy.
 type PolicyRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -190,7 +290,7 @@ type PolicyRule struct {
 
 func (x *PolicyRule) Reset() {
 	*x = PolicyRule{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[1]
+	mi := &file_vigie_v1_policy_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -202,7 +302,7 @@ func (x *PolicyRule) String() string {
 func (*PolicyRule) ProtoMessage() {}
 
 func (x *PolicyRule) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[1]
+	mi := &file_vigie_v1_policy_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -215,7 +315,7 @@ func (x *PolicyRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
 func (*PolicyRule) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{1}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PolicyRule) GetField() string {
@@ -271,7 +371,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[2]
+	mi := &file_vigie_v1_policy_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +383,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[2]
+	mi := &file_vigie_v1_policy_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +396,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListPoliciesRequest) GetName() string {
@@ -310,14 +410,16 @@ func (x *ListPoliciesRequest) GetName() string {
 type ListPoliciesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Ordered by name.
-	Policies      []*Policy `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	Policies []*Policy `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[3]
+	mi := &file_vigie_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +431,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[3]
+	mi := &file_vigie_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,12 +444,19 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
 	if x != nil {
 		return x.Policies
+	}
+	return nil
+}
+
+func (x *ListPoliciesResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
 	}
 	return nil
 }
@@ -367,7 +476,7 @@ type ApplyPoliciesRequest struct {
 
 func (x *ApplyPoliciesRequest) Reset() {
 	*x = ApplyPoliciesRequest{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[4]
+	mi := &file_vigie_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -379,7 +488,7 @@ func (x *ApplyPoliciesRequest) String() string {
 func (*ApplyPoliciesRequest) ProtoMessage() {}
 
 func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[4]
+	mi := &file_vigie_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -392,7 +501,7 @@ func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ApplyPoliciesRequest) GetYaml() string {
@@ -420,14 +529,16 @@ func (x *ApplyPoliciesRequest) GetSource() string {
 type ApplyPoliciesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The policies of the request.
-	Policies      []*Policy `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	Policies []*Policy `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	// Of a relay: the nodes where they are not in force. All that answered had checked them before any had them.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyPoliciesResponse) Reset() {
 	*x = ApplyPoliciesResponse{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[5]
+	mi := &file_vigie_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +550,7 @@ func (x *ApplyPoliciesResponse) String() string {
 func (*ApplyPoliciesResponse) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[5]
+	mi := &file_vigie_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,12 +563,19 @@ func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ApplyPoliciesResponse) GetPolicies() []*Policy {
 	if x != nil {
 		return x.Policies
+	}
+	return nil
+}
+
+func (x *ApplyPoliciesResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
 	}
 	return nil
 }
@@ -475,7 +593,7 @@ type SetPolicyModeRequest struct {
 
 func (x *SetPolicyModeRequest) Reset() {
 	*x = SetPolicyModeRequest{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[6]
+	mi := &file_vigie_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +605,7 @@ func (x *SetPolicyModeRequest) String() string {
 func (*SetPolicyModeRequest) ProtoMessage() {}
 
 func (x *SetPolicyModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[6]
+	mi := &file_vigie_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +618,7 @@ func (x *SetPolicyModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyModeRequest.ProtoReflect.Descriptor instead.
 func (*SetPolicyModeRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SetPolicyModeRequest) GetName() string {
@@ -521,14 +639,16 @@ func (x *SetPolicyModeRequest) GetMode() string {
 type SetPolicyModeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// With its status.
-	Policy        *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Policy *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Of a relay: the nodes where its mode is what it was.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetPolicyModeResponse) Reset() {
 	*x = SetPolicyModeResponse{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[7]
+	mi := &file_vigie_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +660,7 @@ func (x *SetPolicyModeResponse) String() string {
 func (*SetPolicyModeResponse) ProtoMessage() {}
 
 func (x *SetPolicyModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[7]
+	mi := &file_vigie_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,12 +673,19 @@ func (x *SetPolicyModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicyModeResponse.ProtoReflect.Descriptor instead.
 func (*SetPolicyModeResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{7}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SetPolicyModeResponse) GetPolicy() *Policy {
 	if x != nil {
 		return x.Policy
+	}
+	return nil
+}
+
+func (x *SetPolicyModeResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
 	}
 	return nil
 }
@@ -574,7 +701,7 @@ type DeletePolicyRequest struct {
 
 func (x *DeletePolicyRequest) Reset() {
 	*x = DeletePolicyRequest{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[8]
+	mi := &file_vigie_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +713,7 @@ func (x *DeletePolicyRequest) String() string {
 func (*DeletePolicyRequest) ProtoMessage() {}
 
 func (x *DeletePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[8]
+	mi := &file_vigie_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +726,7 @@ func (x *DeletePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePolicyRequest.ProtoReflect.Descriptor instead.
 func (*DeletePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeletePolicyRequest) GetName() string {
@@ -609,16 +736,18 @@ func (x *DeletePolicyRequest) GetName() string {
 	return ""
 }
 
-// DeletePolicyResponse is empty.
+// DeletePolicyResponse says that it is gone.
 type DeletePolicyResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a relay: the nodes where it is still there.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeletePolicyResponse) Reset() {
 	*x = DeletePolicyResponse{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[9]
+	mi := &file_vigie_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +759,7 @@ func (x *DeletePolicyResponse) String() string {
 func (*DeletePolicyResponse) ProtoMessage() {}
 
 func (x *DeletePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[9]
+	mi := &file_vigie_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +772,14 @@ func (x *DeletePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePolicyResponse.ProtoReflect.Descriptor instead.
 func (*DeletePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeletePolicyResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
+	}
+	return nil
 }
 
 // SimulatePoliciesRequest holds policies and a time.
@@ -663,7 +799,7 @@ type SimulatePoliciesRequest struct {
 
 func (x *SimulatePoliciesRequest) Reset() {
 	*x = SimulatePoliciesRequest{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[10]
+	mi := &file_vigie_v1_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +811,7 @@ func (x *SimulatePoliciesRequest) String() string {
 func (*SimulatePoliciesRequest) ProtoMessage() {}
 
 func (x *SimulatePoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[10]
+	mi := &file_vigie_v1_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +824,7 @@ func (x *SimulatePoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulatePoliciesRequest.ProtoReflect.Descriptor instead.
 func (*SimulatePoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{10}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SimulatePoliciesRequest) GetYaml() string {
@@ -729,14 +865,16 @@ type SimulatePoliciesResponse struct {
 	// From this moment on nothing is missing from the history.
 	CompleteSince *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=complete_since,json=completeSince,proto3" json:"complete_since,omitempty"`
 	// What the policies judge and the history does not have: "allowed opens are folded", ….
-	Limits        []string `protobuf:"bytes,4,rep,name=limits,proto3" json:"limits,omitempty"`
+	Limits []string `protobuf:"bytes,4,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SimulatePoliciesResponse) Reset() {
 	*x = SimulatePoliciesResponse{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[11]
+	mi := &file_vigie_v1_policy_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +886,7 @@ func (x *SimulatePoliciesResponse) String() string {
 func (*SimulatePoliciesResponse) ProtoMessage() {}
 
 func (x *SimulatePoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[11]
+	mi := &file_vigie_v1_policy_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +899,7 @@ func (x *SimulatePoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulatePoliciesResponse.ProtoReflect.Descriptor instead.
 func (*SimulatePoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{11}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SimulatePoliciesResponse) GetDenials() []*SimulatedDenial {
@@ -792,6 +930,13 @@ func (x *SimulatePoliciesResponse) GetLimits() []string {
 	return nil
 }
 
+func (x *SimulatePoliciesResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
+	}
+	return nil
+}
+
 // SimulatedDenial is a group of events that a rule would have denied.
 type SimulatedDenial struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -817,7 +962,7 @@ type SimulatedDenial struct {
 
 func (x *SimulatedDenial) Reset() {
 	*x = SimulatedDenial{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[12]
+	mi := &file_vigie_v1_policy_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +974,7 @@ func (x *SimulatedDenial) String() string {
 func (*SimulatedDenial) ProtoMessage() {}
 
 func (x *SimulatedDenial) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[12]
+	mi := &file_vigie_v1_policy_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +987,7 @@ func (x *SimulatedDenial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulatedDenial.ProtoReflect.Descriptor instead.
 func (*SimulatedDenial) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{12}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SimulatedDenial) GetPolicy() string {
@@ -916,7 +1061,7 @@ type LearnPolicyRequest struct {
 
 func (x *LearnPolicyRequest) Reset() {
 	*x = LearnPolicyRequest{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[13]
+	mi := &file_vigie_v1_policy_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1073,7 @@ func (x *LearnPolicyRequest) String() string {
 func (*LearnPolicyRequest) ProtoMessage() {}
 
 func (x *LearnPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[13]
+	mi := &file_vigie_v1_policy_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1086,7 @@ func (x *LearnPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnPolicyRequest.ProtoReflect.Descriptor instead.
 func (*LearnPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{13}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LearnPolicyRequest) GetWorkload() string {
@@ -973,14 +1118,16 @@ type LearnPolicyResponse struct {
 	// How many events it was learned from.
 	Events uint64 `protobuf:"varint,2,opt,name=events,proto3" json:"events,omitempty"`
 	// What to look at before enforcing it.
-	Notes         []string `protobuf:"bytes,3,rep,name=notes,proto3" json:"notes,omitempty"`
+	Notes []string `protobuf:"bytes,3,rep,name=notes,proto3" json:"notes,omitempty"`
+	// Of a relay: the nodes that were not asked, or could not answer.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LearnPolicyResponse) Reset() {
 	*x = LearnPolicyResponse{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[14]
+	mi := &file_vigie_v1_policy_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1139,7 @@ func (x *LearnPolicyResponse) String() string {
 func (*LearnPolicyResponse) ProtoMessage() {}
 
 func (x *LearnPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[14]
+	mi := &file_vigie_v1_policy_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1152,7 @@ func (x *LearnPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LearnPolicyResponse.ProtoReflect.Descriptor instead.
 func (*LearnPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{14}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LearnPolicyResponse) GetYaml() string {
@@ -1029,18 +1176,27 @@ func (x *LearnPolicyResponse) GetNotes() []string {
 	return nil
 }
 
+func (x *LearnPolicyResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
+	}
+	return nil
+}
+
 // ExplainEventRequest names an event.
 type ExplainEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event.
-	Seq           uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Of a relay: the node that saw it, Event.node. Numbers are each node's own.
+	Node          string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainEventRequest) Reset() {
 	*x = ExplainEventRequest{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[15]
+	mi := &file_vigie_v1_policy_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1208,7 @@ func (x *ExplainEventRequest) String() string {
 func (*ExplainEventRequest) ProtoMessage() {}
 
 func (x *ExplainEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[15]
+	mi := &file_vigie_v1_policy_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1221,7 @@ func (x *ExplainEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainEventRequest.ProtoReflect.Descriptor instead.
 func (*ExplainEventRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{15}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExplainEventRequest) GetSeq() uint64 {
@@ -1073,6 +1229,13 @@ func (x *ExplainEventRequest) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+func (x *ExplainEventRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 // ExplainEventResponse is the event with what the policies say of it.
@@ -1088,7 +1251,7 @@ type ExplainEventResponse struct {
 
 func (x *ExplainEventResponse) Reset() {
 	*x = ExplainEventResponse{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[16]
+	mi := &file_vigie_v1_policy_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1263,7 @@ func (x *ExplainEventResponse) String() string {
 func (*ExplainEventResponse) ProtoMessage() {}
 
 func (x *ExplainEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[16]
+	mi := &file_vigie_v1_policy_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1276,7 @@ func (x *ExplainEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainEventResponse.ProtoReflect.Descriptor instead.
 func (*ExplainEventResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{16}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExplainEventResponse) GetEvent() *Event {
@@ -1153,7 +1316,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[17]
+	mi := &file_vigie_v1_policy_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1328,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[17]
+	mi := &file_vigie_v1_policy_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1341,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{17}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Explanation) GetPolicy() string {
@@ -1239,7 +1402,7 @@ type ListDetectionsRequest struct {
 
 func (x *ListDetectionsRequest) Reset() {
 	*x = ListDetectionsRequest{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[18]
+	mi := &file_vigie_v1_policy_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1414,7 @@ func (x *ListDetectionsRequest) String() string {
 func (*ListDetectionsRequest) ProtoMessage() {}
 
 func (x *ListDetectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[18]
+	mi := &file_vigie_v1_policy_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,21 +1427,23 @@ func (x *ListDetectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDetectionsRequest.ProtoReflect.Descriptor instead.
 func (*ListDetectionsRequest) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{18}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{19}
 }
 
 // ListDetectionsResponse is the list.
 type ListDetectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Ordered by id.
-	Detections    []*Detection `protobuf:"bytes,1,rep,name=detections,proto3" json:"detections,omitempty"`
+	Detections []*Detection `protobuf:"bytes,1,rep,name=detections,proto3" json:"detections,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListDetectionsResponse) Reset() {
 	*x = ListDetectionsResponse{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[19]
+	mi := &file_vigie_v1_policy_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1455,7 @@ func (x *ListDetectionsResponse) String() string {
 func (*ListDetectionsResponse) ProtoMessage() {}
 
 func (x *ListDetectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[19]
+	mi := &file_vigie_v1_policy_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,12 +1468,19 @@ func (x *ListDetectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDetectionsResponse.ProtoReflect.Descriptor instead.
 func (*ListDetectionsResponse) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{19}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListDetectionsResponse) GetDetections() []*Detection {
 	if x != nil {
 		return x.Detections
+	}
+	return nil
+}
+
+func (x *ListDetectionsResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
 	}
 	return nil
 }
@@ -1344,7 +1516,7 @@ type Detection struct {
 
 func (x *Detection) Reset() {
 	*x = Detection{}
-	mi := &file_vigie_v1_policy_proto_msgTypes[20]
+	mi := &file_vigie_v1_policy_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1528,7 @@ func (x *Detection) String() string {
 func (*Detection) ProtoMessage() {}
 
 func (x *Detection) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_policy_proto_msgTypes[20]
+	mi := &file_vigie_v1_policy_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1541,7 @@ func (x *Detection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Detection.ProtoReflect.Descriptor instead.
 func (*Detection) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{20}
+	return file_vigie_v1_policy_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Detection) GetId() string {
@@ -1453,7 +1625,7 @@ var File_vigie_v1_policy_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x15vigie/v1/policy.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14vigie/v1/event.proto\"\xda\x02\n" +
+	"\x15vigie/v1/policy.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14vigie/v1/event.proto\x1a\x15vigie/v1/status.proto\"\x86\x03\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -1467,7 +1639,16 @@ const file_vigie_v1_policy_proto_rawDesc = "" +
 	"\tprocesses\x18\n" +
 	" \x01(\rR\tprocesses\x12\x1c\n" +
 	"\tworkloads\x18\v \x03(\tR\tworkloads\x12*\n" +
-	"\x05rules\x18\f \x03(\v2\x14.vigie.v1.PolicyRuleR\x05rules\"\x94\x01\n" +
+	"\x05rules\x18\f \x03(\v2\x14.vigie.v1.PolicyRuleR\x05rules\x12*\n" +
+	"\x05nodes\x18\r \x03(\v2\x14.vigie.v1.PolicyNodeR\x05nodes\"\x96\x01\n" +
+	"\n" +
+	"PolicyNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x12\n" +
+	"\x04mode\x18\x04 \x01(\tR\x04mode\x12\x1c\n" +
+	"\tprocesses\x18\x05 \x01(\rR\tprocesses\x12\x12\n" +
+	"\x04hits\x18\x06 \x01(\x04R\x04hits\"\x94\x01\n" +
 	"\n" +
 	"PolicyRule\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x12\n" +
@@ -1477,33 +1658,43 @@ const file_vigie_v1_policy_proto_rawDesc = "" +
 	"\x04hits\x18\x05 \x01(\x04R\x04hits\x12\x16\n" +
 	"\x06limits\x18\x06 \x03(\tR\x06limits\")\n" +
 	"\x13ListPoliciesRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"D\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"z\n" +
 	"\x14ListPoliciesResponse\x12,\n" +
-	"\bpolicies\x18\x01 \x03(\v2\x10.vigie.v1.PolicyR\bpolicies\"[\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x10.vigie.v1.PolicyR\bpolicies\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"[\n" +
 	"\x14ApplyPoliciesRequest\x12\x12\n" +
 	"\x04yaml\x18\x01 \x01(\tR\x04yaml\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"E\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"{\n" +
 	"\x15ApplyPoliciesResponse\x12,\n" +
-	"\bpolicies\x18\x01 \x03(\v2\x10.vigie.v1.PolicyR\bpolicies\">\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x10.vigie.v1.PolicyR\bpolicies\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\">\n" +
 	"\x14SetPolicyModeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04mode\x18\x02 \x01(\tR\x04mode\"A\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\"w\n" +
 	"\x15SetPolicyModeResponse\x12(\n" +
-	"\x06policy\x18\x01 \x01(\v2\x10.vigie.v1.PolicyR\x06policy\")\n" +
+	"\x06policy\x18\x01 \x01(\v2\x10.vigie.v1.PolicyR\x06policy\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\")\n" +
 	"\x13DeletePolicyRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
-	"\x14DeletePolicyResponse\"\xa9\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"L\n" +
+	"\x14DeletePolicyResponse\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"\xa9\x01\n" +
 	"\x17SimulatePoliciesRequest\x12\x12\n" +
 	"\x04yaml\x18\x01 \x01(\tR\x04yaml\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
-	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xc2\x01\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xf8\x01\n" +
 	"\x18SimulatePoliciesResponse\x123\n" +
 	"\adenials\x18\x01 \x03(\v2\x19.vigie.v1.SimulatedDenialR\adenials\x12\x16\n" +
 	"\x06judged\x18\x02 \x01(\x04R\x06judged\x12A\n" +
 	"\x0ecomplete_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\x12\x16\n" +
-	"\x06limits\x18\x04 \x03(\tR\x06limits\"\xe8\x01\n" +
+	"\x06limits\x18\x04 \x03(\tR\x06limits\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"\xe8\x01\n" +
 	"\x0fSimulatedDenial\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1a\n" +
@@ -1516,13 +1707,16 @@ const file_vigie_v1_policy_proto_rawDesc = "" +
 	"\x12LearnPolicyRequest\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"W\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x8d\x01\n" +
 	"\x13LearnPolicyResponse\x12\x12\n" +
 	"\x04yaml\x18\x01 \x01(\tR\x04yaml\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x04R\x06events\x12\x14\n" +
-	"\x05notes\x18\x03 \x03(\tR\x05notes\"'\n" +
+	"\x05notes\x18\x03 \x03(\tR\x05notes\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\";\n" +
 	"\x13ExplainEventRequest\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\"x\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"x\n" +
 	"\x14ExplainEventResponse\x12%\n" +
 	"\x05event\x18\x01 \x01(\v2\x0f.vigie.v1.EventR\x05event\x129\n" +
 	"\fexplanations\x18\x02 \x03(\v2\x15.vigie.v1.ExplanationR\fexplanations\"\xaf\x01\n" +
@@ -1534,11 +1728,13 @@ const file_vigie_v1_policy_proto_rawDesc = "" +
 	"\x04rung\x18\x05 \x01(\tR\x04rung\x12\x1c\n" +
 	"\tguarantee\x18\x06 \x01(\tR\tguarantee\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\"\x17\n" +
-	"\x15ListDetectionsRequest\"M\n" +
+	"\x15ListDetectionsRequest\"\x83\x01\n" +
 	"\x16ListDetectionsResponse\x123\n" +
 	"\n" +
 	"detections\x18\x01 \x03(\v2\x13.vigie.v1.DetectionR\n" +
-	"detections\"\x93\x02\n" +
+	"detections\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"\x93\x02\n" +
 	"\tDetection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x1a\n" +
@@ -1567,52 +1763,62 @@ func file_vigie_v1_policy_proto_rawDescGZIP() []byte {
 	return file_vigie_v1_policy_proto_rawDescData
 }
 
-var file_vigie_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_vigie_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_vigie_v1_policy_proto_goTypes = []any{
 	(*Policy)(nil),                   // 0: vigie.v1.Policy
-	(*PolicyRule)(nil),               // 1: vigie.v1.PolicyRule
-	(*ListPoliciesRequest)(nil),      // 2: vigie.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),     // 3: vigie.v1.ListPoliciesResponse
-	(*ApplyPoliciesRequest)(nil),     // 4: vigie.v1.ApplyPoliciesRequest
-	(*ApplyPoliciesResponse)(nil),    // 5: vigie.v1.ApplyPoliciesResponse
-	(*SetPolicyModeRequest)(nil),     // 6: vigie.v1.SetPolicyModeRequest
-	(*SetPolicyModeResponse)(nil),    // 7: vigie.v1.SetPolicyModeResponse
-	(*DeletePolicyRequest)(nil),      // 8: vigie.v1.DeletePolicyRequest
-	(*DeletePolicyResponse)(nil),     // 9: vigie.v1.DeletePolicyResponse
-	(*SimulatePoliciesRequest)(nil),  // 10: vigie.v1.SimulatePoliciesRequest
-	(*SimulatePoliciesResponse)(nil), // 11: vigie.v1.SimulatePoliciesResponse
-	(*SimulatedDenial)(nil),          // 12: vigie.v1.SimulatedDenial
-	(*LearnPolicyRequest)(nil),       // 13: vigie.v1.LearnPolicyRequest
-	(*LearnPolicyResponse)(nil),      // 14: vigie.v1.LearnPolicyResponse
-	(*ExplainEventRequest)(nil),      // 15: vigie.v1.ExplainEventRequest
-	(*ExplainEventResponse)(nil),     // 16: vigie.v1.ExplainEventResponse
-	(*Explanation)(nil),              // 17: vigie.v1.Explanation
-	(*ListDetectionsRequest)(nil),    // 18: vigie.v1.ListDetectionsRequest
-	(*ListDetectionsResponse)(nil),   // 19: vigie.v1.ListDetectionsResponse
-	(*Detection)(nil),                // 20: vigie.v1.Detection
-	(*timestamppb.Timestamp)(nil),    // 21: google.protobuf.Timestamp
-	(*Event)(nil),                    // 22: vigie.v1.Event
+	(*PolicyNode)(nil),               // 1: vigie.v1.PolicyNode
+	(*PolicyRule)(nil),               // 2: vigie.v1.PolicyRule
+	(*ListPoliciesRequest)(nil),      // 3: vigie.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),     // 4: vigie.v1.ListPoliciesResponse
+	(*ApplyPoliciesRequest)(nil),     // 5: vigie.v1.ApplyPoliciesRequest
+	(*ApplyPoliciesResponse)(nil),    // 6: vigie.v1.ApplyPoliciesResponse
+	(*SetPolicyModeRequest)(nil),     // 7: vigie.v1.SetPolicyModeRequest
+	(*SetPolicyModeResponse)(nil),    // 8: vigie.v1.SetPolicyModeResponse
+	(*DeletePolicyRequest)(nil),      // 9: vigie.v1.DeletePolicyRequest
+	(*DeletePolicyResponse)(nil),     // 10: vigie.v1.DeletePolicyResponse
+	(*SimulatePoliciesRequest)(nil),  // 11: vigie.v1.SimulatePoliciesRequest
+	(*SimulatePoliciesResponse)(nil), // 12: vigie.v1.SimulatePoliciesResponse
+	(*SimulatedDenial)(nil),          // 13: vigie.v1.SimulatedDenial
+	(*LearnPolicyRequest)(nil),       // 14: vigie.v1.LearnPolicyRequest
+	(*LearnPolicyResponse)(nil),      // 15: vigie.v1.LearnPolicyResponse
+	(*ExplainEventRequest)(nil),      // 16: vigie.v1.ExplainEventRequest
+	(*ExplainEventResponse)(nil),     // 17: vigie.v1.ExplainEventResponse
+	(*Explanation)(nil),              // 18: vigie.v1.Explanation
+	(*ListDetectionsRequest)(nil),    // 19: vigie.v1.ListDetectionsRequest
+	(*ListDetectionsResponse)(nil),   // 20: vigie.v1.ListDetectionsResponse
+	(*Detection)(nil),                // 21: vigie.v1.Detection
+	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
+	(*NodeError)(nil),                // 23: vigie.v1.NodeError
+	(*Event)(nil),                    // 24: vigie.v1.Event
 }
 var file_vigie_v1_policy_proto_depIdxs = []int32{
-	21, // 0: vigie.v1.Policy.applied:type_name -> google.protobuf.Timestamp
-	1,  // 1: vigie.v1.Policy.rules:type_name -> vigie.v1.PolicyRule
-	0,  // 2: vigie.v1.ListPoliciesResponse.policies:type_name -> vigie.v1.Policy
-	0,  // 3: vigie.v1.ApplyPoliciesResponse.policies:type_name -> vigie.v1.Policy
-	0,  // 4: vigie.v1.SetPolicyModeResponse.policy:type_name -> vigie.v1.Policy
-	21, // 5: vigie.v1.SimulatePoliciesRequest.since:type_name -> google.protobuf.Timestamp
-	21, // 6: vigie.v1.SimulatePoliciesRequest.until:type_name -> google.protobuf.Timestamp
-	12, // 7: vigie.v1.SimulatePoliciesResponse.denials:type_name -> vigie.v1.SimulatedDenial
-	21, // 8: vigie.v1.SimulatePoliciesResponse.complete_since:type_name -> google.protobuf.Timestamp
-	22, // 9: vigie.v1.SimulatedDenial.example:type_name -> vigie.v1.Event
-	21, // 10: vigie.v1.LearnPolicyRequest.since:type_name -> google.protobuf.Timestamp
-	22, // 11: vigie.v1.ExplainEventResponse.event:type_name -> vigie.v1.Event
-	17, // 12: vigie.v1.ExplainEventResponse.explanations:type_name -> vigie.v1.Explanation
-	20, // 13: vigie.v1.ListDetectionsResponse.detections:type_name -> vigie.v1.Detection
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	22, // 0: vigie.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	2,  // 1: vigie.v1.Policy.rules:type_name -> vigie.v1.PolicyRule
+	1,  // 2: vigie.v1.Policy.nodes:type_name -> vigie.v1.PolicyNode
+	0,  // 3: vigie.v1.ListPoliciesResponse.policies:type_name -> vigie.v1.Policy
+	23, // 4: vigie.v1.ListPoliciesResponse.node_errors:type_name -> vigie.v1.NodeError
+	0,  // 5: vigie.v1.ApplyPoliciesResponse.policies:type_name -> vigie.v1.Policy
+	23, // 6: vigie.v1.ApplyPoliciesResponse.node_errors:type_name -> vigie.v1.NodeError
+	0,  // 7: vigie.v1.SetPolicyModeResponse.policy:type_name -> vigie.v1.Policy
+	23, // 8: vigie.v1.SetPolicyModeResponse.node_errors:type_name -> vigie.v1.NodeError
+	23, // 9: vigie.v1.DeletePolicyResponse.node_errors:type_name -> vigie.v1.NodeError
+	22, // 10: vigie.v1.SimulatePoliciesRequest.since:type_name -> google.protobuf.Timestamp
+	22, // 11: vigie.v1.SimulatePoliciesRequest.until:type_name -> google.protobuf.Timestamp
+	13, // 12: vigie.v1.SimulatePoliciesResponse.denials:type_name -> vigie.v1.SimulatedDenial
+	22, // 13: vigie.v1.SimulatePoliciesResponse.complete_since:type_name -> google.protobuf.Timestamp
+	23, // 14: vigie.v1.SimulatePoliciesResponse.node_errors:type_name -> vigie.v1.NodeError
+	24, // 15: vigie.v1.SimulatedDenial.example:type_name -> vigie.v1.Event
+	22, // 16: vigie.v1.LearnPolicyRequest.since:type_name -> google.protobuf.Timestamp
+	23, // 17: vigie.v1.LearnPolicyResponse.node_errors:type_name -> vigie.v1.NodeError
+	24, // 18: vigie.v1.ExplainEventResponse.event:type_name -> vigie.v1.Event
+	18, // 19: vigie.v1.ExplainEventResponse.explanations:type_name -> vigie.v1.Explanation
+	21, // 20: vigie.v1.ListDetectionsResponse.detections:type_name -> vigie.v1.Detection
+	23, // 21: vigie.v1.ListDetectionsResponse.node_errors:type_name -> vigie.v1.NodeError
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_policy_proto_init() }
@@ -1621,13 +1827,14 @@ func file_vigie_v1_policy_proto_init() {
 		return
 	}
 	file_vigie_v1_event_proto_init()
+	file_vigie_v1_status_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vigie_v1_policy_proto_rawDesc), len(file_vigie_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

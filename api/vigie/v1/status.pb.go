@@ -70,7 +70,12 @@ type Status struct {
 	// What is kept on disk; absent when history is off.
 	History *HistoryStatus `protobuf:"bytes,21,opt,name=history,proto3" json:"history,omitempty"`
 	// How Kubernetes is followed; absent where there is none.
-	Kubernetes    *KubernetesStatus `protobuf:"bytes,22,opt,name=kubernetes,proto3" json:"kubernetes,omitempty"`
+	Kubernetes *KubernetesStatus `protobuf:"bytes,22,opt,name=kubernetes,proto3" json:"kubernetes,omitempty"`
+	// What this node is called in a cluster: --node-name, else as host. Of a relay, its own.
+	Node string `protobuf:"bytes,23,opt,name=node,proto3" json:"node,omitempty"`
+	// Of a relay: the nodes that it knows, ordered by name. The figures above are then sums over those that answer, and what is
+	// of one host alone is the relay's.
+	Nodes         []*NodeStatus `protobuf:"bytes,24,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,6 +264,274 @@ func (x *Status) GetKubernetes() *KubernetesStatus {
 	return nil
 }
 
+func (x *Status) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Status) GetNodes() []*NodeStatus {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// NodeStatus is how one node is doing, as a relay sees it.
+type NodeStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name; its address as long as the agent has not told.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Where its agent answers.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// connecting, connected, unavailable or gone: the last is told in streams of a node that is no longer in the list.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Why it is unavailable and what to do, or what is to know of one that is connected: an older agent, a clock that is off.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// Since when it is in this state.
+	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	// When it answered last; absent when it never did.
+	LastSeen *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	// Version of its agent.
+	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	// Calls and messages that its agent does not know, being older than the relay: "GetMap", "hubble".
+	Missing []string `protobuf:"bytes,8,rep,name=missing,proto3" json:"missing,omitempty"`
+	// By how much its clock is ahead of the relay's, nanoseconds; negative when behind. Measured by the time in its answers.
+	ClockOffsetNs int64 `protobuf:"varint,9,opt,name=clock_offset_ns,json=clockOffsetNs,proto3" json:"clock_offset_ns,omitempty"`
+	// How far off clock_offset_ns may be; absent when it was not measured.
+	ClockUncertaintyNs int64 `protobuf:"varint,10,opt,name=clock_uncertainty_ns,json=clockUncertaintyNs,proto3" json:"clock_uncertainty_ns,omitempty"`
+	// From a question to its answer, nanoseconds; the shortest of the last ones.
+	RttNs int64 `protobuf:"varint,11,opt,name=rtt_ns,json=rttNs,proto3" json:"rtt_ns,omitempty"`
+	// Events of it that the relay passed on.
+	Events uint64 `protobuf:"varint,12,opt,name=events,proto3" json:"events,omitempty"`
+	// Events that were lost between it and the relay's clients.
+	Lost uint64 `protobuf:"varint,13,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Events that wait in the relay's queues of it.
+	Queued uint64 `protobuf:"varint,14,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Events that came later than the relay waits for one, and so stand behind younger ones of other nodes.
+	Late uint64 `protobuf:"varint,15,opt,name=late,proto3" json:"late,omitempty"`
+	// What does not work there; empty when the agent is ready.
+	Problems []string `protobuf:"bytes,16,rep,name=problems,proto3" json:"problems,omitempty"`
+	// Beginning of its boot id, with which its exec_ids begin.
+	Boot          string `protobuf:"bytes,17,opt,name=boot,proto3" json:"boot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeStatus) Reset() {
+	*x = NodeStatus{}
+	mi := &file_vigie_v1_status_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeStatus) ProtoMessage() {}
+
+func (x *NodeStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_status_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
+func (*NodeStatus) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *NodeStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetLastSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSeen
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetClockOffsetNs() int64 {
+	if x != nil {
+		return x.ClockOffsetNs
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetClockUncertaintyNs() int64 {
+	if x != nil {
+		return x.ClockUncertaintyNs
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetRttNs() int64 {
+	if x != nil {
+		return x.RttNs
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetQueued() uint64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetLate() uint64 {
+	if x != nil {
+		return x.Late
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+// NodeError says that an answer is without one node, and why.
+type NodeError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the node.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The code of the error: "unavailable", "unimplemented".
+	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// What went wrong and what to do.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeError) Reset() {
+	*x = NodeError{}
+	mi := &file_vigie_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeError) ProtoMessage() {}
+
+func (x *NodeError) ProtoReflect() protoreflect.Message {
+	mi := &file_vigie_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeError.ProtoReflect.Descriptor instead.
+func (*NodeError) Descriptor() ([]byte, []int) {
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *NodeError) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeError) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *NodeError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // SensorStatus is the state of one sensor.
 type SensorStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -278,7 +551,7 @@ type SensorStatus struct {
 
 func (x *SensorStatus) Reset() {
 	*x = SensorStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[1]
+	mi := &file_vigie_v1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +563,7 @@ func (x *SensorStatus) String() string {
 func (*SensorStatus) ProtoMessage() {}
 
 func (x *SensorStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[1]
+	mi := &file_vigie_v1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +576,7 @@ func (x *SensorStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SensorStatus.ProtoReflect.Descriptor instead.
 func (*SensorStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{1}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SensorStatus) GetName() string {
@@ -358,7 +631,7 @@ type ProgramStatus struct {
 
 func (x *ProgramStatus) Reset() {
 	*x = ProgramStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[2]
+	mi := &file_vigie_v1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -370,7 +643,7 @@ func (x *ProgramStatus) String() string {
 func (*ProgramStatus) ProtoMessage() {}
 
 func (x *ProgramStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[2]
+	mi := &file_vigie_v1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -383,7 +656,7 @@ func (x *ProgramStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramStatus.ProtoReflect.Descriptor instead.
 func (*ProgramStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ProgramStatus) GetName() string {
@@ -431,7 +704,7 @@ type QueueStatus struct {
 
 func (x *QueueStatus) Reset() {
 	*x = QueueStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[3]
+	mi := &file_vigie_v1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +716,7 @@ func (x *QueueStatus) String() string {
 func (*QueueStatus) ProtoMessage() {}
 
 func (x *QueueStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[3]
+	mi := &file_vigie_v1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +729,7 @@ func (x *QueueStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueStatus.ProtoReflect.Descriptor instead.
 func (*QueueStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *QueueStatus) GetName() string {
@@ -502,7 +775,7 @@ type LossStatus struct {
 
 func (x *LossStatus) Reset() {
 	*x = LossStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[4]
+	mi := &file_vigie_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +787,7 @@ func (x *LossStatus) String() string {
 func (*LossStatus) ProtoMessage() {}
 
 func (x *LossStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[4]
+	mi := &file_vigie_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +800,7 @@ func (x *LossStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LossStatus.ProtoReflect.Descriptor instead.
 func (*LossStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LossStatus) GetStage() string {
@@ -568,7 +841,7 @@ type ProcessTableStatus struct {
 
 func (x *ProcessTableStatus) Reset() {
 	*x = ProcessTableStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[5]
+	mi := &file_vigie_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +853,7 @@ func (x *ProcessTableStatus) String() string {
 func (*ProcessTableStatus) ProtoMessage() {}
 
 func (x *ProcessTableStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[5]
+	mi := &file_vigie_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +866,7 @@ func (x *ProcessTableStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessTableStatus.ProtoReflect.Descriptor instead.
 func (*ProcessTableStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProcessTableStatus) GetLive() uint64 {
@@ -643,7 +916,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[6]
+	mi := &file_vigie_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +928,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[6]
+	mi := &file_vigie_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +941,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StoreStatus) GetEvents() uint64 {
@@ -731,7 +1004,7 @@ type HistoryStatus struct {
 
 func (x *HistoryStatus) Reset() {
 	*x = HistoryStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[7]
+	mi := &file_vigie_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +1016,7 @@ func (x *HistoryStatus) String() string {
 func (*HistoryStatus) ProtoMessage() {}
 
 func (x *HistoryStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[7]
+	mi := &file_vigie_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +1029,7 @@ func (x *HistoryStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryStatus.ProtoReflect.Descriptor instead.
 func (*HistoryStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HistoryStatus) GetDirectory() string {
@@ -830,7 +1103,7 @@ type MemoryStatus struct {
 
 func (x *MemoryStatus) Reset() {
 	*x = MemoryStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[8]
+	mi := &file_vigie_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +1115,7 @@ func (x *MemoryStatus) String() string {
 func (*MemoryStatus) ProtoMessage() {}
 
 func (x *MemoryStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[8]
+	mi := &file_vigie_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +1128,7 @@ func (x *MemoryStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryStatus.ProtoReflect.Descriptor instead.
 func (*MemoryStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MemoryStatus) GetRss() uint64 {
@@ -908,7 +1181,7 @@ type SubscriberStatus struct {
 
 func (x *SubscriberStatus) Reset() {
 	*x = SubscriberStatus{}
-	mi := &file_vigie_v1_status_proto_msgTypes[9]
+	mi := &file_vigie_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1193,7 @@ func (x *SubscriberStatus) String() string {
 func (*SubscriberStatus) ProtoMessage() {}
 
 func (x *SubscriberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_vigie_v1_status_proto_msgTypes[9]
+	mi := &file_vigie_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1206,7 @@ func (x *SubscriberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscriberStatus.ProtoReflect.Descriptor instead.
 func (*SubscriberStatus) Descriptor() ([]byte, []int) {
-	return file_vigie_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_vigie_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SubscriberStatus) GetName() string {
@@ -1010,7 +1283,7 @@ var File_vigie_v1_status_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x15vigie/v1/status.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16vigie/v1/cluster.proto\"\xf3\a\n" +
+	"\x15vigie/v1/status.proto\x12\bvigie.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16vigie/v1/cluster.proto\"\xb3\b\n" +
 	"\x06Status\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x12\n" +
@@ -1037,13 +1310,39 @@ const file_vigie_v1_status_proto_rawDesc = "" +
 	"\ahistory\x18\x15 \x01(\v2\x17.vigie.v1.HistoryStatusR\ahistory\x12:\n" +
 	"\n" +
 	"kubernetes\x18\x16 \x01(\v2\x1a.vigie.v1.KubernetesStatusR\n" +
-	"kubernetes\x1a9\n" +
+	"kubernetes\x12\x12\n" +
+	"\x04node\x18\x17 \x01(\tR\x04node\x12*\n" +
+	"\x05nodes\x18\x18 \x03(\v2\x14.vigie.v1.NodeStatusR\x05nodes\x1a9\n" +
 	"\vEventsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x82\x04\n" +
+	"\n" +
+	"NodeStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x127\n" +
+	"\tlast_seen\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12\x18\n" +
+	"\amissing\x18\b \x03(\tR\amissing\x12&\n" +
+	"\x0fclock_offset_ns\x18\t \x01(\x03R\rclockOffsetNs\x120\n" +
+	"\x14clock_uncertainty_ns\x18\n" +
+	" \x01(\x03R\x12clockUncertaintyNs\x12\x15\n" +
+	"\x06rtt_ns\x18\v \x01(\x03R\x05rttNs\x12\x16\n" +
+	"\x06events\x18\f \x01(\x04R\x06events\x12\x12\n" +
+	"\x04lost\x18\r \x01(\x04R\x04lost\x12\x16\n" +
+	"\x06queued\x18\x0e \x01(\x04R\x06queued\x12\x12\n" +
+	"\x04late\x18\x0f \x01(\x04R\x04late\x12\x1a\n" +
+	"\bproblems\x18\x10 \x03(\tR\bproblems\x12\x12\n" +
+	"\x04boot\x18\x11 \x01(\tR\x04boot\"M\n" +
+	"\tNodeError\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\x9b\x01\n" +
 	"\fSensorStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -1118,44 +1417,49 @@ func file_vigie_v1_status_proto_rawDescGZIP() []byte {
 	return file_vigie_v1_status_proto_rawDescData
 }
 
-var file_vigie_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_vigie_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_vigie_v1_status_proto_goTypes = []any{
 	(*Status)(nil),                // 0: vigie.v1.Status
-	(*SensorStatus)(nil),          // 1: vigie.v1.SensorStatus
-	(*ProgramStatus)(nil),         // 2: vigie.v1.ProgramStatus
-	(*QueueStatus)(nil),           // 3: vigie.v1.QueueStatus
-	(*LossStatus)(nil),            // 4: vigie.v1.LossStatus
-	(*ProcessTableStatus)(nil),    // 5: vigie.v1.ProcessTableStatus
-	(*StoreStatus)(nil),           // 6: vigie.v1.StoreStatus
-	(*HistoryStatus)(nil),         // 7: vigie.v1.HistoryStatus
-	(*MemoryStatus)(nil),          // 8: vigie.v1.MemoryStatus
-	(*SubscriberStatus)(nil),      // 9: vigie.v1.SubscriberStatus
-	nil,                           // 10: vigie.v1.Status.EventsEntry
-	nil,                           // 11: vigie.v1.Status.ConfigEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*KubernetesStatus)(nil),      // 13: vigie.v1.KubernetesStatus
+	(*NodeStatus)(nil),            // 1: vigie.v1.NodeStatus
+	(*NodeError)(nil),             // 2: vigie.v1.NodeError
+	(*SensorStatus)(nil),          // 3: vigie.v1.SensorStatus
+	(*ProgramStatus)(nil),         // 4: vigie.v1.ProgramStatus
+	(*QueueStatus)(nil),           // 5: vigie.v1.QueueStatus
+	(*LossStatus)(nil),            // 6: vigie.v1.LossStatus
+	(*ProcessTableStatus)(nil),    // 7: vigie.v1.ProcessTableStatus
+	(*StoreStatus)(nil),           // 8: vigie.v1.StoreStatus
+	(*HistoryStatus)(nil),         // 9: vigie.v1.HistoryStatus
+	(*MemoryStatus)(nil),          // 10: vigie.v1.MemoryStatus
+	(*SubscriberStatus)(nil),      // 11: vigie.v1.SubscriberStatus
+	nil,                           // 12: vigie.v1.Status.EventsEntry
+	nil,                           // 13: vigie.v1.Status.ConfigEntry
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*KubernetesStatus)(nil),      // 15: vigie.v1.KubernetesStatus
 }
 var file_vigie_v1_status_proto_depIdxs = []int32{
-	12, // 0: vigie.v1.Status.start_time:type_name -> google.protobuf.Timestamp
-	1,  // 1: vigie.v1.Status.sensors:type_name -> vigie.v1.SensorStatus
-	3,  // 2: vigie.v1.Status.queues:type_name -> vigie.v1.QueueStatus
-	4,  // 3: vigie.v1.Status.losses:type_name -> vigie.v1.LossStatus
-	10, // 4: vigie.v1.Status.events:type_name -> vigie.v1.Status.EventsEntry
-	5,  // 5: vigie.v1.Status.process_table:type_name -> vigie.v1.ProcessTableStatus
-	6,  // 6: vigie.v1.Status.store:type_name -> vigie.v1.StoreStatus
-	8,  // 7: vigie.v1.Status.memory:type_name -> vigie.v1.MemoryStatus
-	9,  // 8: vigie.v1.Status.subscribers:type_name -> vigie.v1.SubscriberStatus
-	11, // 9: vigie.v1.Status.config:type_name -> vigie.v1.Status.ConfigEntry
-	7,  // 10: vigie.v1.Status.history:type_name -> vigie.v1.HistoryStatus
-	13, // 11: vigie.v1.Status.kubernetes:type_name -> vigie.v1.KubernetesStatus
-	2,  // 12: vigie.v1.SensorStatus.programs:type_name -> vigie.v1.ProgramStatus
-	12, // 13: vigie.v1.StoreStatus.complete_since:type_name -> google.protobuf.Timestamp
-	12, // 14: vigie.v1.HistoryStatus.oldest:type_name -> google.protobuf.Timestamp
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	14, // 0: vigie.v1.Status.start_time:type_name -> google.protobuf.Timestamp
+	3,  // 1: vigie.v1.Status.sensors:type_name -> vigie.v1.SensorStatus
+	5,  // 2: vigie.v1.Status.queues:type_name -> vigie.v1.QueueStatus
+	6,  // 3: vigie.v1.Status.losses:type_name -> vigie.v1.LossStatus
+	12, // 4: vigie.v1.Status.events:type_name -> vigie.v1.Status.EventsEntry
+	7,  // 5: vigie.v1.Status.process_table:type_name -> vigie.v1.ProcessTableStatus
+	8,  // 6: vigie.v1.Status.store:type_name -> vigie.v1.StoreStatus
+	10, // 7: vigie.v1.Status.memory:type_name -> vigie.v1.MemoryStatus
+	11, // 8: vigie.v1.Status.subscribers:type_name -> vigie.v1.SubscriberStatus
+	13, // 9: vigie.v1.Status.config:type_name -> vigie.v1.Status.ConfigEntry
+	9,  // 10: vigie.v1.Status.history:type_name -> vigie.v1.HistoryStatus
+	15, // 11: vigie.v1.Status.kubernetes:type_name -> vigie.v1.KubernetesStatus
+	1,  // 12: vigie.v1.Status.nodes:type_name -> vigie.v1.NodeStatus
+	14, // 13: vigie.v1.NodeStatus.since:type_name -> google.protobuf.Timestamp
+	14, // 14: vigie.v1.NodeStatus.last_seen:type_name -> google.protobuf.Timestamp
+	4,  // 15: vigie.v1.SensorStatus.programs:type_name -> vigie.v1.ProgramStatus
+	14, // 16: vigie.v1.StoreStatus.complete_since:type_name -> google.protobuf.Timestamp
+	14, // 17: vigie.v1.HistoryStatus.oldest:type_name -> google.protobuf.Timestamp
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_status_proto_init() }
@@ -1170,7 +1474,7 @@ func file_vigie_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_vigie_v1_status_proto_rawDesc), len(file_vigie_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

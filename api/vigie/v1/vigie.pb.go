@@ -6,7 +6,7 @@
 // 	protoc        (unknown)
 // source: vigie/v1/vigie.proto
 
-// The API of the vigie agent. It is served with Connect: gRPC, gRPC-Web and plain HTTP with JSON, on a
+// The API of the vigie agent, and of the relay that answers for the agents of many nodes. It is served with Connect: gRPC, gRPC-Web and plain HTTP with JSON, on a
 // unix socket and, by choice, on TCP.
 
 package vigiev1
@@ -95,8 +95,10 @@ func (x *StreamEventsRequest) GetNoFollow() bool {
 // StreamEventsResponse is a part of the stream.
 type StreamEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At least one event, in order.
-	Events        []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// In order. At least one, but where a relay tells of nodes.
+	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Of a relay: nodes whose state is another than what this stream told before, or at its beginning not just connected.
+	Nodes         []*NodeStatus `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -134,6 +136,13 @@ func (*StreamEventsResponse) Descriptor() ([]byte, []int) {
 func (x *StreamEventsResponse) GetEvents() []*Event {
 	if x != nil {
 		return x.Events
+	}
+	return nil
+}
+
+func (x *StreamEventsResponse) GetNodes() []*NodeStatus {
+	if x != nil {
+		return x.Nodes
 	}
 	return nil
 }
@@ -220,6 +229,8 @@ type QueryEventsResponse struct {
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The store is complete from this moment on; older events may have been evicted.
 	CompleteSince *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=complete_since,json=completeSince,proto3" json:"complete_since,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -271,6 +282,13 @@ func (x *QueryEventsResponse) GetNextPageToken() string {
 func (x *QueryEventsResponse) GetCompleteSince() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CompleteSince
+	}
+	return nil
+}
+
+func (x *QueryEventsResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
 	}
 	return nil
 }
@@ -336,7 +354,9 @@ type ListFlowsResponse struct {
 	// Flow events with the counters of now, those that said most first.
 	Flows []*Event `protobuf:"bytes,1,rep,name=flows,proto3" json:"flows,omitempty"`
 	// Flows that limit left out.
-	LeftOut       uint64 `protobuf:"varint,2,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	LeftOut uint64 `protobuf:"varint,2,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +403,13 @@ func (x *ListFlowsResponse) GetLeftOut() uint64 {
 		return x.LeftOut
 	}
 	return 0
+}
+
+func (x *ListFlowsResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
+	}
+	return nil
 }
 
 // ListPodsRequest says which pods to list.
@@ -572,10 +599,14 @@ func (x *ListProcessesRequest) GetPageToken() string {
 // ListProcessesResponse is a page of processes.
 type ListProcessesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Ordered by pid.
+	// Ordered by pid; of a relay, by node before.
 	Processes []*Process `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
 	// For the next page; empty when there is none.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Of a relay: the node of each of processes, in their order.
+	Nodes []string `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -624,13 +655,29 @@ func (x *ListProcessesResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListProcessesResponse) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *ListProcessesResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
+	}
+	return nil
+}
+
 // GetProcessRequest names a process.
 type GetProcessRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The image by its exec_id, or the running process by its pid: one of the two.
 	ExecId string `protobuf:"bytes,1,opt,name=exec_id,json=execId,proto3" json:"exec_id,omitempty"`
 	// As exec_id.
-	Pid           uint32 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	Pid uint32 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	// Of a relay: the node where it is; needed for a pid.
+	Node          string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -679,6 +726,13 @@ func (x *GetProcessRequest) GetPid() uint32 {
 	return 0
 }
 
+func (x *GetProcessRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // GetProcessResponse is a process with its family.
 type GetProcessResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -687,7 +741,9 @@ type GetProcessResponse struct {
 	// Parent first.
 	Ancestors []*Process `protobuf:"bytes,2,rep,name=ancestors,proto3" json:"ancestors,omitempty"`
 	// Running children, ordered by pid.
-	Children      []*Process `protobuf:"bytes,3,rep,name=children,proto3" json:"children,omitempty"`
+	Children []*Process `protobuf:"bytes,3,rep,name=children,proto3" json:"children,omitempty"`
+	// Of a relay: the node where it is.
+	Node          string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -743,9 +799,18 @@ func (x *GetProcessResponse) GetChildren() []*Process {
 	return nil
 }
 
+func (x *GetProcessResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // GetStatusRequest asks for all of the status.
 type GetStatusRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a relay: the status of this node's agent, instead of the relay's.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -778,6 +843,13 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
 	return file_vigie_v1_vigie_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetStatusRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 // GetStatusResponse is the status.
@@ -869,7 +941,9 @@ type HealthResponse struct {
 	// Everything that was asked for works.
 	Ready bool `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
 	// What does not.
-	Problems      []string `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
+	Problems []string `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
+	// The agent's clock when it answered.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -918,6 +992,13 @@ func (x *HealthResponse) GetProblems() []string {
 	return nil
 }
 
+func (x *HealthResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 var File_vigie_v1_vigie_proto protoreflect.FileDescriptor
 
 const file_vigie_v1_vigie_proto_rawDesc = "" +
@@ -926,25 +1007,30 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\x13StreamEventsRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\rR\x04last\x12\x1b\n" +
-	"\tno_follow\x18\x03 \x01(\bR\bnoFollow\"?\n" +
+	"\tno_follow\x18\x03 \x01(\bR\bnoFollow\"k\n" +
 	"\x14StreamEventsResponse\x12'\n" +
-	"\x06events\x18\x01 \x03(\v2\x0f.vigie.v1.EventR\x06events\"\x9d\x01\n" +
+	"\x06events\x18\x01 \x03(\v2\x0f.vigie.v1.EventR\x06events\x12*\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x14.vigie.v1.NodeStatusR\x05nodes\"\x9d\x01\n" +
 	"\x12QueryEventsRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12!\n" +
 	"\fnewest_first\x18\x02 \x01(\bR\vnewestFirst\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"\xa9\x01\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\xdf\x01\n" +
 	"\x13QueryEventsResponse\x12'\n" +
 	"\x06events\x18\x01 \x03(\v2\x0f.vigie.v1.EventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12A\n" +
-	"\x0ecomplete_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\"R\n" +
+	"\x0ecomplete_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteSince\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"R\n" +
 	"\x10ListFlowsRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"U\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\x8b\x01\n" +
 	"\x11ListFlowsResponse\x12%\n" +
 	"\x05flows\x18\x01 \x03(\v2\x0f.vigie.v1.EventR\x05flows\x12\x19\n" +
-	"\bleft_out\x18\x02 \x01(\x04R\aleftOut\"`\n" +
+	"\bleft_out\x18\x02 \x01(\x04R\aleftOut\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"`\n" +
 	"\x0fListPodsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -956,24 +1042,31 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\rinclude_ended\x18\x02 \x01(\bR\fincludeEnded\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"p\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"\xbc\x01\n" +
 	"\x15ListProcessesResponse\x12/\n" +
 	"\tprocesses\x18\x01 \x03(\v2\x11.vigie.v1.ProcessR\tprocesses\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\">\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05nodes\x18\x03 \x03(\tR\x05nodes\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"R\n" +
 	"\x11GetProcessRequest\x12\x17\n" +
 	"\aexec_id\x18\x01 \x01(\tR\x06execId\x12\x10\n" +
-	"\x03pid\x18\x02 \x01(\rR\x03pid\"\xa1\x01\n" +
+	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\"\xb5\x01\n" +
 	"\x12GetProcessResponse\x12+\n" +
 	"\aprocess\x18\x01 \x01(\v2\x11.vigie.v1.ProcessR\aprocess\x12/\n" +
 	"\tancestors\x18\x02 \x03(\v2\x11.vigie.v1.ProcessR\tancestors\x12-\n" +
-	"\bchildren\x18\x03 \x03(\v2\x11.vigie.v1.ProcessR\bchildren\"\x12\n" +
-	"\x10GetStatusRequest\"=\n" +
+	"\bchildren\x18\x03 \x03(\v2\x11.vigie.v1.ProcessR\bchildren\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\"&\n" +
+	"\x10GetStatusRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"=\n" +
 	"\x11GetStatusResponse\x12(\n" +
 	"\x06status\x18\x01 \x01(\v2\x10.vigie.v1.StatusR\x06status\"\x0f\n" +
-	"\rHealthRequest\"B\n" +
+	"\rHealthRequest\"r\n" +
 	"\x0eHealthResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x1a\n" +
-	"\bproblems\x18\x02 \x03(\tR\bproblems2\xf3\v\n" +
+	"\bproblems\x18\x02 \x03(\tR\bproblems\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time2\xf3\v\n" +
 	"\x05Vigie\x12Q\n" +
 	"\fStreamEvents\x12\x1d.vigie.v1.StreamEventsRequest\x1a\x1e.vigie.v1.StreamEventsResponse\"\x000\x01\x12O\n" +
 	"\vQueryEvents\x12\x1c.vigie.v1.QueryEventsRequest\x1a\x1d.vigie.v1.QueryEventsResponse\"\x03\x90\x02\x01\x12I\n" +
@@ -1028,91 +1121,98 @@ var file_vigie_v1_vigie_proto_goTypes = []any{
 	(*HealthResponse)(nil),           // 15: vigie.v1.HealthResponse
 	(*Filter)(nil),                   // 16: vigie.v1.Filter
 	(*Event)(nil),                    // 17: vigie.v1.Event
-	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
-	(*Pod)(nil),                      // 19: vigie.v1.Pod
-	(*Process)(nil),                  // 20: vigie.v1.Process
-	(*Status)(nil),                   // 21: vigie.v1.Status
-	(*AggregateRequest)(nil),         // 22: vigie.v1.AggregateRequest
-	(*GetMapRequest)(nil),            // 23: vigie.v1.GetMapRequest
-	(*StreamMapRequest)(nil),         // 24: vigie.v1.StreamMapRequest
-	(*ListPoliciesRequest)(nil),      // 25: vigie.v1.ListPoliciesRequest
-	(*ApplyPoliciesRequest)(nil),     // 26: vigie.v1.ApplyPoliciesRequest
-	(*SetPolicyModeRequest)(nil),     // 27: vigie.v1.SetPolicyModeRequest
-	(*DeletePolicyRequest)(nil),      // 28: vigie.v1.DeletePolicyRequest
-	(*SimulatePoliciesRequest)(nil),  // 29: vigie.v1.SimulatePoliciesRequest
-	(*LearnPolicyRequest)(nil),       // 30: vigie.v1.LearnPolicyRequest
-	(*ExplainEventRequest)(nil),      // 31: vigie.v1.ExplainEventRequest
-	(*ListDetectionsRequest)(nil),    // 32: vigie.v1.ListDetectionsRequest
-	(*AggregateResponse)(nil),        // 33: vigie.v1.AggregateResponse
-	(*GetMapResponse)(nil),           // 34: vigie.v1.GetMapResponse
-	(*StreamMapResponse)(nil),        // 35: vigie.v1.StreamMapResponse
-	(*ListPoliciesResponse)(nil),     // 36: vigie.v1.ListPoliciesResponse
-	(*ApplyPoliciesResponse)(nil),    // 37: vigie.v1.ApplyPoliciesResponse
-	(*SetPolicyModeResponse)(nil),    // 38: vigie.v1.SetPolicyModeResponse
-	(*DeletePolicyResponse)(nil),     // 39: vigie.v1.DeletePolicyResponse
-	(*SimulatePoliciesResponse)(nil), // 40: vigie.v1.SimulatePoliciesResponse
-	(*LearnPolicyResponse)(nil),      // 41: vigie.v1.LearnPolicyResponse
-	(*ExplainEventResponse)(nil),     // 42: vigie.v1.ExplainEventResponse
-	(*ListDetectionsResponse)(nil),   // 43: vigie.v1.ListDetectionsResponse
+	(*NodeStatus)(nil),               // 18: vigie.v1.NodeStatus
+	(*timestamppb.Timestamp)(nil),    // 19: google.protobuf.Timestamp
+	(*NodeError)(nil),                // 20: vigie.v1.NodeError
+	(*Pod)(nil),                      // 21: vigie.v1.Pod
+	(*Process)(nil),                  // 22: vigie.v1.Process
+	(*Status)(nil),                   // 23: vigie.v1.Status
+	(*AggregateRequest)(nil),         // 24: vigie.v1.AggregateRequest
+	(*GetMapRequest)(nil),            // 25: vigie.v1.GetMapRequest
+	(*StreamMapRequest)(nil),         // 26: vigie.v1.StreamMapRequest
+	(*ListPoliciesRequest)(nil),      // 27: vigie.v1.ListPoliciesRequest
+	(*ApplyPoliciesRequest)(nil),     // 28: vigie.v1.ApplyPoliciesRequest
+	(*SetPolicyModeRequest)(nil),     // 29: vigie.v1.SetPolicyModeRequest
+	(*DeletePolicyRequest)(nil),      // 30: vigie.v1.DeletePolicyRequest
+	(*SimulatePoliciesRequest)(nil),  // 31: vigie.v1.SimulatePoliciesRequest
+	(*LearnPolicyRequest)(nil),       // 32: vigie.v1.LearnPolicyRequest
+	(*ExplainEventRequest)(nil),      // 33: vigie.v1.ExplainEventRequest
+	(*ListDetectionsRequest)(nil),    // 34: vigie.v1.ListDetectionsRequest
+	(*AggregateResponse)(nil),        // 35: vigie.v1.AggregateResponse
+	(*GetMapResponse)(nil),           // 36: vigie.v1.GetMapResponse
+	(*StreamMapResponse)(nil),        // 37: vigie.v1.StreamMapResponse
+	(*ListPoliciesResponse)(nil),     // 38: vigie.v1.ListPoliciesResponse
+	(*ApplyPoliciesResponse)(nil),    // 39: vigie.v1.ApplyPoliciesResponse
+	(*SetPolicyModeResponse)(nil),    // 40: vigie.v1.SetPolicyModeResponse
+	(*DeletePolicyResponse)(nil),     // 41: vigie.v1.DeletePolicyResponse
+	(*SimulatePoliciesResponse)(nil), // 42: vigie.v1.SimulatePoliciesResponse
+	(*LearnPolicyResponse)(nil),      // 43: vigie.v1.LearnPolicyResponse
+	(*ExplainEventResponse)(nil),     // 44: vigie.v1.ExplainEventResponse
+	(*ListDetectionsResponse)(nil),   // 45: vigie.v1.ListDetectionsResponse
 }
 var file_vigie_v1_vigie_proto_depIdxs = []int32{
 	16, // 0: vigie.v1.StreamEventsRequest.filter:type_name -> vigie.v1.Filter
 	17, // 1: vigie.v1.StreamEventsResponse.events:type_name -> vigie.v1.Event
-	16, // 2: vigie.v1.QueryEventsRequest.filter:type_name -> vigie.v1.Filter
-	17, // 3: vigie.v1.QueryEventsResponse.events:type_name -> vigie.v1.Event
-	18, // 4: vigie.v1.QueryEventsResponse.complete_since:type_name -> google.protobuf.Timestamp
-	16, // 5: vigie.v1.ListFlowsRequest.filter:type_name -> vigie.v1.Filter
-	17, // 6: vigie.v1.ListFlowsResponse.flows:type_name -> vigie.v1.Event
-	19, // 7: vigie.v1.ListPodsResponse.pods:type_name -> vigie.v1.Pod
-	16, // 8: vigie.v1.ListProcessesRequest.filter:type_name -> vigie.v1.Filter
-	20, // 9: vigie.v1.ListProcessesResponse.processes:type_name -> vigie.v1.Process
-	20, // 10: vigie.v1.GetProcessResponse.process:type_name -> vigie.v1.Process
-	20, // 11: vigie.v1.GetProcessResponse.ancestors:type_name -> vigie.v1.Process
-	20, // 12: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
-	21, // 13: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
-	0,  // 14: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
-	2,  // 15: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
-	22, // 16: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
-	4,  // 17: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
-	23, // 18: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
-	24, // 19: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
-	8,  // 20: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
-	10, // 21: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
-	12, // 22: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
-	6,  // 23: vigie.v1.Vigie.ListPods:input_type -> vigie.v1.ListPodsRequest
-	25, // 24: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
-	26, // 25: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
-	27, // 26: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
-	28, // 27: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
-	29, // 28: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
-	30, // 29: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
-	31, // 30: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
-	32, // 31: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
-	14, // 32: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
-	1,  // 33: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
-	3,  // 34: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
-	33, // 35: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
-	5,  // 36: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
-	34, // 37: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
-	35, // 38: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
-	9,  // 39: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
-	11, // 40: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
-	13, // 41: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
-	7,  // 42: vigie.v1.Vigie.ListPods:output_type -> vigie.v1.ListPodsResponse
-	36, // 43: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
-	37, // 44: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
-	38, // 45: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
-	39, // 46: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
-	40, // 47: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
-	41, // 48: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
-	42, // 49: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
-	43, // 50: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
-	15, // 51: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
-	33, // [33:52] is the sub-list for method output_type
-	14, // [14:33] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	18, // 2: vigie.v1.StreamEventsResponse.nodes:type_name -> vigie.v1.NodeStatus
+	16, // 3: vigie.v1.QueryEventsRequest.filter:type_name -> vigie.v1.Filter
+	17, // 4: vigie.v1.QueryEventsResponse.events:type_name -> vigie.v1.Event
+	19, // 5: vigie.v1.QueryEventsResponse.complete_since:type_name -> google.protobuf.Timestamp
+	20, // 6: vigie.v1.QueryEventsResponse.node_errors:type_name -> vigie.v1.NodeError
+	16, // 7: vigie.v1.ListFlowsRequest.filter:type_name -> vigie.v1.Filter
+	17, // 8: vigie.v1.ListFlowsResponse.flows:type_name -> vigie.v1.Event
+	20, // 9: vigie.v1.ListFlowsResponse.node_errors:type_name -> vigie.v1.NodeError
+	21, // 10: vigie.v1.ListPodsResponse.pods:type_name -> vigie.v1.Pod
+	16, // 11: vigie.v1.ListProcessesRequest.filter:type_name -> vigie.v1.Filter
+	22, // 12: vigie.v1.ListProcessesResponse.processes:type_name -> vigie.v1.Process
+	20, // 13: vigie.v1.ListProcessesResponse.node_errors:type_name -> vigie.v1.NodeError
+	22, // 14: vigie.v1.GetProcessResponse.process:type_name -> vigie.v1.Process
+	22, // 15: vigie.v1.GetProcessResponse.ancestors:type_name -> vigie.v1.Process
+	22, // 16: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
+	23, // 17: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
+	19, // 18: vigie.v1.HealthResponse.time:type_name -> google.protobuf.Timestamp
+	0,  // 19: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
+	2,  // 20: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
+	24, // 21: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
+	4,  // 22: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
+	25, // 23: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
+	26, // 24: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
+	8,  // 25: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
+	10, // 26: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
+	12, // 27: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
+	6,  // 28: vigie.v1.Vigie.ListPods:input_type -> vigie.v1.ListPodsRequest
+	27, // 29: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
+	28, // 30: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
+	29, // 31: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
+	30, // 32: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
+	31, // 33: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
+	32, // 34: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
+	33, // 35: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
+	34, // 36: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
+	14, // 37: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
+	1,  // 38: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
+	3,  // 39: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
+	35, // 40: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
+	5,  // 41: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
+	36, // 42: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
+	37, // 43: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
+	9,  // 44: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
+	11, // 45: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
+	13, // 46: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
+	7,  // 47: vigie.v1.Vigie.ListPods:output_type -> vigie.v1.ListPodsResponse
+	38, // 48: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
+	39, // 49: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
+	40, // 50: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
+	41, // 51: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
+	42, // 52: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
+	43, // 53: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
+	44, // 54: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
+	45, // 55: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
+	15, // 56: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
+	38, // [38:57] is the sub-list for method output_type
+	19, // [19:38] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_vigie_proto_init() }

@@ -12,11 +12,12 @@ import (
 
 // Widths of the columns of a row, in cells.
 const (
+	nodeWidth     = 12
 	workloadWidth = 20
 	processWidth  = 20
 )
 
-// Row is an event as one line of a list: time, workload, process, verb, object. Wide has the
+// Row is an event as one line of a list: time, node where there are several, workload, process, verb, object. Wide has the
 // date and the exec_id, and cuts nothing.
 func Row(e *model.Event, zone *time.Location, st term.Style, wide bool) string {
 	l := Event(e)
@@ -25,6 +26,13 @@ func Row(e *model.Event, zone *time.Location, st term.Style, wide bool) string {
 		layout = "2006-01-02T15:04:05.000000Z07:00"
 	}
 	at := st.Dim(e.Time.In(zone).Format(layout))
+	if e.Node != "" {
+		node := term.Escape(e.Node)
+		if !wide {
+			node = term.Cut(node, nodeWidth)
+		}
+		at += " " + st.Dim(pad(node, nodeWidth))
+	}
 	if l.Kind == Loss {
 		return at + " " + st.Alarm(" LOST ") + " " + st.Red(l.Text())
 	}

@@ -36,7 +36,7 @@ func (s Severity) Rank() int { return slices.Index(Severities(), s) }
 
 // Control is one rule over Kubernetes objects.
 type Control struct {
-	ID          string
+	ID          string              `json:"-"`
 	Title       string              `json:"title"`
 	Severity    Severity            `json:"severity"`
 	Why         string              `json:"why"`
@@ -53,6 +53,7 @@ type Control struct {
 	// that, so such a control works in a scan only.
 	Related    map[string]Related   `json:"related,omitempty"`
 	Parameters map[string]Parameter `json:"parameters,omitempty"`
+	Fix        *Fix                 `json:"fix,omitempty"` // nil: nobody but its owner knows how to make the object good
 
 	Policy *admv1.ValidatingAdmissionPolicy `json:"-"`
 	Source string                           `json:"-"` // the file
@@ -109,6 +110,9 @@ func (c *Control) check() error {
 	case c.Policy.Spec.MatchConstraints == nil:
 		return fmt.Errorf("%s: give match: pods, or the policy's matchConstraints", c.ID)
 	}
+	if err := c.Fix.check(); err != nil {
+		return fmt.Errorf("%s: %w", c.ID, err)
+	}
 	for name, r := range c.Related {
 		if len(r.Kinds) == 0 || r.Scope != "namespace" && r.Scope != "cluster" {
 			return fmt.Errorf("%s: related.%s: give kinds, and as scope namespace or cluster", c.ID, name)
@@ -128,7 +132,7 @@ func Frameworks() map[string]string {
 		"pss-baseline":   "Pod Security Standards: baseline",
 		"pss-restricted": "Pod Security Standards: restricted",
 		"nsa":            "NSA/CISA Kubernetes Hardening Guidance 1.2",
-		"cis":            "CIS Kubernetes Benchmark 1.11, section 5",
+		"cis":            "CIS Kubernetes Benchmark 1.11",
 		"mitre":          "MITRE ATT&CK for containers",
 		"kubescape":      "Kubescape control ids",
 	}

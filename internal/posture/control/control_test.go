@@ -3,6 +3,7 @@
 package control
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"testing"
@@ -30,8 +31,8 @@ func TestControlsOfOneLibraryAgreeOnNames(t *testing.T) {
 			}
 			variables[v.Name] = v.Expression
 		}
-		if c.tests == nil {
-			t.Errorf("%s has no tests", c.Source)
+		if examples, err := c.Examples(); err != nil || len(examples) == 0 {
+			t.Errorf("%s has no tests: %v", c.Source, err)
 		}
 	}
 }
@@ -98,5 +99,15 @@ func TestFilesThatAreNoControls(t *testing.T) {
 		if _, err := Parse("mine.yaml", []byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want an error with %q", name, err, tt.want)
 		}
+	}
+}
+
+func TestTheBundleIsWhatTheFilesSay(t *testing.T) {
+	want, err := Bundle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(bundle, want) {
+		t.Error("controls.json is not up to date: run go generate ./internal/posture/control")
 	}
 }

@@ -67,6 +67,9 @@ func PodKinds() []string {
 
 // Examples are the objects in the control's file, in every place and kind.
 func (c *Control) Examples() ([]Example, error) {
+	if err := c.readTests(); err != nil {
+		return nil, err
+	}
 	if c.tests == nil {
 		return nil, fmt.Errorf("%s has no tests: add a third document of kind ControlTests", c.Source)
 	}

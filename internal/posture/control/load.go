@@ -12,6 +12,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 
 	admv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,18 +33,73 @@ type library struct {
 	Match     map[string]admv1.MatchResources `json:"match"`
 }
 
+//go:generate go run ./bundle
+
+// bundle is what go generate made of the files: the same controls, faster to read.
+//
+//go:embed controls.json
+var bundle []byte
+
+// bundled is a control in the bundle. Its tests are read from its file when somebody asks for them.
+type bundled struct {
+	ID     string                           `json:"id"`
+	Source string                           `json:"source"`
+	Spec   *Control                         `json:"spec"`
+	Policy *admv1.ValidatingAdmissionPolicy `json:"policy"`
+}
+
 // Default are the controls that come with vigie, by id.
 func Default() ([]*Control, error) {
-	lib, err := defaultLibrary()
+	var list []bundled
+	if err := json.Unmarshal(bundle, &list); err != nil {
+		return nil, fmt.Errorf("read the controls that come with vigie: %w", err)
+	}
+	all := make([]*Control, len(list))
+	for i, b := range list {
+		b.Spec.ID, b.Spec.Source, b.Spec.Policy = b.ID, b.Source, b.Policy
+		all[i] = b.Spec
+	}
+	return all, nil
+}
+
+// Bundle makes the bundle of the files.
+func Bundle() ([]byte, error) {
+	all, err := files()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]bundled, len(all))
+	for i, c := range all {
+		list[i] = bundled{c.ID, c.Source, c, c.Policy}
+	}
+	text, err := json.MarshalIndent(list, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("write the bundle: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// files reads the controls that come with vigie from their files.
+func files() ([]*Control, error) {
+	all, err := ParseFS(embedded, "controls")
+	if err != nil {
+		return nil, fmt.Errorf("read the controls that come with vigie: %w", err)
+	}
+	return all, nil
+}
+
+// ParseFS reads the controls below a directory, by id. What they share is in the directory's library.yaml.
+func ParseFS(from fs.FS, dir string) ([]*Control, error) {
+	lib, err := readLibrary(from, dir)
 	if err != nil {
 		return nil, err
 	}
 	var all []*Control
-	err = fs.WalkDir(embedded, "controls", func(name string, entry fs.DirEntry, err error) error {
+	err = fs.WalkDir(from, dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || path.Ext(name) != ".yaml" || path.Base(name) == "library.yaml" {
 			return err
 		}
-		text, err := embedded.ReadFile(name)
+		text, err := fs.ReadFile(from, name)
 		if err != nil {
 			return err
 		}
@@ -52,23 +108,41 @@ func Default() ([]*Control, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the controls that come with vigie: %w", err)
+		return nil, err
 	}
 	slices.SortFunc(all, func(a, b *Control) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
 }
 
+// readTests gets the tests of a control that came out of the bundle.
+func (c *Control) readTests() error {
+	name, ok := strings.CutPrefix(c.Source, DefaultSource+"/")
+	if c.tests != nil || !ok {
+		return nil
+	}
+	text, err := embedded.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read the tests of %s: %w", c.ID, err)
+	}
+	whole, err := Parse(c.Source, text)
+	if err != nil {
+		return err
+	}
+	c.tests, c.line = whole.tests, whole.line
+	return nil
+}
+
 // Parse reads a file of a user: one control, which may use the library too.
 func Parse(file string, text []byte) (*Control, error) {
-	lib, err := defaultLibrary()
+	lib, err := readLibrary(embedded, "controls")
 	if err != nil {
 		return nil, err
 	}
 	return parse(file, text, lib)
 }
 
-func defaultLibrary() (*library, error) {
-	text, err := embedded.ReadFile("controls/library.yaml")
+func readLibrary(from fs.FS, dir string) (*library, error) {
+	text, err := fs.ReadFile(from, path.Join(dir, "library.yaml"))
 	if err != nil {
 		return nil, fmt.Errorf("read the library of controls: %w", err)
 	}

@@ -5,56 +5,84 @@ package engine
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"sync"
 
 	celgo "github.com/google/cel-go/cel"
 	admv1 "k8s.io/api/admissionregistration/v1"
-	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
-	"k8s.io/apiserver/pkg/cel/environment"
 )
 
-// space is one set of names for variables, with the compiler that knows them. The controls of one library share a space: a
-// name means the same in all of them. A policy that means something else by a name gets a space of its own.
-type space struct {
-	compiler  *plugincel.CompositedCompiler
-	variables map[string]*variable
-	programs  map[programKey]plugincel.CompilationResult
+// program is one expression, compiled.
+type program struct {
+	text   string
+	output *celgo.Type
+	err    error // why there is none
+
+	env   *celgo.Env
+	ast   *celgo.Ast
+	bound bound
+	plain celgo.Program // does not count its cost; nil when nothing bounds that
+
+	once    sync.Once
+	counted celgo.Program // counts its cost, as the API server's do; made when it is needed
+	planErr error
 }
 
-type programKey struct {
-	text    string
-	options plugincel.OptionalVariableDeclarations
-	returns string
+// counting is the program that counts its cost.
+func (p *program) counting() (celgo.Program, error) {
+	p.once.Do(func() { p.counted, p.planErr = p.env.Program(p.ast) })
+	return p.counted, p.planErr
 }
 
-// variable is one entry of spec.variables.
-type variable struct {
-	name, text string
-	result     plugincel.CompilationResult
-	space      *space
-	ownParams  bool // it, or a variable in it, looks at params: its value is a policy's own
+// compile makes a program. Its error has the words of the API server.
+func (s *space) compile(text string, d declared, returns ...*celgo.Type) *program {
+	p := &program{text: text}
+	fail := func(format string, args ...any) *program {
+		p.err = fmt.Errorf("compilation error: "+format, args...)
+		return p
+	}
+	var err error
+	if p.env, err = s.env(d); err != nil {
+		return fail("unexpected error loading CEL environment: %w", err)
+	}
+	ast, issues := p.env.Compile(text)
+	if issues != nil {
+		return fail("compilation failed: %s", issues)
+	}
+	p.ast, p.output = ast, ast.OutputType()
+	returned := func(t *celgo.Type) bool { return p.output.IsExactType(t) || celgo.AnyType.IsExactType(t) }
+	switch {
+	case slices.ContainsFunc(returns, returned):
+	case len(returns) == 1:
+		return fail("must evaluate to %v but got %v", returns[0], p.output)
+	default:
+		return fail("must evaluate to one of %v but got %v", returns, p.output)
+	}
+	if p.bound = s.boundOf(ast); !p.bound.ok {
+		return p
+	}
+	plain, err := s.plainEnv(p.env)
+	if err != nil {
+		return fail("%w", err)
+	}
+	if p.plain, err = plain.Program(ast, celgo.EvalOptions(celgo.OptOptimize)); err != nil {
+		return fail("program instantiation failed: %w", err)
+	}
+	return p
 }
 
 // compiled is a policy's programs.
 type compiled struct {
 	space       *space
 	variables   []*variable
-	conditions  []plugincel.CompilationResult
-	validations []plugincel.CompilationResult
-	messages    []*plugincel.CompilationResult // nil where there is none
-	annotations []plugincel.CompilationResult
+	names       names
+	conditions  []*program
+	validations []*program
+	messages    []*program // nil where there is none
+	annotations []*program
 	ownParams   bool // some variable's value is the policy's own
 	err         error
 }
-
-// expression implements the interfaces of the API server's compiler.
-type expression struct {
-	name, text string
-	returns    []*celgo.Type
-}
-
-func (e *expression) GetExpression() string      { return e.text }
-func (e *expression) GetName() string            { return e.name }
-func (e *expression) ReturnTypes() []*celgo.Type { return e.returns }
 
 var (
 	mentionsParams = regexp.MustCompile(`\bparams\b`)
@@ -63,28 +91,31 @@ var (
 
 // compile makes a policy's programs, or finds them.
 func (e *Engine) compile(p *policy) *compiled {
+	if have := p.compiled.Load(); have != nil {
+		return have
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if p.compiled == nil {
-		p.compiled = e.compileNew(p)
+	if have := p.compiled.Load(); have != nil {
+		return have
 	}
-	return p.compiled
+	made := e.compileNew(p)
+	p.compiled.Store(made)
+	return made
 }
 
 func (e *Engine) compileNew(p *policy) *compiled {
 	if err := undeclared(&p.spec); err != nil {
 		return &compiled{err: err}
 	}
-	s, err := e.spaceFor(p.spec.Variables)
-	if err != nil {
-		return &compiled{err: err}
-	}
+	s := e.spaceFor(p.spec.Variables)
 	c := &compiled{space: s}
-	withAuth := plugincel.OptionalVariableDeclarations{HasParams: p.spec.ParamKind != nil || p.Related, HasAuthorizer: true}
-	without := plugincel.OptionalVariableDeclarations{HasParams: withAuth.HasParams}
+	withAuth := declared{params: p.spec.ParamKind != nil || p.Related, authorizer: true}
+	without := declared{params: withAuth.params}
 	for _, v := range p.spec.Variables {
 		made := s.variable(v, withAuth)
 		c.variables = append(c.variables, made)
+		c.names.add(made)
 		c.ownParams = c.ownParams || made.ownParams
 	}
 	for _, m := range p.spec.MatchConditions {
@@ -92,10 +123,9 @@ func (e *Engine) compileNew(p *policy) *compiled {
 	}
 	for _, v := range p.spec.Validations {
 		c.validations = append(c.validations, s.program(v.Expression, withAuth, celgo.BoolType))
-		var message *plugincel.CompilationResult
+		var message *program
 		if v.MessageExpression != "" {
-			made := s.program(v.MessageExpression, without, celgo.StringType)
-			message = &made
+			message = s.program(v.MessageExpression, without, celgo.StringType)
 		}
 		c.messages = append(c.messages, message)
 	}
@@ -103,6 +133,17 @@ func (e *Engine) compileNew(p *policy) *compiled {
 		c.annotations = append(c.annotations, s.program(a.ValueExpression, withAuth, celgo.StringType, celgo.NullType))
 	}
 	return c
+}
+
+func (e *Engine) spaceFor(variables []admv1.Variable) *space {
+	for _, s := range e.spaces {
+		if s.agrees(variables) {
+			return s
+		}
+	}
+	s := newSpace(e.base.NewExpressionsEnv())
+	e.spaces = append(e.spaces, s)
+	return s
 }
 
 // undeclared finds a variable that is used and not declared before: in a shared space it could be another policy's.
@@ -122,17 +163,7 @@ func undeclared(spec *admv1.ValidatingAdmissionPolicySpec) error {
 		}
 		declared[v.Name] = true
 	}
-	var texts []string
-	for _, m := range spec.MatchConditions {
-		texts = append(texts, m.Expression)
-	}
-	for _, v := range spec.Validations {
-		texts = append(texts, v.Expression, v.MessageExpression)
-	}
-	for _, a := range spec.AuditAnnotations {
-		texts = append(texts, a.ValueExpression)
-	}
-	for _, text := range texts {
+	for _, text := range deciding(spec) {
 		if err := check(text); err != nil {
 			return err
 		}
@@ -140,81 +171,28 @@ func undeclared(spec *admv1.ValidatingAdmissionPolicySpec) error {
 	return nil
 }
 
-func (e *Engine) spaceFor(variables []admv1.Variable) (*space, error) {
-	for _, s := range e.spaces {
-		if s.agrees(variables) {
-			return s, nil
-		}
-	}
-	compiler, err := plugincel.NewCompositedCompiler(e.base)
-	if err != nil {
-		return nil, fmt.Errorf("make a CEL environment: %w", err)
-	}
-	s := &space{compiler: compiler, variables: map[string]*variable{}, programs: map[programKey]plugincel.CompilationResult{}}
-	e.spaces = append(e.spaces, s)
-	return s, nil
-}
-
-func (s *space) agrees(variables []admv1.Variable) bool {
-	for _, v := range variables {
-		if have, ok := s.variables[v.Name]; ok && have.text != v.Expression {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *space) variable(v admv1.Variable, options plugincel.OptionalVariableDeclarations) *variable {
-	if have, ok := s.variables[v.Name]; ok {
-		return have
-	}
-	made := &variable{name: v.Name, text: v.Expression, space: s, ownParams: mentionsParams.MatchString(v.Expression)}
-	for _, m := range mentionsVar.FindAllStringSubmatch(v.Expression, -1) {
-		if other := s.variables[m[1]]; other != nil {
-			made.ownParams = made.ownParams || other.ownParams
-		}
-	}
-	e := &expression{name: v.Name, text: v.Expression, returns: []*celgo.Type{celgo.AnyType, celgo.DynType}}
-	made.result = s.compiler.CompileAndStoreVariable(e, options, environment.NewExpressions)
-	s.variables[v.Name] = made
-	return made
-}
-
-// program compiles an expression once for all policies that have it.
-func (s *space) program(text string, options plugincel.OptionalVariableDeclarations, returns ...*celgo.Type) plugincel.CompilationResult {
-	key := programKey{text, options, fmt.Sprint(returns)}
-	if have, ok := s.programs[key]; ok {
-		return have
-	}
-	made := s.compiler.CompileCELExpression(&expression{text: text, returns: returns}, options, environment.NewExpressions)
-	s.programs[key] = made
-	return made
-}
-
 func (c *compiled) errors() []error {
 	if c.err != nil {
 		return []error{c.err}
 	}
 	var out []error
-	add := func(where string, r plugincel.CompilationResult) {
-		if r.Error != nil {
-			out = append(out, fmt.Errorf("%s: %w", where, r.Error))
+	add := func(where string, p *program) {
+		if p != nil && p.err != nil {
+			out = append(out, fmt.Errorf("%s: %w", where, p.err))
 		}
 	}
 	for _, v := range c.variables {
-		add("variable "+v.name, v.result)
+		add("variable "+v.name, v.program)
 	}
-	for i, r := range c.conditions {
-		add(fmt.Sprintf("matchConditions[%d]", i), r)
+	for i, p := range c.conditions {
+		add(fmt.Sprintf("matchConditions[%d]", i), p)
 	}
-	for i, r := range c.validations {
-		add(fmt.Sprintf("validations[%d].expression", i), r)
-		if m := c.messages[i]; m != nil {
-			add(fmt.Sprintf("validations[%d].messageExpression", i), *m)
-		}
+	for i, p := range c.validations {
+		add(fmt.Sprintf("validations[%d].expression", i), p)
+		add(fmt.Sprintf("validations[%d].messageExpression", i), c.messages[i])
 	}
-	for i, r := range c.annotations {
-		add(fmt.Sprintf("auditAnnotations[%d]", i), r)
+	for i, p := range c.annotations {
+		add(fmt.Sprintf("auditAnnotations[%d]", i), p)
 	}
 	return out
 }

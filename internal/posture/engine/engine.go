@@ -123,10 +123,28 @@ func (e *Engine) Review(ctx context.Context, r Request) []Verdict {
 
 // ReviewOnly is Review by some policies.
 func (e *Engine) ReviewOnly(ctx context.Context, r Request, policies ...int) []Verdict {
-	return e.review(ctx, r, policies)
+	return e.review(ctx, r, func(p *policy) bool { return slices.Contains(policies, p.index) })
 }
 
-func (e *Engine) review(ctx context.Context, r Request, only []int) []Verdict {
+// Alone reports whether a policy decides by the object alone. One that asks for the namespace, for what the user may do or
+// for other objects does not.
+func (e *Engine) Alone(policy int) bool { return e.policies[policy].alone }
+
+// ReviewAlone is Review by the policies that decide by the object alone; others tells that some apply that do not.
+func (e *Engine) ReviewAlone(ctx context.Context, r Request) (verdicts []Verdict, others bool) {
+	verdicts = e.review(ctx, r, func(p *policy) bool {
+		others = others || !p.alone
+		return p.alone
+	})
+	return verdicts, others
+}
+
+// ReviewOthers is Review by the policies that ReviewAlone leaves out.
+func (e *Engine) ReviewOthers(ctx context.Context, r Request) []Verdict {
+	return e.review(ctx, r, func(p *policy) bool { return !p.alone })
+}
+
+func (e *Engine) review(ctx context.Context, r Request, only func(*policy) bool) []Verdict {
 	if r.Operation == "" {
 		r.Operation = admission.Create
 	}
@@ -143,7 +161,7 @@ func (e *Engine) review(ctx context.Context, r Request, only []int) []Verdict {
 	for i := range list.policies {
 		c := &list.policies[i]
 		p := c.policy
-		if only != nil && !slices.Contains(only, p.index) || !p.selects(&r, attr) {
+		if only != nil && !only(p) || !p.selects(&r, attr) {
 			continue
 		}
 		if !p.named(attr.GetName(), c.rules) {

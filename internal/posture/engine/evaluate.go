@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
-	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 )
 
@@ -36,6 +35,7 @@ func (s *session) judge(cand *candidate, c *compiled) (v Verdict, ok bool) {
 	}
 	if s.shares(cand, c) {
 		r := s.sharing(p, c)
+		r.counted = p.Related || len(c.variables)+2*len(c.validations) > plainPrograms || p.paramsText > s.size.Text
 		failures, err := r.validate(p, c)
 		if !errors.Is(err, errBudget) {
 			return verdict(v, failures, err), true
@@ -110,24 +110,35 @@ func (r *run) validate(p *policy, c *compiled) (failures []Failure, err error) {
 }
 
 // evaluate runs one expression within what is left of the policy's budget.
-func (r *run) evaluate(program plugincel.CompilationResult, budget int64) (ref.Val, error) {
-	text := program.ExpressionAccessor.GetExpression()
-	if program.Error != nil {
-		return nil, fmt.Errorf("compilation error: %w", program.Error)
+func (r *run) evaluate(p *program, budget int64) (ref.Val, error) {
+	if p.err != nil {
+		return nil, p.err
 	}
-	out, details, err := program.Program.ContextEval(r.ctx, &r.activation)
-	if r.ctx.Err() != nil {
-		return nil, r.ctx.Err()
+	if !r.counted && p.cheap(r.session.size) {
+		out, _, err := p.plain.Eval(&r.activation)
+		if err != nil {
+			return nil, fmt.Errorf("expression '%s' resulted in error: %w", p.text, err)
+		}
+		return out, nil
+	}
+	counting, err := p.counting()
+	if err != nil {
+		return nil, fmt.Errorf("compilation error: program instantiation failed: %w", err)
+	}
+	ctx := r.session.ctx
+	out, details, err := counting.ContextEval(ctx, &r.activation)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	if details == nil || details.ActualCost() == nil {
-		return nil, fmt.Errorf("%w: no cost for expression %s", errBudget, text)
+		return nil, fmt.Errorf("%w: no cost for expression %s", errBudget, p.text)
 	}
 	r.spent += clamp(*details.ActualCost())
 	if r.spent < 0 || r.cost() > budget {
 		return nil, errBudget
 	}
 	if err != nil {
-		return nil, fmt.Errorf("expression '%s' resulted in error: %w", text, err)
+		return nil, fmt.Errorf("expression '%s' resulted in error: %w", p.text, err)
 	}
 	return out, nil
 }
@@ -136,7 +147,7 @@ func (r *run) evaluate(program plugincel.CompilationResult, budget int64) (ref.V
 func (r *run) message(p *policy, c *compiled, i int) (string, error) {
 	v := p.spec.Validations[i]
 	if program := c.messages[i]; program != nil {
-		out, err := r.evaluate(*program, celconfig.RuntimeCELCostBudget)
+		out, err := r.evaluate(program, celconfig.RuntimeCELCostBudget)
 		if errors.Is(err, errBudget) {
 			return "", fmt.Errorf("failed messageExpression: %w", err)
 		}

@@ -4,8 +4,11 @@ package engine
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"sync/atomic"
 
+	"github.com/google/cel-go/common/types"
 	admv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -28,7 +31,11 @@ type policy struct {
 	spec      admv1.ValidatingAdmissionPolicySpec
 	namespace labels.Selector
 	object    labels.Selector
-	compiled  *compiled // guarded by the engine's mu
+	alone     bool // it decides by the object alone
+	compiled  atomic.Pointer[compiled]
+
+	paramsValue any // Params as CEL sees them; nil when there are none
+	paramsText  int // the length of the longest text in them
 }
 
 func newPolicy(index int, p Policy) (*policy, error) {
@@ -51,7 +58,39 @@ func newPolicy(index int, p Policy) (*policy, error) {
 	if made.object, err = selector(m.ObjectSelector); err != nil {
 		return nil, fmt.Errorf("objectSelector: %w", err)
 	}
+	if p.Params != nil {
+		made.paramsValue = types.DefaultTypeAdapter.NativeToValue(p.Params)
+		made.paramsText = object.SizeOf(p.Params).Text
+	}
+	made.alone = !p.Related && made.namespace.Empty() && !slices.ContainsFunc(texts(&made.spec), mentionsOthers.MatchString)
 	return made, nil
+}
+
+// mentionsOthers finds the names of what is not in the object; that one of them is in a string costs time and nothing else.
+var mentionsOthers = regexp.MustCompile(`\b(authorizer|namespaceObject)\b`)
+
+// texts are the expressions of a policy.
+func texts(spec *admv1.ValidatingAdmissionPolicySpec) []string {
+	var out []string
+	for _, v := range spec.Variables {
+		out = append(out, v.Expression)
+	}
+	return append(out, deciding(spec)...)
+}
+
+// deciding are the expressions that stand after the variables.
+func deciding(spec *admv1.ValidatingAdmissionPolicySpec) []string {
+	var out []string
+	for _, m := range spec.MatchConditions {
+		out = append(out, m.Expression)
+	}
+	for _, v := range spec.Validations {
+		out = append(out, v.Expression, v.MessageExpression)
+	}
+	for _, a := range spec.AuditAnnotations {
+		out = append(out, a.ValueExpression)
+	}
+	return out
 }
 
 func selector(s *metav1.LabelSelector) (labels.Selector, error) {
@@ -71,9 +110,9 @@ type candidateKey struct {
 }
 
 type candidates struct {
-	policies  []candidate
-	space     *space      // that most of them are compiled in
-	variables []*variable // of that space, whose values do not depend on the policy
+	policies []candidate
+	space    *space // that most of them are compiled in
+	names    names  // of that space, whose values do not depend on the policy
 }
 
 type candidate struct {
@@ -94,7 +133,6 @@ func (e *Engine) candidatesOf(r *Request, attr admission.Attributes) *candidates
 		return list
 	}
 	list = &candidates{}
-	seen := map[*variable]bool{}
 	for _, p := range e.policies {
 		c, ok := p.candidate(attr, s)
 		if !ok {
@@ -106,9 +144,8 @@ func (e *Engine) candidatesOf(r *Request, attr admission.Attributes) *candidates
 			list.space = made.space
 		}
 		for _, v := range made.variables {
-			if !seen[v] && !v.ownParams && v.space == list.space {
-				seen[v] = true
-				list.variables = append(list.variables, v)
+			if v.space == list.space && !v.ownParams {
+				list.names.add(v)
 			}
 		}
 	}

@@ -21,8 +21,12 @@ type Document struct {
 	Err   *Error         // why there is no Value
 
 	root   *mark
+	locate Locate
 	prefix []string // of the place in the document, when it is an item of a list
 }
+
+// Item is the path in the document of an object that is an item of a list; nil when the object is the document.
+func (d *Document) Item() []string { return d.prefix }
 
 // Error is what is wrong with a document. Line and Column are those of the file.
 type Error struct {
@@ -36,10 +40,15 @@ func (e *Error) Error() string { return fmt.Sprintf("%d:%d: %s", e.Line, e.Colum
 var errLine = regexp.MustCompile(`^(?:yaml: )?(?:unmarshal errors:\s*)?(?:line (\d+): )?`)
 
 // parse makes a document of its text; first is its first line in the file.
-func parse(file string, first int, text []byte) *Document {
-	d := &Document{File: file, Line: first}
+func parse(t Text) *Document {
+	file, first, text := t.File, t.Line, t.Bytes
+	d := &Document{File: file, Line: first, locate: t.Locate}
 	fail := func(line, column int, message string) *Document {
 		d.Err = &Error{Line: first + max(line, 1) - 1, Column: max(column, 1), Message: message}
+		if d.locate != nil {
+			at := d.locate(nil, Place{File: file, Line: d.Err.Line, Column: d.Err.Column})
+			d.File, d.Err.Line, d.Err.Column = at.File, at.Line, at.Column
+		}
 		return d
 	}
 	if line, column, what := invalid(text); what != "" {
@@ -70,8 +79,9 @@ func parse(file string, first int, text []byte) *Document {
 	if !ok {
 		return fail(top.Line, top.Column, "a "+kindName(top)+" where an object should be")
 	}
-	m := marking{first - 1, map[*yaml.Node]*mark{}}
-	d.root, d.Value = m.mark(top), object
+	m := marking{first - 1, map[*yaml.Node]mark{}}
+	marks := m.mark(top)
+	d.root, d.Value = &marks, object
 	return d
 }
 
@@ -97,7 +107,7 @@ func (d *Document) Items() []*Document {
 	}
 	var out []*Document
 	for i, item := range items {
-		child := &Document{File: d.File, root: d.root, prefix: append(append([]string{}, d.prefix...), "items", strconv.Itoa(i))}
+		child := &Document{File: d.File, root: d.root, locate: d.locate, prefix: append(append([]string{}, d.prefix...), "items", strconv.Itoa(i))}
 		at := child.At(nil)
 		child.Line = at.Line
 		if object, ok := item.(map[string]any); ok {

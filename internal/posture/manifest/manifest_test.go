@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -144,6 +145,14 @@ func TestPlaces(t *testing.T) {
 		at := tt.doc.At(tt.path)
 		if at.Line != tt.line || at.Column != tt.column || at.Found != tt.found {
 			t.Errorf("%s: got %+v, want %d:%d %v", PathString(tt.path), at, tt.line, tt.column, tt.found)
+		}
+	}
+}
+
+func TestPathsAreReadAsTheyAreWritten(t *testing.T) {
+	for _, path := range [][]string{{"spec", "containers", "0", "image"}, {"metadata", "annotations", "a.b/c"}, {"0", "a"}, {"a", "x[\"]", "1"}, nil} {
+		if got := ParsePath(PathString(path)); !slices.Equal(got, path) {
+			t.Errorf("%q: got %q", path, got)
 		}
 	}
 }

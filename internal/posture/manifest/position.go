@@ -14,17 +14,17 @@ type mark struct {
 	line, column       int32
 	keyLine, keyColumn int32 // of the key in a mapping
 	key, value         string
-	children           []*mark
+	children           []mark
 	scalar, list       bool
 }
 
 // marking makes marks. What is aliased is marked once.
 type marking struct {
 	before int // lines of the file before the document
-	done   map[*yaml.Node]*mark
+	done   map[*yaml.Node]mark
 }
 
-func (m marking) mark(n *yaml.Node) *mark {
+func (m marking) mark(n *yaml.Node) mark {
 	target := n
 	for target.Kind == yaml.AliasNode {
 		target = target.Alias
@@ -32,26 +32,27 @@ func (m marking) mark(n *yaml.Node) *mark {
 	if have, ok := m.done[target]; ok && target.Anchor != "" {
 		return have
 	}
-	out := &mark{line: int32(target.Line + m.before), column: int32(target.Column), scalar: target.Kind == yaml.ScalarNode, list: target.Kind == yaml.SequenceNode}
-	if target.Anchor != "" {
-		m.done[target] = out
-	}
+	out := mark{line: int32(target.Line + m.before), column: int32(target.Column), scalar: target.Kind == yaml.ScalarNode, list: target.Kind == yaml.SequenceNode}
 	switch target.Kind {
 	case yaml.ScalarNode:
 		out.value = target.Value
 	case yaml.SequenceNode:
-		out.children = make([]*mark, len(target.Content))
+		out.children = make([]mark, len(target.Content))
 		for i, c := range target.Content {
 			out.children[i] = m.mark(c)
 		}
 	case yaml.MappingNode:
-		m.mapping(out, target)
+		m.mapping(&out, target)
+	}
+	if target.Anchor != "" {
+		m.done[target] = out
 	}
 	return out
 }
 
 func (m marking) mapping(out *mark, n *yaml.Node) {
-	var merged []*mark
+	out.children = make([]mark, 0, len(n.Content)/2)
+	var merged []mark
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], m.mark(n.Content[i+1])
 		if isMerge(key) {
@@ -67,12 +68,11 @@ func (m marking) mapping(out *mark, n *yaml.Node) {
 		for key.Kind == yaml.AliasNode {
 			key = key.Alias
 		}
-		c := *value // it may be an alias under several keys
-		c.key, c.keyLine, c.keyColumn = key.Value, int32(key.Line+m.before), int32(key.Column)
+		value.key, value.keyLine, value.keyColumn = key.Value, int32(key.Line+m.before), int32(key.Column)
 		if n.Content[i+1].Kind == yaml.AliasNode && value.scalar {
-			c.line, c.column = int32(n.Content[i+1].Line+m.before), int32(n.Content[i+1].Column)
+			value.line, value.column = int32(n.Content[i+1].Line+m.before), int32(n.Content[i+1].Column)
 		}
-		out.children = append(out.children, &c)
+		out.children = append(out.children, value)
 	}
 	out.children = append(out.children, merged...) // after its own: the first of a name is found
 }
@@ -80,13 +80,13 @@ func (m marking) mapping(out *mark, n *yaml.Node) {
 func (n *mark) child(step string) *mark {
 	if n.list {
 		if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(n.children) {
-			return n.children[i]
+			return &n.children[i]
 		}
 		return nil
 	}
-	for _, c := range n.children {
-		if c.key == step {
-			return c
+	for i := range n.children {
+		if n.children[i].key == step {
+			return &n.children[i]
 		}
 	}
 	return nil
@@ -102,17 +102,25 @@ type Place struct {
 
 // At finds a path of keys and indices. What is not there is placed at the nearest object above that is.
 func (d *Document) At(path []string) Place {
-	p := Place{File: d.File, Line: d.Line, Column: 1}
 	if d.Err != nil {
-		p.Line, p.Column = d.Err.Line, d.Err.Column
-		return p
+		return Place{File: d.File, Line: d.Err.Line, Column: d.Err.Column}
 	}
+	path = append(append([]string{}, d.prefix...), path...)
+	p := d.at(path)
+	if d.locate != nil {
+		p = d.locate(path, p)
+	}
+	return p
+}
+
+func (d *Document) at(path []string) Place {
+	p := Place{File: d.File, Line: d.Line, Column: 1}
 	n := d.root
 	if n == nil {
 		return p
 	}
 	p.Found = true
-	for _, step := range append(append([]string{}, d.prefix...), path...) {
+	for _, step := range path {
 		next := n.child(step)
 		if next == nil {
 			p.Found = false
@@ -129,6 +137,9 @@ func (d *Document) At(path []string) Place {
 	}
 	return p
 }
+
+// Written reports whether the document has a text that places in it can be found in.
+func (d *Document) Written() bool { return d.root != nil || d.Err != nil }
 
 // PathString writes a path as people do: spec.containers[0].image.
 func PathString(path []string) string {
@@ -147,4 +158,35 @@ func PathString(path []string) string {
 		}
 	}
 	return b.String()
+}
+
+// ParsePath is the path that PathString wrote.
+func ParsePath(s string) []string {
+	var path []string
+	for s != "" {
+		switch {
+		case s[0] == '.':
+			s = s[1:]
+		case strings.HasPrefix(s, `["`):
+			quoted, err := strconv.QuotedPrefix(s[1:])
+			if err != nil {
+				return append(path, s)
+			}
+			step, err := strconv.Unquote(quoted)
+			if err != nil {
+				return append(path, s)
+			}
+			path, s = append(path, step), strings.TrimPrefix(s[1+len(quoted):], "]")
+		case s[0] == '[':
+			index, rest, _ := strings.Cut(s[1:], "]")
+			path, s = append(path, index), rest
+		default:
+			end := strings.IndexAny(s, ".[")
+			if end < 0 {
+				end = len(s)
+			}
+			path, s = append(path, s[:end]), s[end:]
+		}
+	}
+	return path
 }

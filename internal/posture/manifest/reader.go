@@ -35,21 +35,50 @@ func NewReader(in io.Reader, file string) *Reader {
 // Next is the next document that holds anything; io.EOF after the last. Any other error ends the stream. What is
 // wrong with a single document is in its Err.
 func (r *Reader) Next() (*Document, error) {
+	t, err := r.NextText()
+	if err != nil {
+		return nil, err
+	}
+	return t.Parse(), nil
+}
+
+// Text is a document that was not parsed yet. It is parsed apart from the reading, so that several can be at once.
+type Text struct {
+	File  string
+	Line  int // of the file, the text's first
+	Bytes []byte
+	// Locate goes back to what the text was made of; nil when it is a file itself.
+	Locate Locate
+	err    *Error
+}
+
+// Locate is a place in what a text was made of. path is that of a value in its document, and nil when only the line is known.
+type Locate func(path []string, in Place) Place
+
+// NextText is the next document that holds anything, see Next.
+func (r *Reader) NextText() (Text, error) {
 	for !r.end {
 		text, first, size, err := r.split()
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", r.file, err)
+			return Text{}, fmt.Errorf("read %s: %w", r.file, err)
 		}
 		if size > MaxDocument {
-			return &Document{File: r.file, Line: first, Err: &Error{Line: first, Column: 1,
+			return Text{File: r.file, Line: first, err: &Error{Line: first, Column: 1,
 				Message: fmt.Sprintf("the document has %d bytes; the API server takes at most %d", size, MaxDocument)}}, nil
 		}
-		if blank(text) {
-			continue
+		if !blank(text) {
+			return Text{File: r.file, Line: first, Bytes: text}, nil
 		}
-		return parse(r.file, first, text), nil
 	}
-	return nil, io.EOF
+	return Text{}, io.EOF
+}
+
+// Parse makes a document of the text.
+func (t Text) Parse() *Document {
+	if t.err != nil {
+		return &Document{File: t.File, Line: t.Line, Err: t.err}
+	}
+	return parse(t)
 }
 
 // split reads up to the next separator. size counts what was passed over too.

@@ -26,7 +26,42 @@ type Object struct {
 	Namespace string                  // empty when it is not in one
 	Name      string                  // or its generateName
 	API       runtime.Object          // typed, or *unstructured.Unstructured
-	Unknown   []string                // fields that the kind does not have: the API server drops or refuses them
+	Size      Size
+	Unknown   []string // fields that the kind does not have: the API server drops or refuses them
+}
+
+// Size is how large the parts of an object are.
+type Size struct {
+	List int // elements of the longest list or object
+	Text int // bytes of the longest text
+}
+
+// SizeOf measures fields as JSON has them. What the API's defaults add is counted in.
+func SizeOf(fields map[string]any) Size {
+	s := Size{List: added, Text: 32} // no default is longer
+	s.measure(fields)
+	return s
+}
+
+// added is how many fields the API's defaults may add to an object, at most.
+const added = 8
+
+func (s *Size) measure(v any) {
+	switch v := v.(type) {
+	case string:
+		s.Text = max(s.Text, len(v))
+	case map[string]any:
+		s.List = max(s.List, len(v)+added)
+		for k, in := range v {
+			s.Text = max(s.Text, len(k))
+			s.measure(in)
+		}
+	case []any:
+		s.List = max(s.List, len(v))
+		for _, in := range v {
+			s.measure(in)
+		}
+	}
 }
 
 // ErrNotObject is for documents that are no Kubernetes object at all: values of a chart, a compose file.
@@ -53,7 +88,7 @@ func (d *Decoder) Decode(fields map[string]any) (*Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("apiVersion %q: want group/version", apiVersion)
 	}
-	o := &Object{Kind: gv.WithKind(kindName)}
+	o := &Object{Kind: gv.WithKind(kindName), Size: SizeOf(fields)}
 	o.Served = o.Kind
 	if to, ok := d.equivalents[o.Kind]; ok {
 		o.Served = to
@@ -95,22 +130,9 @@ func (d *Decoder) custom(o *Object, fields map[string]any) error {
 		}
 	}
 	u := &unstructured.Unstructured{Object: fields}
-	o.Resource, o.API = o.Kind.GroupVersion().WithResource(plural(o.Kind.Kind)), u
+	o.Resource, o.API = o.Kind.GroupVersion().WithResource(Plural(o.Kind.Kind)), u
 	o.Namespace, o.Name = u.GetNamespace(), u.GetName()
 	return nil
-}
-
-// plural guesses the resource of a kind, as its definition names it in all but rare cases.
-func plural(kind string) string {
-	name := strings.ToLower(kind)
-	stem, y := strings.CutSuffix(name, "y")
-	switch {
-	case y && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], "aeiou"):
-		return stem + "ies"
-	case strings.HasSuffix(name, "s") || strings.HasSuffix(name, "x") || strings.HasSuffix(name, "ch"):
-		return name + "es"
-	}
-	return name + "s"
 }
 
 // FieldError is a field whose value has the wrong type.
@@ -168,4 +190,29 @@ func typeName(t reflect.Type) string {
 		return "a string"
 	}
 	return "a number"
+}
+
+// Plural guesses the resource of a kind, as its definition names it in all but rare cases.
+func Plural(kind string) string {
+	name := strings.ToLower(kind)
+	stem, y := strings.CutSuffix(name, "y")
+	switch {
+	case y && stem != "" && !strings.ContainsAny(stem[len(stem)-1:], "aeiou"):
+		return stem + "ies"
+	case strings.HasSuffix(name, "s") || strings.HasSuffix(name, "x") || strings.HasSuffix(name, "ch"):
+		return name + "es"
+	}
+	return name + "s"
+}
+
+// ResourceOf is the resource of a built-in kind, by its name alone; empty for a kind that vigie has no struct for. Where several groups
+// have a kind of that name, it is the one whose objects people write.
+func ResourceOf(kind string) schema.GroupVersionResource {
+	var found schema.GroupVersionResource
+	for gvk, known := range kinds() {
+		if gvk.Kind == kind && (found.Resource == "" || gvk.Version > found.Version) {
+			found = gvk.GroupVersion().WithResource(known.resource)
+		}
+	}
+	return found
 }

@@ -67,6 +67,27 @@ func TestSARIF(t *testing.T) {
 	}
 }
 
+func TestJSONIsTheReport(t *testing.T) {
+	for _, empty := range []bool{false, true} {
+		r := example(t)
+		if empty {
+			r.Findings = []scan.Finding{}
+		}
+		var b, want bytes.Buffer
+		if err := JSON(&b, r); err != nil {
+			t.Fatal(err)
+		}
+		enc := json.NewEncoder(&want)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(r); err != nil {
+			t.Fatal(err)
+		}
+		if b.String() != want.String() {
+			t.Errorf("got\n%s\nwant\n%s", b.String(), want.String())
+		}
+	}
+}
+
 func TestURIs(t *testing.T) {
 	for path, want := range map[string]string{"deploy/a b.yaml": "deploy/a%20b.yaml", "/etc/a#1.yaml": "file:///etc/a%231.yaml"} {
 		if got := physical(path, 0, 0); got.Artifact.URI != want || got.Region != (sarifRegion{1, 1}) {

@@ -174,13 +174,3 @@ func physical(file string, line, column int) sarifPhysical {
 	}
 	return sarifPhysical{Artifact: sarifArtifact{u.String()}, Region: sarifRegion{StartLine: max(line, 1), StartColumn: max(column, 1)}}
 }
-
-// JSON writes the report as it is.
-func JSON(w io.Writer, r *scan.Report) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(r); err != nil {
-		return fmt.Errorf("write json: %w", err)
-	}
-	return nil
-}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/posture/engine"
 )
@@ -72,6 +74,8 @@ func BenchmarkScan(b *testing.B) {
 	_, newest := engine.Supported()
 	j := defaultJudge(b, newest)
 	b.ReportAllocs()
+	before := cpu(b)
+	defer func() { b.ReportMetric((cpu(b)-before).Seconds()/float64(b.N), "cpu-s/op") }()
 	for b.Loop() {
 		r, err := j.Run(b.Context(), []string{Stdin}, manifests(5000))
 		if err != nil {
@@ -81,6 +85,15 @@ func BenchmarkScan(b *testing.B) {
 			b.Fatalf("%d objects, problems: %v", r.Objects, r.Problems)
 		}
 	}
+}
+
+// cpu is what the process has used so far.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkStart is what a scan of one file costs before and beside the file: controls, environment, programs of one kind.

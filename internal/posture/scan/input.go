@@ -3,48 +3,123 @@
 package scan
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/posture/manifest"
+	"github.com/vigie-io/vigie/internal/posture/render"
 )
 
 // Stdin is the path that stands for standard input, and the name that findings in it have.
 const Stdin = "-"
 
-// source finds the files under paths and reads their documents.
-type source struct {
-	stdin   io.Reader
-	visited map[string]bool // real paths of directories: a link to one above ends here
-	files   int
-	take    func(*manifest.Document)
-	problem func(Problem)
+// Input is what is scanned.
+type Input struct {
+	Paths    []string // files, directories, charts, overlays, and Stdin
+	Stdin    io.Reader
+	Values   render.Values  // for charts
+	Progress func(Progress) // called now and then, by one goroutine at a time; nil: nobody looks
 }
 
-// read follows the paths that a user gave. A file is read whatever it is called; of a directory those that may hold manifests.
-func (s *source) read(paths []string) error {
-	for _, path := range paths {
+// Progress is how far a scan is.
+type Progress struct {
+	Files, Found int // read so far, and known to be there
+	Bytes        int64
+}
+
+// source finds the files under paths and reads their documents.
+type source struct {
+	Input
+	ctx      context.Context // of the scan that it is a part of
+	visited  map[string]bool // real paths of directories: a link to one above ends here
+	values   map[string]any  // for charts; read when the first is met
+	overlays []string        // directories
+	found    []string        // files, in order
+	charts   []string
+	files    int
+	read     int64
+	send     func([]manifest.Text) error
+	problem  func(Problem)
+
+	batch []manifest.Text
+	bytes int // of the batch
+}
+
+// all follows the paths that a user gave. A file is read whatever it is called; of a directory those that may hold manifests. What is
+// in a chart or named by an overlay is read as a part of that.
+func (s *source) all() error {
+	for _, path := range s.Paths {
 		if path == Stdin {
 			s.files++
-			s.documents(s.stdin, "stdin")
+			if err := s.documents(s.Stdin, "stdin"); err != nil {
+				return err
+			}
 			continue
 		}
 		info, err := os.Stat(path)
-		switch {
-		case err != nil:
+		if err != nil {
 			return fmt.Errorf("scan: %w", err)
+		}
+		switch {
 		case info.IsDir():
 			s.dir(path)
+		case render.IsArchive(path):
+			s.charts = append(s.charts, path)
 		default:
-			s.file(path)
+			s.found = append(s.found, path)
 		}
 	}
-	return nil
+	named := s.named()
+	s.found = slices.DeleteFunc(s.found, func(file string) bool { return named[realPath(file)] })
+	for _, file := range s.found {
+		if err := s.file(file); err != nil {
+			return err
+		}
+	}
+	for _, chart := range s.charts {
+		if err := s.chart(chart); err != nil {
+			return err
+		}
+	}
+	for _, dir := range s.overlays {
+		if named[realPath(dir)] {
+			continue
+		}
+		if err := s.overlay(dir); err != nil {
+			return err
+		}
+	}
+	return s.flush()
+}
+
+// named are the real paths of what overlays name.
+func (s *source) named() map[string]bool {
+	named := map[string]bool{}
+	for _, dir := range s.overlays {
+		for _, target := range render.References(dir) {
+			named[realPath(target)] = true
+		}
+	}
+	return named
+}
+
+// realPath is a path without links; itself, when it cannot be followed.
+func realPath(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	return path
 }
 
 func (s *source) dir(path string) {
@@ -57,30 +132,38 @@ func (s *source) dir(path string) {
 		return
 	}
 	s.visited[real] = true
+	if render.ChartIn(path) {
+		s.charts = append(s.charts, path)
+		return
+	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		s.fail(path, err)
 		return
 	}
-	chart := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "Chart.yaml" })
+	overlay := render.OverlayIn(path) != ""
+	if overlay {
+		s.overlays = append(s.overlays, path)
+	}
 	for _, e := range entries {
-		name := filepath.Join(path, e.Name())
-		info, err := os.Stat(name) // follows links
-		switch {
-		case err != nil && e.Type()&os.ModeSymlink != 0:
-			s.fail(name, errors.New("a link to something that is not there"))
-		case err != nil:
-			s.fail(name, err)
-		case info.IsDir() && chart && e.Name() == "templates":
-			s.problem(Problem{File: name, Line: 1, Column: 1, Note: true,
-				Message: "templates of a Helm chart were not rendered: scan the output of `helm template` by a pipe"})
-		case info.IsDir():
-			if !strings.HasPrefix(e.Name(), ".") && e.Name() != "node_modules" || e.Name() == ".github" {
-				s.dir(name)
-			}
-		case info.Mode().IsRegular() && isManifest(e.Name()) && (!chart || !chartFile(e.Name())):
-			s.file(name)
+		s.entry(filepath.Join(path, e.Name()), e, overlay)
+	}
+}
+
+// entry is one of a directory; overlay tells that its files are those of an overlay.
+func (s *source) entry(name string, e os.DirEntry, overlay bool) {
+	info, err := os.Stat(name) // follows links
+	switch {
+	case err != nil && e.Type()&os.ModeSymlink != 0:
+		s.fail(name, errors.New("a link to something that is not there"))
+	case err != nil:
+		s.fail(name, err)
+	case info.IsDir():
+		if !strings.HasPrefix(e.Name(), ".") && e.Name() != "node_modules" || e.Name() == ".github" {
+			s.dir(name)
 		}
+	case info.Mode().IsRegular() && isManifest(e.Name()) && !overlay:
+		s.found = append(s.found, name)
 	}
 }
 
@@ -88,40 +171,99 @@ func isManifest(name string) bool {
 	return slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(name)))
 }
 
-func chartFile(name string) bool {
-	return name == "Chart.yaml" || strings.HasPrefix(name, "values") || name == "Chart.lock"
-}
-
-func (s *source) file(path string) {
+func (s *source) file(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		s.fail(path, err)
-		return
+		return nil
 	}
 	defer f.Close() // it was only read
 	s.files++
-	s.documents(f, path)
+	if s.Progress != nil {
+		s.Progress(Progress{Files: s.files, Found: len(s.found), Bytes: s.read})
+	}
+	return s.documents(f, path)
 }
 
-func (s *source) documents(in io.Reader, name string) {
-	r := manifest.NewReader(in, name)
+// chart renders one. What does not render is a problem.
+func (s *source) chart(path string) error {
+	s.files++
+	c, err := render.OpenChart(path)
+	if err != nil {
+		s.fail(path, err)
+		return nil
+	}
+	if s.values == nil {
+		if s.values, err = render.ValuesOf(s.Values); err != nil {
+			return fmt.Errorf("scan: %w", err)
+		}
+	}
+	manifests, problems, err := c.Render(s.ctx, maps.Clone(s.values), s.Values.Version)
+	if err != nil {
+		s.fail(path, err)
+		return nil
+	}
+	return s.rendered(manifests, problems)
+}
+
+func (s *source) overlay(dir string) error {
+	if render.IsComponent(dir) {
+		s.problem(Problem{File: render.OverlayIn(dir), Line: 1, Column: 1, Note: true, Message: "a component that no overlay here uses: it is nothing by itself"})
+		return nil
+	}
+	s.files++
+	manifests, problems := render.Overlay(dir)
+	return s.rendered(manifests, problems)
+}
+
+func (s *source) rendered(manifests []render.Manifest, problems []render.Problem) error {
+	for _, p := range problems {
+		s.problem(Problem{File: p.File, Line: p.Line, Column: p.Column, Message: p.Message, Note: p.Note})
+	}
+	for _, m := range manifests {
+		if err := s.texts(manifest.NewReader(bytes.NewReader(m.Text), m.File), m.File, m.Locate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// documents sends on what is in a stream. An error is one of sending; what cannot be read is a problem.
+func (s *source) documents(in io.Reader, name string) error {
+	return s.texts(manifest.NewReader(in, name), name, nil)
+}
+
+func (s *source) texts(r *manifest.Reader, name string, locate manifest.Locate) error {
 	for {
-		d, err := r.Next()
+		t, err := r.NextText()
 		if errors.Is(err, io.EOF) {
-			return
+			return nil
 		}
 		if err != nil {
 			s.fail(name, err)
-			return
+			return nil
 		}
-		if d.Err != nil {
-			s.problem(Problem{File: name, Line: d.Err.Line, Column: d.Err.Column, Message: d.Err.Message})
-			continue
-		}
-		for _, item := range d.Items() {
-			s.take(item)
+		t.Locate = locate
+		s.read += int64(len(t.Bytes))
+		s.batch, s.bytes = append(s.batch, t), s.bytes+len(t.Bytes)
+		if len(s.batch) >= batchTexts || s.bytes >= batchBytes {
+			if s.Progress != nil {
+				s.Progress(Progress{Files: s.files, Found: len(s.found), Bytes: s.read})
+			}
+			if err := s.flush(); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+func (s *source) flush() error {
+	batch := s.batch
+	s.batch, s.bytes = nil, 0
+	if len(batch) == 0 {
+		return nil
+	}
+	return s.send(batch)
 }
 
 func (s *source) fail(path string, err error) {

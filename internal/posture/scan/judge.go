@@ -5,15 +5,15 @@ package scan
 import (
 	"context"
 	"fmt"
+	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/engine"
+	"github.com/vigie-io/vigie/internal/posture/exception"
 	"github.com/vigie-io/vigie/internal/posture/object"
 )
 
@@ -22,43 +22,45 @@ type Judge struct {
 	Controls []*control.Control
 	engine   *engine.Engine
 	decoder  *object.Decoder
+	related  map[string]bool // kinds that some control looks for, see Related.Kinds
+
+	exceptions *exception.Set // nil: none
+	now        time.Time      // of which the exceptions' ends are measured
+	scope      func(control string, namespaceLabels map[string]string) bool
 }
 
 // NewJudge takes the controls in the CEL of a Kubernetes version; set are values of parameters: control id → name → value.
 func NewJudge(controls []*control.Control, target engine.Version, set map[string]map[string]string) (*Judge, error) {
 	policies := make([]engine.Policy, len(controls))
+	related := map[string]bool{}
 	for i, c := range controls {
+		for _, r := range c.Related {
+			for _, kind := range r.Kinds {
+				related[kind] = true
+			}
+		}
 		policies[i] = engine.Policy{ValidatingAdmissionPolicy: c.Policy, Params: c.Params(set[c.ID]), Related: c.ScanOnly()}
 	}
 	e, err := engine.New(policies, target)
 	if err != nil {
 		return nil, err
 	}
-	return &Judge{Controls: controls, engine: e, decoder: object.NewDecoder()}, nil
+	return &Judge{Controls: controls, engine: e, decoder: object.NewDecoder(), related: related}, nil
 }
 
-// world is what a judgement knows beside the object.
+// world is what a judgement knows beside the object. It belongs to one goroutine.
 type world struct {
-	inventory  *Inventory
+	view       *view
 	authorizer authorizer.UnconditionalAuthorizer
 }
 
+func newWorld(inv *Inventory) world { return world{newView(inv), inv.Authorizer()} }
+
 // request is the creation of an object, as one that applies the manifest would ask for it.
 func (j *Judge) request(o *object.Object, w world) engine.Request {
-	return engine.Request{Operation: admission.Create, Object: o, Namespace: w.inventory.namespace(o), User: &user.DefaultInfo{Name: "vigie-scan"},
+	return engine.Request{Operation: admission.Create, Object: o, Namespace: w.view.namespace(o), User: &user.DefaultInfo{Name: "vigie-scan"},
 		Authorizer: w.authorizer,
-		Related:    func(policy int) map[string]any { return w.inventory.related(j.Controls[policy], o) }}
-}
-
-// namespace is the one that an object is in: as declared, or one that has only the label that all have.
-func (inv *Inventory) namespace(o *object.Object) *corev1.Namespace {
-	if o.Namespace == "" {
-		return nil
-	}
-	if declared, ok := inv.namespaces[o.Namespace]; ok {
-		return declared
-	}
-	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: o.Namespace, Labels: map[string]string{corev1.LabelMetadataName: o.Namespace}}}
+		Related:    func(policy int) map[string]any { return w.view.related(j.Controls[policy], o) }}
 }
 
 // Trial is how a control judged one of its own examples.
@@ -97,15 +99,15 @@ func (j *Judge) RequestOf(e control.Example) (engine.Request, error) {
 	if err != nil {
 		return engine.Request{}, err
 	}
-	inv.Add(o)
+	inv.Add(o, j.related)
 	for _, fields := range e.Related {
 		other, err := j.decoder.Decode(fields)
 		if err != nil {
 			return engine.Request{}, err
 		}
-		inv.Add(other)
+		inv.Add(other, j.related)
 	}
-	r := j.request(o, world{inventory: inv, authorizer: inv.Authorizer()})
+	r := j.request(o, newWorld(inv))
 	if e.Ephemeral {
 		r.Operation, r.Subresource, r.Old = admission.Update, "ephemeralcontainers", o
 	}

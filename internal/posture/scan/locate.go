@@ -8,11 +8,9 @@ import (
 	"strconv"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/engine"
+	"github.com/vigie-io/vigie/internal/posture/exception"
 	"github.com/vigie-io/vigie/internal/posture/manifest"
 	"github.com/vigie-io/vigie/internal/posture/object"
 )
@@ -25,16 +23,14 @@ type locator struct {
 	entry entry
 	world world
 
-	podPath []string // of the pod's spec; nil when the object has none
-	whole   map[string]any
+	podPath []string          // of the pod's spec; nil when the object has none
 	single  map[string][]part // a list's path → the object with one element at a time
 }
 
 // part is the object with a single element of a list.
 type part struct {
 	at     []string // the element in the whole object
-	fields map[string]any
-	object *object.Object // nil when it could not be made
+	object *object.Object
 }
 
 // containerWord and podWord begin fields that stand in every container, and in the pod's spec.
@@ -65,7 +61,7 @@ func (l *locator) split(c *control.Control) string {
 			return containerWord
 		}
 		if before, _, ok := strings.Cut(f, "[*]"); ok {
-			if path := l.resolve(before, nil); len(l.elements(path)) > 0 {
+			if path := l.resolve(before, nil); l.entry.object.Len(path) > 0 {
 				return strings.Join(path, "\x00")
 			}
 		}
@@ -101,12 +97,9 @@ func (l *locator) group(list string, verdicts []engine.Verdict) []Finding {
 	left := slices.Clone(verdicts)
 	var out []Finding
 	if list == containerWord {
-		// What fails without any container is the pod's.
-		if empty := l.without(); empty != nil {
-			for _, v := range l.still(empty, left) {
-				out = append(out, l.wholes([]engine.Verdict{v})...)
-				left = slices.DeleteFunc(left, func(x engine.Verdict) bool { return x.Policy == v.Policy })
-			}
+		for _, v := range l.ofThePod(left) {
+			out = append(out, l.wholes([]engine.Verdict{v})...)
+			left = slices.DeleteFunc(left, func(x engine.Verdict) bool { return x.Policy == v.Policy })
 		}
 	}
 	found := map[int]bool{}
@@ -124,9 +117,24 @@ func (l *locator) group(list string, verdicts []engine.Verdict) []Finding {
 	return out
 }
 
+// ofThePod are the verdicts that hold without any container too. Only a control that names a field of the pod can have them.
+func (l *locator) ofThePod(verdicts []engine.Verdict) []engine.Verdict {
+	var may []engine.Verdict
+	for _, v := range verdicts {
+		inContainer := func(f string) bool { return strings.HasPrefix(f, containerWord) }
+		if c := l.judge.Controls[v.Policy]; slices.ContainsFunc(c.Fields, func(f string) bool { return !inContainer(f) }) {
+			may = append(may, v)
+		}
+	}
+	if len(may) == 0 {
+		return nil
+	}
+	return l.still(l.without(), may)
+}
+
 // still are the verdicts that hold for a reduced object, with its messages.
 func (l *locator) still(o *object.Object, verdicts []engine.Verdict) []engine.Verdict {
-	if o == nil || len(verdicts) == 0 {
+	if len(verdicts) == 0 {
 		return nil
 	}
 	only := make([]int, len(verdicts))
@@ -226,7 +234,8 @@ func (l *locator) make(v engine.Verdict, path []string) Finding {
 	c, o := l.judge.Controls[v.Policy], l.entry.object
 	at := l.entry.doc.At(path)
 	f := Finding{Control: c.ID, Title: c.Title, Severity: c.Severity, File: at.File, Line: at.Line, Column: at.Column, Value: at.Value, Path: manifest.PathString(path),
-		Object: Ref{APIVersion: o.Kind.GroupVersion().String(), Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name}}
+		Object: Ref{APIVersion: o.Kind.GroupVersion().String(), Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name}, Container: l.container(path), Item: l.entry.doc.Item(),
+		subject: exception.SubjectOf(o, nil)}
 	if c.Sensitive {
 		f.Value = ""
 	}
@@ -241,32 +250,14 @@ func (l *locator) make(v engine.Verdict, path []string) Finding {
 	return f
 }
 
-// podPath is where an object has a pod's spec.
-func podPath(o *object.Object) []string {
-	if !slices.Contains(control.PodKinds(), o.Served.Kind) {
-		return nil
-	}
-	switch o.Served.Kind {
-	case "Pod":
-		return []string{"spec"}
-	case "CronJob":
-		return []string{"spec", "jobTemplate", "spec", "template", "spec"}
-	case "PodTemplate":
-		return []string{"template", "spec"}
-	}
-	return []string{"spec", "template", "spec"}
-}
+// podPath is where an object has a pod's spec; nil when it has none.
+func podPath(o *object.Object) []string { return control.PodPath(o.Served.Kind) }
 
-// all is the object as fields, as it was decoded.
-func (l *locator) all() map[string]any {
-	if l.whole != nil {
-		return l.whole
+// container is the name of the container that a path leads into.
+func (l *locator) container(path []string) string {
+	n := len(l.podPath) + 2 // its list and its index
+	if l.podPath == nil || len(path) < n || !slices.Contains(control.ContainerLists(), path[n-2]) {
+		return ""
 	}
-	if u, ok := l.entry.object.API.(*unstructured.Unstructured); ok {
-		l.whole = u.Object
-	} else if m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(l.entry.object.API); err == nil {
-		l.whole = m
-		l.whole["apiVersion"] = l.entry.object.Kind.GroupVersion().String() // as written
-	}
-	return l.whole
+	return l.entry.object.Text(append(slices.Clone(path[:n]), "name"))
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vigie-io/vigie/internal/posture/control"
+	"github.com/vigie-io/vigie/internal/posture/exception"
 )
 
 // Report is what a scan found.
@@ -22,6 +23,9 @@ type Report struct {
 	Objects    int         `json:"objects"`
 	Ignored    int         `json:"ignored"` // documents that are no Kubernetes objects
 	Known      int         `json:"known"`   // findings that the baseline has
+	Excused    []Excused   `json:"excused,omitempty"`
+	// Live: the objects stand in no file. Then a finding's file is where the object is, and its line says nothing.
+	Live bool `json:"live,omitempty"`
 
 	Controls []*control.Control `json:"-"` // those that were asked
 }
@@ -33,13 +37,21 @@ type Finding struct {
 	Severity control.Severity `json:"severity"`
 	Message  string           `json:"message"`
 	Object   Ref              `json:"object"`
-	File     string           `json:"file"`
-	Line     int              `json:"line"`
-	Column   int              `json:"column"`
-	Path     string           `json:"path,omitempty"`  // in the object
-	Value    string           `json:"value,omitempty"` // what stands there; empty when nothing does, or an object
+	// Container is the name of the container that it is about; empty when it is about none.
+	Container string `json:"container,omitempty"`
+	File      string `json:"file"`
+	Line      int    `json:"line"`
+	Column    int    `json:"column"`
+	Path      string `json:"path,omitempty"`  // in the object
+	Value     string `json:"value,omitempty"` // what stands there; empty when nothing does, or an object
 	// Fingerprint is the same as long as control, object and path are: lines may move.
 	Fingerprint string `json:"fingerprint"`
+	// Seen is what an agent saw of it at run time; the severity takes that into account.
+	Seen string `json:"seen,omitempty"`
+	// Item is the path of the object in its document, when it is an item of a list.
+	Item []string `json:"-"`
+
+	subject exception.Subject // for exceptions
 }
 
 // Ref names an object.
@@ -74,6 +86,7 @@ type Tally struct {
 	Passed      int    `json:"passed"`
 	Failed      int    `json:"failed"`
 	Unevaluated int    `json:"unevaluated"`
+	Excused     int    `json:"excused,omitempty"` // failed, and may
 }
 
 // Framework is the score of one: the share, in percent, of judgements by its controls that passed.
@@ -84,14 +97,41 @@ type Framework struct {
 	Tally
 }
 
-// finish sorts, counts and scores.
-func (r *Report) finish() {
+func newReport(controls []*control.Control) *Report {
+	r := &Report{Controls: controls, Tallies: make([]Tally, len(controls)), Findings: []Finding{}, Problems: []Problem{}}
+	for i, c := range controls {
+		r.Tallies[i].Control = c.ID
+	}
+	return r
+}
+
+// add takes in what another part of the scan found.
+func (r *Report) add(other *Report) {
+	r.Findings = append(r.Findings, other.Findings...)
+	r.Problems = append(r.Problems, other.Problems...)
+	r.Objects += other.Objects
+	r.Ignored += other.Ignored
+	for i, t := range other.Tallies {
+		r.Tallies[i].Passed += t.Passed
+		r.Tallies[i].Failed += t.Failed
+		r.Tallies[i].Unevaluated += t.Unevaluated
+	}
+}
+
+// Sort puts the worst first.
+func (r *Report) Sort() {
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Control, b.Control))
+		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Control, b.Control),
+			cmp.Compare(a.Path, b.Path))
 	})
 	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Control, b.Control))
 	})
+}
+
+// finish sorts, counts and scores.
+func (r *Report) finish() {
+	r.Sort()
 	for _, name := range control.FrameworkNames() {
 		f := Framework{Name: name, Title: control.Frameworks()[name]}
 		for i, c := range r.Controls {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -26,46 +27,166 @@ type entry struct {
 	object *object.Object
 }
 
-// Run reads paths and judges what is in them. Everything is read before anything is judged, because a control may
-// look at several objects. An error is a path that is not there, or the end of ctx.
+// Run is Scan of paths, with the values that charts have themselves.
 func (j *Judge) Run(ctx context.Context, paths []string, stdin io.Reader) (*Report, error) {
-	report := &Report{Controls: j.Controls, Tallies: make([]Tally, len(j.Controls)), Findings: []Finding{}, Problems: []Problem{}}
-	for i, c := range j.Controls {
-		report.Tallies[i].Control = c.ID
+	return j.Scan(ctx, Input{Paths: paths, Stdin: stdin})
+}
+
+// Scan reads what it is given and judges what is in it. An error is a path that is not there, values that cannot be read, or the end of ctx.
+func (j *Judge) Scan(ctx context.Context, in Input) (*Report, error) {
+	s := &state{judge: j, report: newReport(j.Controls), inventory: NewInventory()}
+	if err := s.readAll(ctx, in); err != nil {
+		return nil, err
 	}
-	inventory := NewInventory()
-	var entries []entry
-	src := &source{stdin: stdin, visited: map[string]bool{}, problem: func(p Problem) { report.Problems = append(report.Problems, p) }}
-	src.take = func(d *manifest.Document) {
-		if d.Err != nil {
-			src.problem(Problem{File: d.File, Line: d.Err.Line, Column: d.Err.Column, Message: d.Err.Message})
-			return
+	if err := s.judgeOthers(ctx); err != nil {
+		return nil, err
+	}
+	s.finish()
+	return s.report, nil
+}
+
+// state is a scan that goes on. Most controls judge an object as soon as it was parsed, and it is dropped. Those that look at
+// other objects too wait until all are read, so that only what they need is kept.
+type state struct {
+	judge *Judge
+
+	mu        sync.Mutex
+	report    *Report
+	inventory *Inventory
+	kept      []entry
+}
+
+const (
+	batchTexts = 32        // documents that a goroutine takes at a time
+	batchBytes = 256 << 10 // and their size, about
+)
+
+// readAll reads documents in one goroutine, and parses and judges them in as many as there are processors.
+func (s *state) readAll(ctx context.Context, in Input) error {
+	group, inGroup := errgroup.WithContext(ctx)
+	batches := make(chan []manifest.Text, 1)
+	src := &source{Input: in, ctx: ctx, visited: map[string]bool{}, problem: func(p Problem) { s.report.Problems = append(s.report.Problems, p) }}
+	src.send = func(batch []manifest.Text) error {
+		select {
+		case batches <- batch:
+			return nil
+		case <-inGroup.Done():
+			return fmt.Errorf("scan: %w", inGroup.Err())
 		}
-		o, err := j.decoder.Decode(d.Value)
-		switch {
-		case errors.Is(err, object.ErrNotObject):
-			report.Ignored++
-		case err != nil:
-			src.problem(undecodable(d, err))
-		default:
-			for _, field := range o.Unknown {
-				at := d.At(strings.Split(strings.NewReplacer("[", ".", "]", "").Replace(field), "."))
-				src.problem(Problem{File: d.File, Line: at.Line, Column: at.Column, Note: true, Message: "unknown field " + field + ": an API server drops or refuses it"})
+	}
+	group.Go(func() error {
+		defer close(batches)
+		return src.all()
+	})
+	owns := make([]*worker, runtime.GOMAXPROCS(0))
+	for i := range owns {
+		w := s.newWorker()
+		owns[i] = w
+		group.Go(func() error {
+			for batch := range batches {
+				for _, text := range batch {
+					w.text(inGroup, text)
+				}
 			}
-			d.Value = nil // the object has it all
-			inventory.Add(o)
-			entries = append(entries, entry{d, o})
-		}
+			return nil
+		})
 	}
-	if err := src.read(paths); err != nil {
-		return nil, err
+	if err := group.Wait(); err != nil {
+		return err
 	}
-	report.Files, report.Objects = src.files, len(entries)
-	if err := j.judgeAll(ctx, entries, world{inventory, inventory.Authorizer()}, report); err != nil {
-		return nil, err
+	s.report.Files = src.files
+	for _, w := range owns {
+		s.report.add(w.report)
+		s.kept = append(s.kept, w.kept...)
 	}
-	report.finish()
-	return report, nil
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("scan: %w", err)
+	}
+	return nil
+}
+
+// worker is one goroutine's part of a scan.
+type worker struct {
+	scan   *state
+	world  world
+	report *Report
+	kept   []entry
+}
+
+func (s *state) newWorker() *worker {
+	return &worker{scan: s, world: newWorld(NewInventory()), report: newReport(s.judge.Controls)}
+}
+
+func (w *worker) text(ctx context.Context, text manifest.Text) {
+	d := text.Parse()
+	if d.Err != nil {
+		w.broken(d)
+		return
+	}
+	for _, item := range d.Items() {
+		w.document(ctx, item)
+	}
+}
+
+func (w *worker) broken(d *manifest.Document) {
+	w.report.Problems = append(w.report.Problems, Problem{File: d.File, Line: d.Err.Line, Column: d.Err.Column, Message: d.Err.Message})
+}
+
+func (w *worker) document(ctx context.Context, d *manifest.Document) {
+	if d.Err != nil {
+		w.broken(d)
+		return
+	}
+	o, err := w.scan.judge.decoder.Decode(d.Value)
+	switch {
+	case errors.Is(err, object.ErrNotObject):
+		w.report.Ignored++
+		return
+	case err != nil:
+		w.report.Problems = append(w.report.Problems, undecodable(d, err))
+		return
+	}
+	for _, field := range o.Unknown {
+		at := d.At(strings.Split(strings.NewReplacer("[", ".", "]", "").Replace(field), "."))
+		w.report.Problems = append(w.report.Problems, Problem{File: d.File, Line: at.Line, Column: at.Column, Note: true,
+			Message: "unknown field " + field + ": an API server drops or refuses it"})
+	}
+	d.Value = nil // the object has it all
+	w.report.Objects++
+	e := entry{d, o}
+	j := w.scan.judge
+	verdicts, others := j.engine.ReviewAlone(ctx, j.request(o, w.world))
+	j.note(ctx, e, w.world, verdicts, w.report)
+	if others {
+		w.kept = append(w.kept, e)
+	}
+	w.scan.mu.Lock()
+	defer w.scan.mu.Unlock()
+	w.scan.inventory.Add(o, j.related)
+}
+
+// judgeOthers puts what was kept before the controls that look at other objects.
+func (s *state) judgeOthers(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	n := runtime.GOMAXPROCS(0)
+	size := (len(s.kept) + n - 1) / n
+	for start := 0; start < len(s.kept); start += size {
+		part := s.kept[start:min(start+size, len(s.kept))]
+		own, w := newReport(s.judge.Controls), newWorld(s.inventory)
+		group.Go(func() error {
+			for _, e := range part {
+				if err := ctx.Err(); err != nil {
+					return fmt.Errorf("scan: %w", err)
+				}
+				s.judge.note(ctx, e, w, s.judge.engine.ReviewOthers(ctx, s.judge.request(e.object, w)), own)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.report.add(own)
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // undecodable is a document that the API server would refuse.
@@ -80,46 +201,13 @@ func undecodable(d *manifest.Document, err error) Problem {
 	return Problem{File: d.File, Line: at.Line, Column: at.Column, Message: err.Error()}
 }
 
-// chunk is how many objects a goroutine takes at a time.
-const chunk = 32
-
-func (j *Judge) judgeAll(ctx context.Context, entries []entry, w world, report *Report) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	var mu sync.Mutex
-	for start := 0; start < len(entries); start += chunk {
-		part := entries[start:min(start+chunk, len(entries))]
-		group.Go(func() error {
-			own := &Report{Tallies: make([]Tally, len(j.Controls))}
-			for _, e := range part {
-				if err := ctx.Err(); err != nil {
-					return fmt.Errorf("scan: %w", err)
-				}
-				j.judgeOne(ctx, e, w, own)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			report.add(own)
-			return nil
-		})
-	}
-	return group.Wait()
-}
-
-func (r *Report) add(other *Report) {
-	r.Findings = append(r.Findings, other.Findings...)
-	r.Problems = append(r.Problems, other.Problems...)
-	for i, t := range other.Tallies {
-		r.Tallies[i].Passed += t.Passed
-		r.Tallies[i].Failed += t.Failed
-		r.Tallies[i].Unevaluated += t.Unevaluated
-	}
-}
-
-func (j *Judge) judgeOne(ctx context.Context, e entry, w world, report *Report) {
-	request := j.request(e.object, w)
+// note writes verdicts into a report, failures with their place.
+func (j *Judge) note(ctx context.Context, e entry, w world, verdicts []engine.Verdict, report *Report) {
 	var failed []engine.Verdict
-	for _, v := range j.engine.Review(ctx, request) {
+	if slices.ContainsFunc(verdicts, func(v engine.Verdict) bool { return v.State == engine.Failed }) {
+		e = e.described()
+	}
+	for _, v := range verdicts {
 		tally := &report.Tallies[v.Policy]
 		switch v.State {
 		case engine.Passed:

@@ -201,8 +201,8 @@ func TestDirectories(t *testing.T) {
 	write("a/notes.txt", "no: [manifest")
 	write("a/values.yaml", "replicas: 2\n")
 	write(".git/x.yaml", "broken: [")
-	write("chart/Chart.yaml", "name: c\n")
-	write("chart/templates/t.yaml", "{{ if }}")
+	write("chart/Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n")
+	write("chart/templates/t.yaml", "\n{{ if }}")
 	for from, to := range map[string]string{"a/loop": "..", "gone.yaml": "nowhere", "two.yaml": "a/one.yaml"} {
 		if err := os.Symlink(to, filepath.Join(dir, from)); err != nil {
 			t.Fatal(err)
@@ -212,10 +212,10 @@ func TestDirectories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Files != 3 || r.Objects != 2 || r.Ignored != 1 || len(r.Findings) != 4 {
+	if r.Files != 4 || r.Objects != 2 || r.Ignored != 1 || len(r.Findings) != 4 {
 		t.Errorf("%d files, %d objects, %d ignored, %d findings", r.Files, r.Objects, r.Ignored, len(r.Findings))
 	}
-	if len(r.Problems) != 2 || !r.Problems[0].Note || !strings.HasSuffix(r.Problems[0].File, "templates") || !strings.Contains(r.Problems[1].Message, "not there") {
+	if len(r.Problems) != 2 || r.Problems[0].Line != 2 || !strings.HasSuffix(r.Problems[0].File, "templates/t.yaml") || !strings.Contains(r.Problems[1].Message, "not there") {
 		t.Errorf("problems: %+v", r.Problems)
 	}
 	if _, err := judgeOf(t, "privileged").Run(t.Context(), []string{filepath.Join(dir, "none")}, nil); err == nil {

@@ -158,8 +158,9 @@ func (c *Cluster) clean(t testing.TB) {
 	os.RemoveAll(filepath.Dir(c.program))
 	if t.Failed() {
 		t.Logf("logs are kept in %s", filepath.Join(c.Dir, "log"))
-		os.RemoveAll(filepath.Join(c.Dir, "nodes"))
-		os.RemoveAll(filepath.Join(c.Dir, "images"))
+		for _, large := range []string{"nodes", "images", "etcd"} {
+			os.RemoveAll(filepath.Join(c.Dir, large))
+		}
 		return
 	}
 	os.RemoveAll(c.Dir)
@@ -214,7 +215,7 @@ func (c *Cluster) Await(t testing.TB, want string, args ...string) {
 	var out []byte
 	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		var err error
-		if out, err = c.Kubectl(t.Context(), args...).CombinedOutput(); err == nil && strings.TrimSpace(string(out)) == want {
+		if out, err = c.Kubectl(t.Context(), args...).CombinedOutput(); err == nil && strings.TrimSpace(string(out)) == strings.TrimSpace(want) {
 			return
 		}
 		if time.Now().After(end) {

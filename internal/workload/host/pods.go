@@ -46,3 +46,24 @@ func findIn(path, uid string) (namespace, name string, ok bool) {
 	}
 	return "", "", false
 }
+
+// PodCgroup says whether a cgroup is a pod's own, whose uid it is then, or one that pods' cgroups lie below.
+func PodCgroup(path string) (uid string, parent bool) {
+	parts := split(path)
+	if len(parts) == 0 {
+		return "", false
+	}
+	if uid, end := podOf(parts); uid != "" {
+		if end == len(parts) {
+			return uid, false
+		}
+		return "", false
+	}
+	switch last := parts[len(parts)-1]; {
+	case last == "kubepods", strings.HasPrefix(last, "kubepods") && strings.HasSuffix(last, ".slice"), strings.HasPrefix(last, "kubelet-kubepods") && strings.HasSuffix(last, ".slice"):
+		return "", true
+	case len(parts) > 1 && parts[len(parts)-2] == "kubepods":
+		return "", last == "burstable" || last == "besteffort"
+	}
+	return "", false
+}

@@ -33,3 +33,26 @@ func TestPodLogs(t *testing.T) {
 		t.Errorf("by the first process: %s/%s (%t)", namespace, name, ok)
 	}
 }
+
+func TestPodCgroup(t *testing.T) {
+	const uid = "0c8b2f4e-6d1a-4a3b-9c5d-7e8f90a1b2c3"
+	for path, want := range map[string]struct {
+		uid    string
+		parent bool
+	}{
+		"/":                   {},
+		"/kubepods":           {parent: true},
+		"/node-1/kubepods":    {parent: true},
+		"/kubepods/burstable": {parent: true},
+		"/system.slice":       {},
+		"/kubepods.slice/kubepods-besteffort.slice":                                                 {parent: true},
+		"/kubepods/pod" + uid:                                                                       {uid: uid},
+		"/kubepods/besteffort/pod" + uid:                                                            {uid: uid},
+		"/kubepods.slice/kubepods-pod0c8b2f4e_6d1a_4a3b_9c5d_7e8f90a1b2c3.slice":                    {uid: uid},
+		"/kubepods/pod" + uid + "/3f4e1c5a9b7d2e6f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7": {},
+	} {
+		if got, parent := PodCgroup(path); got != want.uid || parent != want.parent {
+			t.Errorf("%s: %q, %v, want %q, %v", path, got, parent, want.uid, want.parent)
+		}
+	}
+}

@@ -4,7 +4,7 @@
 //
 // Source: vigie/v1/vigie.proto
 
-// The API of the vigie agent. It is served with Connect: gRPC, gRPC-Web and plain HTTP with JSON, on a
+// The API of the vigie agent, and of the relay that answers for the agents of many nodes. It is served with Connect: gRPC, gRPC-Web and plain HTTP with JSON, on a
 // unix socket and, by choice, on TCP.
 package vigiev1connect
 

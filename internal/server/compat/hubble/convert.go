@@ -3,6 +3,7 @@
 package hubble
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
@@ -47,7 +48,7 @@ type agentInfo struct {
 func newConverter(b server.Backend) *converter {
 	return &converter{holders: newHolders(), agent: sync.OnceValue(func() agentInfo {
 		st := b.Status()
-		return agentInfo{node: st.Host, version: strings.TrimPrefix(st.Version, "v"), boot: st.BootID[:min(len(st.BootID), 8)]}
+		return agentInfo{node: cmp.Or(st.Node, st.Host), version: strings.TrimPrefix(st.Version, "v"), boot: st.BootID[:min(len(st.BootID), 8)]}
 	})}
 }
 

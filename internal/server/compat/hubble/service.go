@@ -33,6 +33,9 @@ type Options struct {
 	StreamTimeout time.Duration
 }
 
+// Observer is the name of the service that has the flows.
+const Observer = "observer.Observer"
+
 // subscriberName is the streams' name in `vigie status` and among the loss counters.
 const subscriberName = "hubble client"
 

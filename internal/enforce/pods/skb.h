@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* A packet at a socket, and whose it is. */
+#ifndef VIGIE_PODS_SKB_H
+#define VIGIE_PODS_SKB_H
+
+#include "packet.h"
+
+/* Where the transport header lies, as the kernel found it: an IPv6 packet can have any number of headers before it. The
+ * context is the kernel's own packet. */
+static __always_inline u32 transport_of(struct __sk_buff *skb)
+{
+	unsigned char *head = 0, *data = 0;
+	u16 transport = 0;
+
+	bpf_probe_read_kernel(&transport, sizeof(transport), (void *)skb + bpf_core_field_offset(struct sk_buff, transport_header));
+	bpf_probe_read_kernel(&head, sizeof(head), (void *)skb + bpf_core_field_offset(struct sk_buff, head));
+	bpf_probe_read_kernel(&data, sizeof(data), (void *)skb + bpf_core_field_offset(struct sk_buff, data));
+	return (u32)((u64)head + transport - (u64)data);
+}
+
+/* A packet at a socket, whose context is it; false when it cannot be read. Noinline, for the sake of the stack. */
+static __noinline int read_packet(struct __sk_buff *skb, struct vg_np_packet *p)
+{
+	u32 addr[2], ports;
+
+	if (!p)
+		return 0;
+	if (skb->protocol == bpf_htons(VG_ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 12, addr, sizeof(addr)) || bpf_skb_load_bytes(skb, 9, &p->protocol, 1))
+			return 0;
+		vg_map_ipv4(p->from, addr[0]);
+		vg_map_ipv4(p->to, addr[1]);
+	} else if (bpf_skb_load_bytes(skb, 8, p->from, 32) || bpf_skb_load_bytes(skb, 6, &p->protocol, 1)) { /* both */
+		return 0;
+	}
+	p->transport = transport_of(skb);
+	if (p->transport > 0xffff || bpf_skb_load_bytes(skb, p->transport, &ports, sizeof(ports)))
+		return 0;
+	p->source = ports;
+	p->dest = ports >> 16;
+	return 1;
+}
+
+#define VG_NP_LEVELS 16 /* of cgroups; what lies deeper is not looked for */
+
+/* The pod that a packet's socket is of. NULL: it is of none. *cgroup is its number. Below a parent that is no pod that is
+ * known, it is one that is not known yet: held. */
+static __always_inline struct vg_np_pod *pod_of(struct __sk_buff *skb, u64 *cgroup, bool *held)
+{
+	bool below = false;
+
+	*held = false;
+	for (u32 level = 1; level < VG_NP_LEVELS; level++) {
+		u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
+		struct vg_np_pod *p;
+
+		if (!id)
+			break;
+		p = bpf_map_lookup_elem(&vg_np_pods, &id);
+		if (p && p->kind != VG_NP_PARENT) {
+			*cgroup = id;
+			*held = p->kind == VG_NP_HELD;
+			return p;
+		}
+		*held = below && !p;
+		if (*held)
+			break;
+		below = p;
+	}
+	return 0;
+}
+
+#endif

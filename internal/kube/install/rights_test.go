@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/vigie-io/vigie/internal/kube"
+	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/pipeline"
+	"github.com/vigie-io/vigie/internal/testkit/lab"
+)
+
+// nightly is a CronJob, its Job, and that Job's pod on the node n1.
+const nightly = `
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly, namespace: default}
+spec: {schedule: "0 3 * * *", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: a}]}}}}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: default, namespace: default}
+`
+
+const nightlyRun = `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: nightly-1, namespace: default, ownerReferences: [{apiVersion: batch/v1, kind: CronJob, name: nightly, uid: %s, controller: true}]}
+spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: a}]}}}
+`
+
+const nightlyPod = `
+apiVersion: v1
+kind: Pod
+metadata: {name: nightly-1-a, namespace: default, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: nightly-1, uid: %s, controller: true}]}
+spec: {nodeName: n1, restartPolicy: Never, containers: [{name: a, image: a}]}
+`
+
+// breakage is what is missing without a right: how an agent that lacks it shows that.
+type breakage func(*follower) bool
+
+// unfollowed: the agent says that it does not follow this, and which right is missing.
+func unfollowed(what string) breakage {
+	return func(f *follower) bool {
+		s := f.client.Status()
+		return slices.ContainsFunc(s.Problems(time.Now()), func(p string) bool {
+			return strings.Contains(p, what) && strings.Contains(p, "the agent's ClusterRole lacks a right")
+		})
+	}
+}
+
+// breakages is what is missing without each right, by "resource verb": the chart may have no right that is not here.
+func breakages() map[string]breakage {
+	all := map[string]breakage{
+		"jobs get": func(f *follower) bool {
+			return strings.Contains(f.log.String(), "a Job stands for what made it") && f.controller().Kind == "Job"
+		},
+		"events create": func(f *follower) bool { return f.client.Status().Events.Unsent > 0 },
+		"events patch": func(f *follower) bool {
+			s := f.client.Status().Events
+			if s.Sent > 0 {
+				f.happen() // again, later: it is told as a count
+				f.later.Store(int64(time.Minute))
+			}
+			return s.Unsent > 0
+		},
+	}
+	for _, what := range []string{"pods", "namespaces", "nodes", "services", "endpointslices"} {
+		all[what+" list"], all[what+" watch"] = unfollowed(what), unfollowed(what)
+	}
+	return all
+}
+
+// TestEachRightIsNeeded takes each right of the agent away and sees what breaks, on a real API server. Nothing breaks with all of them.
+func TestEachRightIsNeeded(t *testing.T) {
+	// An API server that does not begin watches with what there is: with one that does, watch alone would do, and older ones do not.
+	api := lab.API(t, "", "--feature-gates=WatchList=false")
+	cluster, err := Connect(api.Kubeconfig, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var role *unstructured.Unstructured
+	var objects []*unstructured.Unstructured
+	for _, o := range render(t, map[string]any{"namespace": map[string]any{"create": true}, "relay": map[string]any{"enabled": false}}) {
+		switch o.GetKind() {
+		case "ClusterRole":
+			role = o
+			objects = append(objects, o)
+		case "Namespace", "ServiceAccount", "ClusterRoleBinding":
+			objects = append(objects, o)
+		}
+	}
+	if err := cluster.Apply(t.Context(), objects); err != nil {
+		t.Fatal(err)
+	}
+	uid := func(kind, name string) string {
+		out, err := api.Kubectl(t.Context(), "get", kind, name, "-o", "jsonpath={.metadata.uid}").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	api.Apply(t, "{apiVersion: v1, kind: Node, metadata: {name: n1}}")
+	api.Apply(t, nightly)
+	api.Apply(t, fmt.Sprintf(nightlyRun, uid("cronjob", "nightly")))
+	api.Apply(t, fmt.Sprintf(nightlyPod, uid("job", "nightly-1")))
+	account := accountConfig(t, api)
+
+	f := follow(t, account)
+	f.await(t, "a healthy agent with all rights", func() bool {
+		s := f.client.Status()
+		return s.Synced && len(s.Problems(time.Now())) == 0 && f.controller() == model.Controller{Kind: "CronJob", Name: "nightly"} && s.Events.Sent == 1
+	})
+	f.stop()
+
+	known := breakages()
+	rules, _, err := unstructured.NestedSlice(role.Object, "rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rules {
+		rule := r.(map[string]any)
+		for _, resource := range rule["resources"].([]any) {
+			for _, verb := range rule["verbs"].([]any) {
+				right := fmt.Sprint(resource, " ", verb)
+				t.Run(right, func(t *testing.T) {
+					breaks, ok := known[right]
+					if !ok {
+						t.Fatalf("nobody knows what the right is for")
+					}
+					delete(known, right)
+					less := role.DeepCopy()
+					less.Object["rules"] = without(rules, resource, verb)
+					if err := cluster.Apply(t.Context(), append(slices.DeleteFunc(slices.Clone(objects), func(o *unstructured.Unstructured) bool { return o == role }), less)); err != nil {
+						t.Fatal(err)
+					}
+					f := follow(t, account)
+					f.await(t, "what breaks without it", func() bool { return breaks(f) })
+				})
+			}
+		}
+	}
+	for right := range known {
+		t.Errorf("the chart lacks the right %s", right)
+	}
+}
+
+// without is the rules less one verb on one resource.
+func without(rules []any, resource, verb any) []any {
+	var out []any
+	for _, r := range rules {
+		rule := map[string]any{}
+		for k, v := range r.(map[string]any) {
+			rule[k] = v
+		}
+		if slices.Contains(rule["resources"].([]any), resource) {
+			rule["verbs"] = slices.DeleteFunc(slices.Clone(rule["verbs"].([]any)), func(v any) bool { return v == verb })
+		}
+		if len(rule["verbs"].([]any)) > 0 {
+			out = append(out, rule)
+		}
+	}
+	return out
+}
+
+// accountConfig writes a kubeconfig for the agent's service account.
+func accountConfig(t *testing.T, api *lab.Cluster) string {
+	t.Helper()
+	get := func(args ...string) string {
+		out, err := api.Kubectl(t.Context(), args...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	ca, err := os.ReadFile(filepath.Join(api.Dir, "pki/ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}], users: [{name: a, user: {token: %s}}],
+clusters: [{name: a, cluster: {server: %q, certificate-authority-data: %s}}]}`, get("-n", "vigie-system", "create", "token", "vigie-agent"),
+		get("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"), base64.StdEncoding.EncodeToString(ca))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// follower is what an agent knows of the cluster.
+type follower struct {
+	client *kube.Client
+	log    *locked
+	later  atomic.Int64 // how far its clock is ahead
+	stop   func()
+}
+
+// follow starts one, to which something has happened in the pod.
+func follow(t *testing.T, kubeconfig string) *follower {
+	t.Helper()
+	f := &follower{log: new(locked)}
+	client, err := kube.Open(kube.Options{Choice: kubeconfig, Node: "n1", Version: "test", Losses: new(pipeline.Losses),
+		Log: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Now: func() time.Time { return time.Now().Add(time.Duration(f.later.Load())) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.client = client
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		client.Run(ctx)
+	}()
+	f.stop = sync.OnceFunc(func() {
+		cancel()
+		<-ended
+	})
+	t.Cleanup(f.stop)
+	f.happen()
+	return f
+}
+
+func (f *follower) happen() {
+	f.client.Events().Add(kube.Occurrence{Namespace: "default", Pod: "nightly-1-a", UID: "u", Reason: "PolicyDenied", Action: "exec", Rule: "r", Note: "n", Time: time.Now()})
+}
+
+// controller is what stands for the pod of the Job.
+func (f *follower) controller() model.Controller {
+	for _, p := range f.client.View().Snapshot().Pods {
+		if p.Name == "nightly-1-a" {
+			return p.Controller
+		}
+	}
+	return model.Controller{}
+}
+
+func (f *follower) await(t *testing.T, what string, met func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !met(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			s := f.client.Status()
+			t.Fatalf("waited in vain for %s: %+v\nproblems %q\ncontroller %v\n%s", what, s, s.Problems(time.Now()), f.controller(), f.log)
+		}
+	}
+}
+
+// locked is a log that is read while it is written.
+type locked struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
