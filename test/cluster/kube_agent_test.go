@@ -265,6 +265,13 @@ func (a *nodeAgent) events(wanted func(*sighting) bool) []*sighting {
 	return out
 }
 
+// hasLost reports whether an event was lost that could have been seen here.
+func (a *nodeAgent) hasLost() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lost
+}
+
 // execsOf are the execs in containers of pods in a namespace, by what the agent says.
 func (a *nodeAgent) execsOf(namespace string) []*sighting {
 	return a.events(func(ev *sighting) bool {
