@@ -239,7 +239,10 @@ func (p *podPolicies) bring(ctx context.Context) error {
 		viewSynced = true
 	default:
 	}
-	if len(wanted) > 0 && !viewSynced && len(known.Pods) == 0 {
+	if len(wanted) == 0 {
+		return p.apply(ctx, pods.State{}, synced && viewSynced)
+	}
+	if !viewSynced && len(known.Pods) == 0 {
 		return nil // nothing is known: every pod would be held
 	}
 	own, err := p.own()
@@ -249,11 +252,16 @@ func (p *podPolicies) bring(ctx context.Context) error {
 	cluster := p.cluster()
 	cluster.Host = own
 	state := pods.State{Policies: wanted, Cgroups: p.tell(), Cluster: cluster}
+	return p.apply(ctx, state, synced && viewSynced)
+}
+
+// apply puts a state in force, and takes out of force what an earlier agent left when this one knows all.
+func (p *podPolicies) apply(ctx context.Context, state pods.State, all bool) error {
 	if err := p.enforcer.Apply(ctx, state); err != nil {
 		return err
 	}
 	p.state = state
-	if synced && viewSynced && !p.released {
+	if all && !p.released {
 		p.released = true
 		if err := p.enforcer.ReleaseEarlier(); err != nil {
 			return fmt.Errorf("network policies of an earlier agent may still be in force: %w", err)

@@ -107,9 +107,34 @@ func TestNetworkPolicies(t *testing.T) {
 			}, "--type", "verdict")
 			// The kubelet's probes come in all the while.
 			webPods(t, c)
+			workloadPolicies(t, c)
 			firstPackets(t, c, targets[1])
 			replaced(t, c, targets)
 		})
+	}
+}
+
+// workloadPolicies holds that vigie's own kinds are in force as objects, and that their status says so for all nodes.
+func workloadPolicies(t *testing.T, c *lab.Cluster) {
+	c.Apply(t, `
+apiVersion: vigie.io/v1alpha1
+kind: WorkloadPolicy
+metadata: {name: web, namespace: default}
+spec: {selector: {matchLabels: {app: web}}, mode: audit, network: {egress: {allow: []}}}
+---
+apiVersion: vigie.io/v1alpha1
+kind: WorkloadPolicy
+metadata: {name: wrong, namespace: default}
+spec: {selector: {}, mode: audit, files: {deny: [no-path]}}
+`)
+	c.Await(t, "in force 2/2", "get", "workloadpolicy", "web", "-o", "jsonpath={.status.state} {.status.inForce}")
+	c.Await(t, "failed 0/2", "get", "workloadpolicy", "wrong", "-o", "jsonpath={.status.state} {.status.inForce}")
+	out, err := c.Kubectl(t.Context(), "get", "workloadpolicies").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "cgroup connect4/6") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := c.Kubectl(t.Context(), "delete", "workloadpolicies", "--all").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

@@ -60,7 +60,7 @@ struct vg_np_talk {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 131072);
+	__uint(max_entries, 65536);
 	__type(key, struct vg_np_talk_key);
 	__type(value, struct vg_np_talk);
 } vg_np_talks SEC(".maps");
