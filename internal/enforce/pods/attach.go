@@ -66,7 +66,7 @@ func (e *Enforcer) loadForward() error {
 	return nil
 }
 
-// srcNAT and conntrack are priorities of netfilter's own hooks (include/uapi/linux/netfilter_ipv4.h).
+// srcNAT and filter are priorities of netfilter's own hooks (include/uapi/linux/netfilter_ipv4.h).
 const (
 	srcNAT = 100
 	filter = 0

@@ -27,6 +27,11 @@ func TestKeep(t *testing.T) {
 	policies := w.apply(closed)
 	w.pods[4].tell(t, "ok", "open tcp %s:80", netpoltest.Address(5, false))
 	w.expect(1, denied, false)
+	handover := dir + "-handover"
+	t.Cleanup(func() { _ = os.RemoveAll(handover) })
+	if err := w.host.Handover(handover); err != nil {
+		t.Fatal(err)
+	}
 	if err := w.enforcer.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +59,10 @@ func TestKeep(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	if _, err := host.Inherit(handover); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(1, denied, false)
 	if err := next.Apply(context.Background(), State{Policies: policies, Cluster: w.cluster, Cgroups: w.cgroups}); err != nil {
 		t.Fatal(err)
 	}
