@@ -21,7 +21,7 @@ const (
 
 // GraphOptions say how to draw a map.
 type GraphOptions struct {
-	// Expand are ids of workloads (a node's, or the workload's own) that are shown by process; "*" is all.
+	// Expand are ids of workloads (a node's, the workload's own, or its pod's uid) that are shown by process; "*" is all.
 	Expand []string
 	// Window is how far the map looks back (Advance); 0: everything that was added counts.
 	Window time.Duration
@@ -126,7 +126,7 @@ func (g *Graph) node(e *model.Endpoint) *node {
 		}
 		parent.processes[e.Process.Key] = struct{}{}
 	}
-	if !g.all && !g.expand[w.ID] {
+	if !g.all && !g.expand[w.ID] && (w.PodUID == "" || !g.expand[w.PodUID]) {
 		return parent
 	}
 	return g.get("process:"+e.Process.ExecID, func(n *model.MapNode) {
