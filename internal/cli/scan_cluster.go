@@ -52,7 +52,7 @@ func newScanCluster(env Env) *cobra.Command {
 			if err := f.targetOf(cmd, client); err != nil {
 				return Cannot(err)
 			}
-			return runScan(env, f, func(j *scan.Judge) (*scan.Report, error) {
+			return runScan(cmd.Context(), env, f, func(j *scan.Judge) (*scan.Report, error) {
 				return scanCluster(cmd.Context(), env, client, j, clusterScan{options: o, secrets: secrets, exceptions: f.exceptions})
 			})
 		},
