@@ -235,8 +235,9 @@ func (p *podPolicies) bring(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list this node's addresses: %w", err)
 	}
-	state := pods.State{Policies: wanted, Cgroups: p.tell(), Cluster: &netpol.Cluster{Node: p.view.Node(), Pods: known.Pods, Host: own,
-		Namespaces: sortedBy(known.Namespaces), Nodes: sortedBy(known.Nodes), Services: known.Services}}
+	cluster := p.cluster()
+	cluster.Host = own
+	state := pods.State{Policies: wanted, Cgroups: p.tell(), Cluster: cluster}
 	if err := p.enforcer.Apply(ctx, state); err != nil {
 		return err
 	}
@@ -248,6 +249,12 @@ func (p *podPolicies) bring(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// cluster is what is known of it now, but for this node's own addresses.
+func (p *podPolicies) cluster() *netpol.Cluster {
+	known := p.view.Snapshot()
+	return &netpol.Cluster{Node: p.view.Node(), Pods: known.Pods, Namespaces: sortedBy(known.Namespaces), Nodes: sortedBy(known.Nodes), Services: known.Services}
 }
 
 func sortedBy[T any](m map[string]*T) []*T {

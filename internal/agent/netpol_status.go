@@ -93,4 +93,3 @@ func nodeStatus(node string, d server.Policy) v1alpha1.NodeStatus {
 	}
 	return s
 }
-

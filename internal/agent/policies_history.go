@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/policy"
+	"github.com/vigie-io/vigie/internal/policy/netpol"
 	"github.com/vigie-io/vigie/internal/server"
 	"github.com/vigie-io/vigie/internal/store"
 )
@@ -25,7 +27,7 @@ func CompilePolicies(source, text string) (tables []*policy.Table, notes []strin
 	var errs []error
 	for _, d := range docs {
 		if d.Kind != policy.Kind {
-			if d.Kind != testKind {
+			if d.Kind != testKind && !slices.Contains(netpol.Kinds(), netpol.Kind(d.Kind)) {
 				notes = append(notes, fmt.Sprintf("%s %s is not judged: only %s can be without a kernel", d.Kind, d.Name, policy.Kind))
 			}
 			continue
@@ -52,20 +54,59 @@ func CompilePolicies(source, text string) (tables []*policy.Table, notes []strin
 
 // SimulatePolicies implements server.Backend.
 func (a *Agent) SimulatePolicies(ctx context.Context, q server.SimulationQuery) (server.Simulation, error) {
-	tables, notes, err := CompilePolicies(q.Source, q.YAML)
+	network, onlyNetwork, err := networkPoliciesIn(q.Source, q.YAML)
 	if err != nil {
 		return server.Simulation{}, server.Refuse(server.Invalid, err)
 	}
+	if len(network) > 0 && a.netpol == nil {
+		return server.Simulation{}, server.Refuse(server.Precondition, errNoCluster)
+	}
+	var tables []*policy.Table
+	var notes []string
+	if !onlyNetwork {
+		if tables, notes, err = CompilePolicies(q.Source, q.YAML); err != nil {
+			return server.Simulation{}, server.Refuse(server.Invalid, err)
+		}
+	}
 	h := a.past(ctx, q.Since, q.Until)
-	s := policy.Simulate(tables, h.events, h.image)
-	if h.err != nil {
-		return server.Simulation{}, h.err
+	out := server.Simulation{CompleteSince: h.completeSince}
+	add := func(s *policy.Simulation, notes []string) {
+		out.Judged += s.Judged
+		out.Limits = append(append(out.Limits, notes...), s.Limits...)
+		for _, d := range s.Denials {
+			out.Denials = append(out.Denials, server.SimulatedDenial(d))
+		}
 	}
-	out := server.Simulation{Judged: s.Judged, CompleteSince: h.completeSince, Limits: append(notes, s.Limits...)}
-	for _, d := range s.Denials {
-		out.Denials = append(out.Denials, server.SimulatedDenial(d))
+	if len(tables) > 0 {
+		add(policy.Simulate(tables, h.events, h.image), notes)
 	}
-	return out, nil
+	if len(network) > 0 && h.err == nil {
+		add(netpol.Simulate(network, a.netpol.cluster(), h.events, a.netpol.view.PodByUID), nil)
+	}
+	return out, h.err
+}
+
+// networkPoliciesIn are the policies of whole pods in a text; only: there is nothing else in it.
+func networkPoliciesIn(source, text string) (list []*netpol.Policy, only bool, err error) {
+	docs, err := Documents(source, text)
+	if err != nil {
+		return nil, false, err
+	}
+	var errs []error
+	only = len(docs) > 0
+	for _, d := range docs {
+		if !slices.Contains(netpol.Kinds(), netpol.Kind(d.Kind)) {
+			only = only && d.Kind == testKind
+			continue
+		}
+		p, err := netpol.ParseNode(d.Source, d.Line, d.Text, d.root)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		list = append(list, p)
+	}
+	return list, only && len(list) > 0, errors.Join(errs...)
 }
 
 // ExplainEvent implements server.Backend.

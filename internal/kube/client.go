@@ -41,13 +41,12 @@ type Client struct {
 	traffic *traffic
 	view    *View
 	events  *Events
-	jobs    chan jobName
+	jobs    chan struct{} // there may be Jobs whose owners are not known
 
 	resources []*resource
 	restored  time.Time // when what it began with was saved; zero: with nothing
 	saved     atomic.Uint64
 	away      atomic.Bool
-	lostJobs  *pipeline.Counter
 }
 
 // saveEvery is how often what is known is written to disk when it has changed: what kill -9 loses at most is newer than that.
@@ -74,8 +73,7 @@ func Open(o Options) (*Client, error) {
 }
 
 func open(o Options, config *rest.Config) (*Client, error) {
-	c := &Client{options: o, config: config, traffic: newTraffic(o.Now), view: newView(o.Node, o.Now), jobs: make(chan jobName, 256),
-		lostJobs: o.Losses.Counter("kube", "owner_not_asked")}
+	c := &Client{options: o, config: config, traffic: newTraffic(o.Now), view: newView(o.Node, o.Now), jobs: make(chan struct{}, 1)}
 	var err error
 	if c.api, err = newClients(config, c.traffic.through); err != nil {
 		return nil, err

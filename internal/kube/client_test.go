@@ -3,6 +3,9 @@
 package kube
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -140,6 +144,23 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+// TestManyJobs: the owners of Jobs that are gone are forgotten when there are many; those of the others stay.
+func TestManyJobs(t *testing.T) {
+	v := newView("here", time.Now)
+	clean := model.Controller{Kind: "CronJob", Name: "clean"}
+	v.setPod(&model.Pod{UID: "p", Namespace: "shop", Controller: model.Controller{Kind: "Job", Name: "clean-1"}}, "job-of-p")
+	if jobs := v.jobsWithoutOwner(10); len(jobs) != 1 || jobs[0] != (jobName{"shop", "clean-1", "job-of-p"}) {
+		t.Errorf("to be asked for: %v", jobs)
+	}
+	v.setOwner("job-of-p", clean)
+	for i := range 2 * maxOwners {
+		v.setOwner(fmt.Sprint("gone-", i), clean)
+	}
+	if len(v.owners) > maxOwners || v.owners["job-of-p"] != clean || len(v.jobsWithoutOwner(10)) != 0 {
+		t.Errorf("%d owners are remembered, %v", len(v.owners), v.owners["job-of-p"])
+	}
+}
+
 // TestAway: an agent that starts while the API server is away knows what the one before knew, and says so; what has changed
 // meanwhile is put right when it comes back.
 func TestAway(t *testing.T) {
@@ -230,7 +251,7 @@ func TestOtherState(t *testing.T) {
 func TestRestConfig(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for _, choice := range []string{Off, Auto, ""} {
-		if _, err := RestConfig(choice, "1"); err != ErrNotConfigured {
+		if _, err := RestConfig(choice, "1"); !errors.Is(err, ErrNotConfigured) {
 			t.Errorf("%q: %v", choice, err)
 		}
 	}
@@ -244,5 +265,18 @@ func TestRestConfig(t *testing.T) {
 	}
 	if got, err := RestConfig(path, "1"); err != nil || got.Host != "https://192.0.2.1:6443" || got.UserAgent != "vigie/1" {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestQuietLog: what client-go says is for those who ask for it.
+func TestQuietLog(t *testing.T) {
+	for level, want := range map[slog.Level]bool{slog.LevelInfo: false, slog.LevelDebug: true} {
+		var out strings.Builder
+		quiet := logr.FromSlogHandler(curious{slog.NewTextHandler(&out, &slog.HandlerOptions{Level: level})}).WithName("x").WithValues("a", "b")
+		quiet.Error(errors.New("no"), "failed to watch")
+		quiet.Info("watching")
+		if got := out.String(); (got != "") != want || strings.Contains(got, "level=ERROR") || strings.Contains(got, "level=INFO") {
+			t.Errorf("at level %v: %q", level, got)
+		}
 	}
 }

@@ -87,12 +87,17 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 		l := listedPod{pod: c.view.podOf(o, o.Spec.NodeName == c.options.Node)}
 		if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == "Job" {
 			l.job = string(owner.UID)
-			c.wantOwner(jobName{o.Namespace, owner.Name, l.job})
 		}
 		return l
 	}
 	return &resource{name: name, client: c.api.core, path: "pods", selector: selector, example: &corev1.Pod{},
-		set:    on(func(o *corev1.Pod) { l := pod(o); c.view.setPod(l.pod, l.job) }),
+		set: on(func(o *corev1.Pod) {
+			l := pod(o)
+			c.view.setPod(l.pod, l.job)
+			if l.job != "" {
+				c.wantOwner()
+			}
+		}),
 		delete: on(func(o *corev1.Pod) { c.view.deletePod(string(o.UID)) }),
 		replace: func(objects []any) {
 			list := make([]listedPod, 0, len(objects))
@@ -100,6 +105,7 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 				on(func(o *corev1.Pod) { list = append(list, pod(o)) })(o)
 			}
 			c.view.replacePods(list, mine)
+			c.wantOwner()
 		}}
 }
 
@@ -173,11 +179,22 @@ func (h curious) Enabled(ctx context.Context, _ slog.Level) bool {
 	return h.Handler.Enabled(ctx, slog.LevelDebug)
 }
 
-// Handle implements slog.Handler.
+// Handle implements slog.Handler. Errors come without a question whether they are wanted.
 func (h curious) Handle(ctx context.Context, r slog.Record) error {
+	if !h.Enabled(ctx, slog.LevelDebug) {
+		return nil
+	}
 	r.Level = slog.LevelDebug
 	return h.Handler.Handle(ctx, r)
 }
+
+// WithAttrs implements slog.Handler.
+func (h curious) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return curious{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h curious) WithGroup(name string) slog.Handler { return curious{h.Handler.WithGroup(name)} }
 
 // outcome notes what became of a request.
 func (r *resource) outcome(ctx context.Context, err error) {

@@ -19,10 +19,12 @@ func (v *View) setPod(p *model.Pod, job string) {
 }
 
 func (v *View) putPod(p *model.Pod, job string) {
-	if c, ok := v.owners[job]; ok && job != "" {
-		p.Controller = c
-	}
 	e := v.pods[p.UID]
+	if c, ok := v.owners[job]; ok {
+		p.Controller = c
+	} else if job != "" && e != nil {
+		p.Controller = e.pod.Controller // as it was known when the agent ran last
+	}
 	var old *model.Pod
 	if e == nil {
 		e = &podEntry{}
@@ -103,7 +105,7 @@ func (v *View) setOwner(job string, c model.Controller) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.owners) >= maxOwners {
-		clear(v.owners) // they are asked for again
+		v.forgetOwners()
 	}
 	v.owners[job] = c
 	for uid, e := range v.pods {
@@ -117,8 +119,21 @@ func (v *View) setOwner(job string, c model.Controller) {
 	}
 }
 
-// maxOwners is how many Jobs' owners are remembered, about 200 bytes each.
+// maxOwners is how many Jobs' owners are remembered, about 200 bytes each, beside those of Jobs that have pods.
 const maxOwners = 8192
+
+// forgetOwners drops those of Jobs without pods. Under mu.
+func (v *View) forgetOwners() {
+	used := make(map[string]bool)
+	for _, e := range v.pods {
+		used[e.ownerUID] = true
+	}
+	for job := range v.owners {
+		if !used[job] {
+			delete(v.owners, job)
+		}
+	}
+}
 
 // WorkloadByAddress is the pod at an address as the workload at the far end of a conversation that began at a moment; nil under
 // the conditions of PodByAddress.

@@ -219,15 +219,19 @@ func vanished[V any](before, after map[string]V) []string {
 	return out
 }
 
-// expandOn are the workloads to expand as the node knows them.
+// expandOn are the workloads to expand as the node knows them: of its own without its name in front, of pods the uid, and what a
+// person gave as it is.
 func expandOn(node string, ids []string) []string {
 	var out []string
 	for _, id := range ids {
-		if at, local, found := strings.Cut(id, "/"); found && at == node {
+		at, local, found := strings.Cut(id, "/")
+		uid, isPod := strings.CutPrefix(id, podPrefix)
+		switch {
+		case isPod:
+			out = append(out, uid)
+		case found && at == node:
 			out = append(out, local)
-		} else if pod, found := strings.CutPrefix(id, podPrefix); found {
-			out = append(out, pod) // whichever node has it
-		} else if id == "*" || !found {
+		case !found, at == "", strings.HasPrefix(at, "workload:"):
 			out = append(out, id)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/workload/cri"
+	"github.com/vigie-io/vigie/internal/workload/host"
 )
 
 // Pods knows pods before their containers run; what Kubernetes feeds in.
@@ -61,13 +62,28 @@ func (r *Resolver) learn(rec *record) {
 	if info, ok := r.told.byID[rec.query.ID]; ok {
 		rec.parts.info = &info
 	}
+	r.pods.add(rec.podUID, rec)
 	if r.cfg.Pods != nil && rec.podUID != "" {
-		r.pods.add(rec.podUID, rec)
 		rec.parts.pod = r.cfg.Pods.PodByUID(rec.podUID)
 	}
 	if r.cfg.PodNames != nil && rec.podUID != "" && rec.parts.pod == nil && rec.parts.info == nil {
 		rec.parts.namespace, rec.parts.name, _ = r.cfg.PodNames.Find(rec.podUID)
 	}
+	rec.current.Store(rec.parts.whole())
+}
+
+// announced completes a new record of a cgroup that was made just now: of those of a pod's containers the first is its sandbox's,
+// which the runtime tells of only when it runs. CRI-O mostly does without one. Under mu.
+func (r *Resolver) announced(rec *record) {
+	if rec.podUID == "" || rec.query.ID == "" || rec.parts.info != nil || rec.query.Runtime == host.RuntimeCRIO {
+		return
+	}
+	for other := range r.pods[rec.podUID] {
+		if other != rec && other.query.ID != "" {
+			return
+		}
+	}
+	rec.parts.sandbox = true
 	rec.current.Store(rec.parts.whole())
 }
 
@@ -117,6 +133,7 @@ type parts struct {
 	info            *cri.Info       // by the container runtime
 	pod             *model.Pod      // by Kubernetes
 	namespace, name string          // by kubelet's log directory
+	sandbox         bool            // by being the first: it holds the pod's network
 }
 
 // whole puts the parts together.
@@ -126,6 +143,11 @@ func (p *parts) whole() *model.Workload {
 		named := *w
 		named.Name, named.Namespace = p.name, p.namespace
 		w = &named
+	}
+	if p.info == nil && p.sandbox {
+		first := *w
+		first.Container = sandbox
+		w = &first
 	}
 	if p.info != nil {
 		w = named(w, p.info)

@@ -70,7 +70,7 @@ func TestPodCorrected(t *testing.T) {
 		r.PodChanged("another")
 		r.PodChanged(pod)
 		synctest.Wait()
-		if got := r.Lookup(8, 50); got.Name != "web-0" || got.Controller.Name != "web" || got.Container != "" || len(told.all()) != 1 {
+		if got := r.Lookup(8, 50); got.Name != "web-0" || got.Controller.Name != "web" || got.Container != sandbox || len(told.all()) != 1 {
 			t.Errorf("with Kubernetes: %+v, %d changes", got, len(told.all()))
 		}
 		runtime.found(idWeb, cri.Info{Runtime: "containerd", Name: "nginx", Container: "nginx", PodName: "web-0", Namespace: "shop", PodUID: pod})
@@ -168,5 +168,32 @@ func TestPodEnded(t *testing.T) {
 	r.CgroupRemoved(0, 6)
 	if !reflect.DeepEqual(pods.ended, []string{pod}) {
 		t.Errorf("ended: %v", pods.ended)
+	}
+}
+
+// TestSandbox: of a pod that starts, the first container is its sandbox, until the runtime says otherwise.
+func TestSandbox(t *testing.T) {
+	r := New(Config{Cgroups: newCgroups(nil), Runtimes: new(fakeRuntimes), PodNames: fakeNames{pod: {"shop", "web-0"}}})
+	r.CgroupCreated(0, 4, podPath)
+	r.CgroupCreated(0, 5, podPath+"/"+idAPI)
+	r.CgroupCreated(8, 50, podPath+"/"+idAPI)
+	r.CgroupCreated(0, 6, podPath+"/"+idWeb)
+	for id, want := range map[uint64]string{4: "", 5: "POD", 6: ""} {
+		if got := r.Lookup(0, id); got.Container != want || got.Name != "web-0" {
+			t.Errorf("cgroup %d: %+v, want container %q", id, got, want)
+		}
+	}
+	r.container(idAPI, cri.Info{Container: "odd", PodName: "web-0", PodUID: pod})
+	if got := r.Lookup(0, 5); got.Container != "odd" {
+		t.Errorf("the runtime is not believed: %+v", got)
+	}
+	// CRI-O has none, and of a pod that was there nobody knows which was the first.
+	crio := New(Config{Cgroups: newCgroups(nil), Runtimes: new(fakeRuntimes)})
+	crio.CgroupCreated(0, 5, podPath+"/crio-"+idWeb)
+	found := New(Config{Cgroups: newCgroups(map[uint64]string{5: podPath + "/" + idWeb}), Runtimes: new(fakeRuntimes)})
+	for name, r := range map[string]*Resolver{"CRI-O": crio, "found": found} {
+		if got := r.Lookup(0, 5); got.Container != "" {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }

@@ -117,7 +117,7 @@ func (r *Resolver) CgroupCreated(hierarchy uint32, id uint64, path string) {
 	if path == "" || len(path) >= maxTracedPath {
 		return
 	}
-	r.add(key{hierarchy, id}, path)
+	r.add(key{hierarchy, id}, path, true)
 }
 
 // CgroupRemoved tells that a cgroup is gone. It stays known for a while: the exits of its processes
@@ -184,7 +184,7 @@ func (rec *record) workload() *model.Workload {
 func (r *Resolver) find(k key) *model.Workload {
 	path, err := r.cfg.Cgroups.Path(k.hierarchy, k.id)
 	if err == nil {
-		return r.add(k, path)
+		return r.add(k, path, false)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -203,8 +203,8 @@ func (r *Resolver) find(k key) *model.Workload {
 	return rec.workload()
 }
 
-// add makes a cgroup's path known.
-func (r *Resolver) add(k key, path string) *model.Workload {
+// add makes a cgroup's path known; announced: it was made just now.
+func (r *Resolver) add(k key, path string, announced bool) *model.Workload {
 	fresh := r.parse(path)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -217,6 +217,9 @@ func (r *Resolver) add(k key, path string) *model.Workload {
 		rec = fresh
 		r.byPath[rec.path] = rec
 		r.learn(rec)
+		if announced {
+			r.announced(rec)
+		}
 	}
 	if !known {
 		r.insert(k, rec)

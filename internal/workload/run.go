@@ -205,7 +205,7 @@ func (r *Resolver) unknown(hierarchy uint32) []key {
 func (r *Resolver) walk(ctx context.Context, hierarchy uint32) error {
 	r.walks.Add(1)
 	return r.cfg.Cgroups.Walk(ctx, hierarchy, func(id uint64, path string) {
-		r.add(key{hierarchy, id}, path)
+		r.add(key{hierarchy, id}, path, false)
 	})
 }
 

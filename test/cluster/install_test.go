@@ -120,7 +120,8 @@ type event struct {
 		Args     []string
 		Workload struct{ Kind, Name, Namespace string }
 	}
-	Flow struct {
+	Verdict struct{ Policy, Action string }
+	Flow    struct {
 		Destination struct{ Address string }
 	}
 }
@@ -129,7 +130,7 @@ type event struct {
 func awaitEvent(t *testing.T, c *lab.Cluster, node, what string, wanted func(event) bool, args ...string) {
 	t.Helper()
 	agent := agentOf(t, c, node)
-	args = append([]string{"-n", "vigie-system", "exec", agent, "--", "/vigie", "events", "-o", "json", "-n", "0"}, args...)
+	args = append([]string{"-n", "vigie-system", "exec", agent, "--", "/vigie", "events", "-o", "json", "--since", "10m"}, args...)
 	var out []byte
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		var err error
@@ -146,7 +147,7 @@ func awaitEvent(t *testing.T, c *lab.Cluster, node, what string, wanted func(eve
 			}
 		}
 	}
-	t.Fatalf("waited in vain for %s on %s; the events are\n%s", what, node, out)
+	t.Fatalf("waited in vain for %s on %s; the events end with\n%s", what, node, out[max(0, len(out)-4000):])
 }
 
 // traces is what an installation might leave: objects, and on each node pins, mounts, files and programs on its cgroup.
@@ -284,6 +285,9 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 			c.Apply(t, web)
 			names, addresses := webPods(t, c)
 			neighbour := attachTCX(t, c, "n1")
+			for _, n := range c.NodeNames() {
+				c.Output(t, n, "rm", "-rf", "/var/lib/vigie") // the node sees what this machine's agents left in its own
+			}
 			before := traces(t, c)
 
 			install := []string{"install", "--apply", "--set", "image.pullPolicy=Never", "--set", "relay.enabled=false", "--image"}
@@ -298,10 +302,10 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 					in(t, c, pod, "get", mark)
 					awaitEvent(t, c, node, "the exec in "+pod, func(e event) bool {
 						return slices.Contains(e.Process.Args, mark) && e.Process.Workload.Name == pod && e.Process.Workload.Namespace == "default"
-					}, "--type", "exec")
+					}, "--type", "exec", "--workload", pod)
 					awaitEvent(t, c, node, "the conversation of "+pod, func(e event) bool {
 						return slices.Contains(e.Process.Args, mark) && strings.HasPrefix(e.Flow.Destination.Address, addresses["n2"])
-					}, "--type", "flow")
+					}, "--type", "flow", "--workload", pod)
 				}
 				if ids := tcxOf(t, c, "n1"); !slices.Contains(ids, neighbour) {
 					t.Errorf("the program that was there is not among %v", ids)

@@ -14,6 +14,7 @@ type arrow struct {
 // arrows are the permitted imports beside the general ones (see imports.go).
 func arrows() []arrow {
 	return []arrow{
+		{from: "internal/relay", to: "api", why: "a relay is client and server of the API: what it passes on is protobuf"},
 		{from: "internal/wire", to: "api", why: "wire converts between protobuf and model"},
 		{from: "internal/server", to: "api", why: "the server implements the API"},
 		{from: "internal/server", to: "internal/wire", why: "the server speaks protobuf, the rooms speak model"},

@@ -157,3 +157,61 @@ func TestHubbleRelay(t *testing.T) {
 		wants(t, args, got, want...)
 	}
 }
+
+// vigie's own relay has the flows of all nodes at one address, says which nodes there are, and which are away.
+func TestHubbleThroughVigiesRelay(t *testing.T) {
+	one, two := freeAddress(t), freeAddress(t)
+	startNode(t, "node1", one)
+	startNode(t, "node2", two)
+	relay := startVigieRelay(t, one, two, "dead=127.0.0.1:1")
+	await(t, "the relay to be connected", func() bool {
+		out, err := run(t, relay, "status")
+		return err == nil && strings.Contains(out, "Connected Nodes: 2/3") && strings.Contains(out, "- dead")
+	})
+	for _, c := range []struct {
+		args string
+		want []string
+		not  string
+	}{
+		{"observe --verdict DROPPED --print-node-name", []string{"[node1]: " + denied, "[node2]: " + denied}, toWorld},
+		{"observe --last 2 --protocol http --print-node-name", []string{"[node2]: " + asked, "[node2]: " + answered}, "[node1]: " + asked},
+		{"observe --first 1 --protocol tcp", []string{toWorld}, denied},
+		{"observe --node-name node2 --verdict AUDIT --print-node-name", []string{"[node2]: " + audited}, "[node1]"},
+		{"observe --since 1h --protocol udp", []string{"dead", udp}, toWorld},
+		{"list nodes", []string{"node1", "node2", "Connected", "dead", "Unavailable"}, ""},
+		{"list namespaces", []string{"shop"}, ""},
+	} {
+		got, err := run(t, relay, strings.Fields(c.args)...)
+		if err != nil {
+			t.Errorf("%s: %v", c.args, err)
+		}
+		wants(t, c.args, got, c.want...)
+		if c.not != "" && strings.Contains(got, c.not) {
+			t.Errorf("%s says what was not asked for:\n%s", c.args, got)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, client(t, "hubble"), "observe", "--follow", "--last", "1", "-o", "jsonpb", "--server", relay)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	var got strings.Builder
+	for !strings.Contains(got.String(), `"node_status"`) || !strings.Contains(got.String(), `"lost_events"`) || !strings.Contains(got.String(), `"flow"`) {
+		if !lines.Scan() {
+			t.Fatalf("the stream ended after\n%s", got.String())
+		}
+		got.WriteString(lines.Text() + "\n")
+	}
+	if !strings.Contains(got.String(), `"state_change":"NODE_UNAVAILABLE","node_names":["dead"]`) {
+		t.Errorf("a node that is away is not told:\n%s", got.String())
+	}
+	cancel()
+	_ = cmd.Wait() // it was killed
+}

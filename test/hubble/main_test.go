@@ -38,7 +38,10 @@ func client(t *testing.T, name string) string {
 }
 
 // startAgent plays the scene and returns the unix socket of Hubble's API when it is played.
-func startAgent(t *testing.T) (socket string) {
+func startAgent(t *testing.T) (socket string) { return startNode(t, "", agent.Off) }
+
+// startNode is startAgent for a node of a cluster, whose agent also answers at an address.
+func startNode(t *testing.T, name, address string) (socket string) {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "scene.capture")
@@ -54,7 +57,7 @@ func startAgent(t *testing.T) (socket string) {
 	}
 	c := agent.Default()
 	c.StateDir, c.PolicyDir, c.RulesDir = dir, filepath.Join(dir, "policies"), filepath.Join(dir, "rules")
-	c.Socket, c.HTTP, c.TetragonAPI, c.HubbleAPI = agent.Off, agent.Off, agent.Off, "127.0.0.1:0"
+	c.Socket, c.HTTP, c.TetragonAPI, c.HubbleAPI, c.NodeName = agent.Off, address, agent.Off, "127.0.0.1:0", name
 	c.Rules, c.Replay, c.Speed = agent.Off, file, 0
 	ctx, stop := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
@@ -110,6 +113,25 @@ func startRelay(t *testing.T, peer string) string {
 		}
 	})
 	return address
+}
+
+// startVigieRelay starts vigie's own relay of agents and returns its address.
+func startVigieRelay(t *testing.T, agents ...string) string {
+	t.Helper()
+	c := agent.DefaultRelayConfig()
+	c.Agents, c.HTTP = agents, freeAddress(t)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- agent.RunRelay(ctx, c, agent.Deps{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Version: "v1.2.3"})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the relay ended with %v", err)
+		}
+	})
+	return c.HTTP
 }
 
 func freeAddress(t *testing.T) string {

@@ -98,13 +98,16 @@ func (c *Cluster) policies(ctx context.Context, all []unstructured.Unstructured)
 func served(crd *unstructured.Unstructured) (kind, error) {
 	var spec struct {
 		Spec struct {
-			Group    string
-			Names    struct{ Kind, Plural string }
+			Group string `json:"group"`
+			Names struct {
+				Kind   string `json:"kind"`
+				Plural string `json:"plural"`
+			} `json:"names"`
 			Versions []struct {
-				Name    string
-				Storage bool
-			}
-		}
+				Name    string `json:"name"`
+				Storage bool   `json:"storage"`
+			} `json:"versions"`
+		} `json:"spec"`
 	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(crd.Object, &spec); err != nil {
 		return kind{}, fmt.Errorf("read %s: %w", nameOf(crd), err)

@@ -215,7 +215,7 @@ func (c *Cluster) Await(t testing.TB, want string, args ...string) {
 	var out []byte
 	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		var err error
-		if out, err = c.Kubectl(t.Context(), args...).CombinedOutput(); err == nil && strings.TrimSpace(string(out)) == want {
+		if out, err = c.Kubectl(t.Context(), args...).CombinedOutput(); err == nil && strings.TrimSpace(string(out)) == strings.TrimSpace(want) {
 			return
 		}
 		if time.Now().After(end) {

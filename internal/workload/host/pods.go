@@ -10,14 +10,26 @@ import (
 
 // PodLogs is where kubelet puts the logs of pods: a directory each, NAMESPACE_NAME_UID, which it makes before it has the runtime
 // make the first container. So it names a pod that neither the API server nor the runtime has told of.
-type PodLogs struct{ dir string }
+type PodLogs struct{ dirs []string }
 
-// NewPodLogs is for the host that root ("/") leads to.
-func NewPodLogs(root string) PodLogs { return PodLogs{filepath.Join(root, "var/log/pods")} }
+// NewPodLogs is for the host that root ("/") leads to. In a container that has the host's processes, where that directory is not
+// mounted, the host's first process leads there.
+func NewPodLogs(root string) PodLogs {
+	return PodLogs{[]string{filepath.Join(root, "var/log/pods"), filepath.Join(root, "proc/1/root/var/log/pods")}}
+}
 
-// Find is the namespace and name of a pod by its uid. It reads one directory, of as many entries as there are pods here.
+// Find is the namespace and name of a pod by its uid. It reads a directory of as many entries as there are pods here.
 func (l PodLogs) Find(uid string) (namespace, name string, ok bool) {
-	dir, err := os.Open(l.dir)
+	for _, dir := range l.dirs {
+		if namespace, name, ok = findIn(dir, uid); ok {
+			break
+		}
+	}
+	return namespace, name, ok
+}
+
+func findIn(path, uid string) (namespace, name string, ok bool) {
+	dir, err := os.Open(path)
 	if err != nil {
 		return "", "", false // no kubelet here
 	}

@@ -26,6 +26,12 @@ func TestPodLogs(t *testing.T) {
 			t.Errorf("%q is %s/%s (%t), want %s", uid, namespace, name, ok, want)
 		}
 	}
+	if err := os.MkdirAll(filepath.Join(root, "proc/1/root/var/log/pods/shop_db-0_22222222222222222"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if namespace, name, ok := logs.Find("22222222222222222"); !ok || namespace != "shop" || name != "db-0" {
+		t.Errorf("by the first process: %s/%s (%t)", namespace, name, ok)
+	}
 }
 
 func TestPodCgroup(t *testing.T) {

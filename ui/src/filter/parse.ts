@@ -19,6 +19,7 @@ export const keys = {
   path: { about: "files, unix sockets, mounts", example: "/etc/**" },
   addr: { about: "addresses at either end", example: "10.0.0.0/8, :443" },
   name: { about: "DNS names", example: "*.example.org" },
+  node: { about: "nodes, where several answer", example: "web-*" },
   since: { about: "from then on", example: "10m, 15:04" },
   until: { about: "until then", example: "15:30" },
   where: { about: "an expression in CEL", example: "'process.uid == 0u'" },
@@ -96,6 +97,9 @@ function add(f: Filter, where: string[], key: Key, value: string, now: Date): st
       break;
     case "name":
       f.names.push(...list);
+      break;
+    case "node":
+      f.nodes.push(...list);
       break;
     case "where":
       where.push(value);

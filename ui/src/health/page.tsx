@@ -9,6 +9,7 @@ import type { HistoryStatus, LossStatus, SensorStatus, Status, SubscriberStatus 
 import { Chart } from "../parts/chart";
 import { Empty, Failure, Loading } from "../parts/empty";
 import { type Column, Table } from "../parts/table";
+import { Nodes } from "./nodes";
 import { Programs } from "./programs";
 import { lost, type Sample, useSamples } from "./samples";
 import "./health.css";
@@ -23,7 +24,7 @@ export default function HealthPage() {
   return (
     <div className="page">
       <div className="row">
-        <h1>Health of the agent</h1>
+        <h1>{s?.nodes.length ? "Health of the nodes" : "Health of the agent"}</h1>
         {health.data && (
           <span className={health.data.ready ? "badge ok" : "badge bad"}>
             {health.data.ready ? "ready" : "not ready"}
@@ -45,6 +46,7 @@ function Sections({ s, samples }: { s: Status; samples: Sample[] }) {
   return (
     <>
       <Headline s={s} samples={samples} />
+      {s.nodes.length > 0 && <Nodes nodes={s.nodes} />}
       <div className="pair">
         <Card title="Events a second">
           <Lines samples={samples} name="events" colour="accent" format={count} />
@@ -121,7 +123,7 @@ function Headline({ s, samples }: { s: Status; samples: Sample[] }) {
         : `${count(store?.events ?? 0)} events`,
       "",
     ],
-    ["Runs", `${seconds(Number(s.uptimeNs) / 1e9)}, vigie ${s.version}, Linux ${s.kernel}`, ""],
+    ["Runs", `${seconds(Number(s.uptimeNs) / 1e9)}, vigie ${s.version}${s.kernel && `, Linux ${s.kernel}`}`, ""],
   ];
   return (
     <dl className="headline card">

@@ -58,6 +58,7 @@ function NodeHead({ node }: { node: MapNode }) {
       <p className="muted">
         {about(node)}
         {node.group && node.kind !== "external" && ` in ${node.group}`}
+        {node.node && ` on ${node.node}`}
       </p>
     </div>
   );

@@ -36,7 +36,9 @@ export function EventDetail({ event }: { event: Event }) {
 }
 
 function Policies({ event }: { event: Event }) {
-  const call = useCall(String(event.seq), (signal) => vigie.explainEvent({ seq: event.seq }, { signal }));
+  const call = useCall(`${event.node} ${event.seq}`, (signal) =>
+    vigie.explainEvent({ seq: event.seq, node: event.node }, { signal }),
+  );
   if (!call.data) return <Failure error={call.error && `What the policies say of it: ${call.error}`} />;
   const said = call.data.explanations;
   return (

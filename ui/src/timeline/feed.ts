@@ -23,14 +23,14 @@ export function useFeed(text: string, types: string[]): Feed {
   const key = JSON.stringify([text, types]);
   const live = useLive(over ? null : key, () => filterOf(text, types));
   const past = useCall(over ? key : null, async (signal) => {
-    const { events } = await vigie.queryEvents(
+    const { events, nodeErrors } = await vigie.queryEvents(
       { filter: filterOf(text, types), newestFirst: true, pageSize: first },
       { signal },
     );
-    return events.map((event, i) => ({ id: -i, event }));
+    return { entries: events.map((event, i) => ({ id: -i, event })), missing: nodeErrors.map((e) => e.node) };
   });
   if (!over) return live;
-  return { entries: past.data ?? none, state: past.data ? "past" : "connecting", error: past.error };
+  return { ...(past.data ?? none), state: past.data ? "past" : "connecting", error: past.error };
 }
 
 /** Events, and how they come. */
@@ -38,9 +38,10 @@ export interface Feed {
   entries: Entry[];
   state: StreamState | "past";
   error: string | undefined;
+  missing: string[]; // nodes of which nothing comes, as a relay tells
 }
 
-const none: Entry[] = [];
+const none: { entries: Entry[]; missing: string[] } = { entries: [], missing: [] };
 
 function filterOf(text: string, types: string[]): Filter {
   const { filter } = parseForEvents(text);
@@ -50,6 +51,7 @@ function filterOf(text: string, types: string[]): Filter {
 
 function useLive(key: string | null, filter: () => Filter): Feed {
   const [entries, setEntries] = useState<Entry[]>([]);
+  const [missing, setMissing] = useState<string[]>([]);
   const waiting = useRef<Entry[]>([]);
   const next = useRef(0);
   // biome-ignore lint/correctness/useExhaustiveDependencies: another filter begins anew
@@ -71,12 +73,19 @@ function useLive(key: string | null, filter: () => Filter): Feed {
     (signal) => {
       waiting.current = [];
       setEntries([]);
+      setMissing([]);
       return vigie.streamEvents({ filter: filter(), last: first }, { signal });
     },
     (m) => {
       for (const event of m.events) waiting.current.push({ id: next.current++, event });
+      if (m.nodes.length)
+        setMissing((before) => {
+          const told = new Set(m.nodes.map((n) => n.name));
+          const away = m.nodes.filter((n) => n.state === "unavailable").map((n) => n.name);
+          return [...before.filter((name) => !told.has(name)), ...away].sort();
+        });
       if (waiting.current.length > most) waiting.current.splice(0, waiting.current.length - most);
     },
   );
-  return { entries, ...status };
+  return { entries, missing, ...status };
 }

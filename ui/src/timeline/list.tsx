@@ -103,7 +103,8 @@ const Cells = memo(function Cells({ event }: { event: Event }) {
   return (
     <>
       <time>{clock(event.time)}</time>
-      <span className="who" title={p?.workload?.name}>
+      <span className="who" title={[event.node, p?.workload?.name].filter(Boolean).join(" ")}>
+        {event.node && <span className="muted">{event.node} </span>}
         {p?.workload?.name ?? ""}
       </span>
       <span className="process-name" title={p?.binary}>

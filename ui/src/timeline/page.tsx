@@ -61,6 +61,13 @@ export default function TimelinePage() {
         </fieldset>
       </div>
       <Failure error={feed.error} />
+      {feed.missing.length > 0 && (
+        <p className="notice">
+          {feed.missing.length === 1 ? "A node does not answer" : `${feed.missing.length} nodes do not answer`}: nothing
+          comes of {feed.missing.slice(0, 5).join(", ")}
+          {feed.missing.length > 5 && " and others"}. What they see comes when they are back.
+        </p>
+      )}
       <div className="split">
         <div className="left">
           <Rates entries={feed.entries} />

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vigie/v1/filter.proto.
  */
 export const file_vigie_v1_filter: GenFile = /*@__PURE__*/
-  fileDesc("ChV2aWdpZS92MS9maWx0ZXIucHJvdG8SCHZpZ2llLnYxIsYCCgZGaWx0ZXISDQoFdHlwZXMYASADKAkSFgoOd29ya2xvYWRfbmFtZXMYAiADKAkSFgoOd29ya2xvYWRfa2luZHMYAyADKAkSFAoMd29ya2xvYWRfaWRzGAQgAygJEhAKCGJpbmFyaWVzGAUgAygJEgwKBHBpZHMYBiADKA0SEQoJcGlkX3RyZWVzGAcgAygNEhAKCGV4ZWNfaWRzGAggAygJEg0KBXBhdGhzGAkgAygJEhEKCWFkZHJlc3NlcxgKIAMoCRINCgVuYW1lcxgLIAMoCRIMCgR1aWRzGAwgAygNEikKBXNpbmNlGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgV1bnRpbBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFd2hlcmUYDyABKAlCMFouZ2l0aHViLmNvbS92aWdpZS1pby92aWdpZS9hcGkvdmlnaWUvdjE7dmlnaWV2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChV2aWdpZS92MS9maWx0ZXIucHJvdG8SCHZpZ2llLnYxItUCCgZGaWx0ZXISDQoFdHlwZXMYASADKAkSFgoOd29ya2xvYWRfbmFtZXMYAiADKAkSFgoOd29ya2xvYWRfa2luZHMYAyADKAkSFAoMd29ya2xvYWRfaWRzGAQgAygJEhAKCGJpbmFyaWVzGAUgAygJEgwKBHBpZHMYBiADKA0SEQoJcGlkX3RyZWVzGAcgAygNEhAKCGV4ZWNfaWRzGAggAygJEg0KBXBhdGhzGAkgAygJEhEKCWFkZHJlc3NlcxgKIAMoCRINCgVuYW1lcxgLIAMoCRIMCgR1aWRzGAwgAygNEikKBXNpbmNlGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgV1bnRpbBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFd2hlcmUYDyABKAkSDQoFbm9kZXMYECADKAlCMFouZ2l0aHViLmNvbS92aWdpZS1pby92aWdpZS9hcGkvdmlnaWUvdjE7dmlnaWV2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Filter selects events or processes. An empty filter takes everything. Values of one field are
@@ -132,6 +132,13 @@ export type Filter = Message<"vigie.v1.Filter"> & {
    * @generated from field: string where = 15;
    */
   where: string;
+
+  /**
+   * Of a relay: names of nodes; '*' and '?' are wildcards. An agent, which has only its own, does not look at them.
+   *
+   * @generated from field: repeated string nodes = 16;
+   */
+  nodes: string[];
 };
 
 /**

@@ -12,13 +12,15 @@ import type { Filter } from "./filter_pb";
 import { file_vigie_v1_filter } from "./filter_pb";
 import type { ProcessRef, Workload } from "./process_pb";
 import { file_vigie_v1_process } from "./process_pb";
+import type { NodeError } from "./status_pb";
+import { file_vigie_v1_status } from "./status_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file vigie/v1/map.proto.
  */
 export const file_vigie_v1_map: GenFile = /*@__PURE__*/
-  fileDesc("ChJ2aWdpZS92MS9tYXAucHJvdG8SCHZpZ2llLnYxIsMBCgdNYXBOb2RlEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkSDAoEbmFtZRgDIAEoCRINCgVncm91cBgEIAEoCRIkCgh3b3JrbG9hZBgFIAEoCzISLnZpZ2llLnYxLldvcmtsb2FkEiUKB3Byb2Nlc3MYBiABKAsyFC52aWdpZS52MS5Qcm9jZXNzUmVmEg4KBnBhcmVudBgHIAEoCRIRCglwcm9jZXNzZXMYCCABKA0SEQoJYWRkcmVzc2VzGAkgAygJItcDCgdNYXBFZGdlEgoKAmlkGAEgASgJEg4KBnNvdXJjZRgCIAEoCRITCgtkZXN0aW5hdGlvbhgDIAEoCRIQCghwcm90b2NvbBgEIAEoCRIMCgRwb3J0GAUgASgNEhMKC2FwcGxpY2F0aW9uGAYgASgJEg0KBWZsb3dzGAcgASgEEgwKBG9wZW4YCCABKAQSDgoGZGVuaWVkGAkgASgEEg8KB2F1ZGl0ZWQYCiABKAQSDgoGZmFpbGVkGAsgASgEEhIKCmJ5dGVzX3NlbnQYDCABKAQSFgoOYnl0ZXNfcmVjZWl2ZWQYDSABKAQSEwoLcmV0cmFuc21pdHMYDiABKAQSDgoGcnR0X25zGA8gASgDEhAKCHJlcXVlc3RzGBAgASgEEhYKDnJlcXVlc3RfZXJyb3JzGBEgASgEEhYKDmxhdGVuY3lfcDUwX25zGBIgASgDEhYKDmxhdGVuY3lfcDk5X25zGBMgASgDEi4KCmZpcnN0X3NlZW4YFCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWxhc3Rfc2VlbhgVIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGY2hhbmdlGBYgASgJIroBCg1HZXRNYXBSZXF1ZXN0EiAKBmZpbHRlchgBIAEoCzIQLnZpZ2llLnYxLkZpbHRlchIxCg1jb21wYXJlX3NpbmNlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1jb21wYXJlX3VudGlsGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZleHBhbmQYBCADKAkSEQoJbWF4X25vZGVzGAUgASgNIqABCg5HZXRNYXBSZXNwb25zZRIgCgVub2RlcxgBIAMoCzIRLnZpZ2llLnYxLk1hcE5vZGUSIAoFZWRnZXMYAiADKAsyES52aWdpZS52MS5NYXBFZGdlEhYKDm5vZGVzX2xlZnRfb3V0GAMgASgNEjIKDmNvbXBsZXRlX3NpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJvChBTdHJlYW1NYXBSZXF1ZXN0EiAKBmZpbHRlchgBIAEoCzIQLnZpZ2llLnYxLkZpbHRlchIWCg53aW5kb3dfc2Vjb25kcxgCIAEoDRIOCgZleHBhbmQYAyADKAkSEQoJbWF4X25vZGVzGAQgASgNIqwBChFTdHJlYW1NYXBSZXNwb25zZRINCgV3aG9sZRgBIAEoCBIgCgVub2RlcxgCIAMoCzIRLnZpZ2llLnYxLk1hcE5vZGUSIAoFZWRnZXMYAyADKAsyES52aWdpZS52MS5NYXBFZGdlEhUKDXJlbW92ZWRfbm9kZXMYBCADKAkSFQoNcmVtb3ZlZF9lZGdlcxgFIAMoCRIWCg5ub2Rlc19sZWZ0X291dBgGIAEoDSLqAQoQQWdncmVnYXRlUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISCgoCYnkYAiADKAkSEAoIbWVhc3VyZXMYAyADKAkSEAoIb3JkZXJfYnkYBCABKAkSDQoFbGltaXQYBSABKA0SMQoNY29tcGFyZV9zaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNY29tcGFyZV91bnRpbBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY2hhbmdlcxgIIAMoCSKyAQoRQWdncmVnYXRlUmVzcG9uc2USCgoCYnkYASADKAkSEAoIbWVhc3VyZXMYAiADKAkSJAoEcm93cxgDIAMoCzIWLnZpZ2llLnYxLkFnZ3JlZ2F0ZVJvdxIVCg1yb3dzX2xlZnRfb3V0GAQgASgEEg4KBmV2ZW50cxgFIAEoBBIyCg5jb21wbGV0ZV9zaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiTAoMQWdncmVnYXRlUm93EgwKBGtleXMYASADKAkSDgoGdmFsdWVzGAIgAygBEg4KBmJlZm9yZRgDIAMoARIOCgZjaGFuZ2UYBCABKAlCMFouZ2l0aHViLmNvbS92aWdpZS1pby92aWdpZS9hcGkvdmlnaWUvdjE7dmlnaWV2MWIGcHJvdG8z", [file_google_protobuf_timestamp, file_vigie_v1_filter, file_vigie_v1_process]);
+  fileDesc("ChJ2aWdpZS92MS9tYXAucHJvdG8SCHZpZ2llLnYxItEBCgdNYXBOb2RlEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkSDAoEbmFtZRgDIAEoCRINCgVncm91cBgEIAEoCRIkCgh3b3JrbG9hZBgFIAEoCzISLnZpZ2llLnYxLldvcmtsb2FkEiUKB3Byb2Nlc3MYBiABKAsyFC52aWdpZS52MS5Qcm9jZXNzUmVmEg4KBnBhcmVudBgHIAEoCRIRCglwcm9jZXNzZXMYCCABKA0SEQoJYWRkcmVzc2VzGAkgAygJEgwKBG5vZGUYCiABKAki1wMKB01hcEVkZ2USCgoCaWQYASABKAkSDgoGc291cmNlGAIgASgJEhMKC2Rlc3RpbmF0aW9uGAMgASgJEhAKCHByb3RvY29sGAQgASgJEgwKBHBvcnQYBSABKA0SEwoLYXBwbGljYXRpb24YBiABKAkSDQoFZmxvd3MYByABKAQSDAoEb3BlbhgIIAEoBBIOCgZkZW5pZWQYCSABKAQSDwoHYXVkaXRlZBgKIAEoBBIOCgZmYWlsZWQYCyABKAQSEgoKYnl0ZXNfc2VudBgMIAEoBBIWCg5ieXRlc19yZWNlaXZlZBgNIAEoBBITCgtyZXRyYW5zbWl0cxgOIAEoBBIOCgZydHRfbnMYDyABKAMSEAoIcmVxdWVzdHMYECABKAQSFgoOcmVxdWVzdF9lcnJvcnMYESABKAQSFgoObGF0ZW5jeV9wNTBfbnMYEiABKAMSFgoObGF0ZW5jeV9wOTlfbnMYEyABKAMSLgoKZmlyc3Rfc2VlbhgUIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbGFzdF9zZWVuGBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZjaGFuZ2UYFiABKAkiugEKDUdldE1hcFJlcXVlc3QSIAoGZmlsdGVyGAEgASgLMhAudmlnaWUudjEuRmlsdGVyEjEKDWNvbXBhcmVfc2luY2UYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWNvbXBhcmVfdW50aWwYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmV4cGFuZBgEIAMoCRIRCgltYXhfbm9kZXMYBSABKA0iygEKDkdldE1hcFJlc3BvbnNlEiAKBW5vZGVzGAEgAygLMhEudmlnaWUudjEuTWFwTm9kZRIgCgVlZGdlcxgCIAMoCzIRLnZpZ2llLnYxLk1hcEVkZ2USFgoObm9kZXNfbGVmdF9vdXQYAyABKA0SMgoOY29tcGxldGVfc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIm8KEFN0cmVhbU1hcFJlcXVlc3QSIAoGZmlsdGVyGAEgASgLMhAudmlnaWUudjEuRmlsdGVyEhYKDndpbmRvd19zZWNvbmRzGAIgASgNEg4KBmV4cGFuZBgDIAMoCRIRCgltYXhfbm9kZXMYBCABKA0i1gEKEVN0cmVhbU1hcFJlc3BvbnNlEg0KBXdob2xlGAEgASgIEiAKBW5vZGVzGAIgAygLMhEudmlnaWUudjEuTWFwTm9kZRIgCgVlZGdlcxgDIAMoCzIRLnZpZ2llLnYxLk1hcEVkZ2USFQoNcmVtb3ZlZF9ub2RlcxgEIAMoCRIVCg1yZW1vdmVkX2VkZ2VzGAUgAygJEhYKDm5vZGVzX2xlZnRfb3V0GAYgASgNEigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIvkBChBBZ2dyZWdhdGVSZXF1ZXN0EiAKBmZpbHRlchgBIAEoCzIQLnZpZ2llLnYxLkZpbHRlchIKCgJieRgCIAMoCRIQCghtZWFzdXJlcxgDIAMoCRIQCghvcmRlcl9ieRgEIAEoCRINCgVsaW1pdBgFIAEoDRIxCg1jb21wYXJlX3NpbmNlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1jb21wYXJlX3VudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjaGFuZ2VzGAggAygJEg0KBXBhcnRzGAkgASgIItwBChFBZ2dyZWdhdGVSZXNwb25zZRIKCgJieRgBIAMoCRIQCghtZWFzdXJlcxgCIAMoCRIkCgRyb3dzGAMgAygLMhYudmlnaWUudjEuQWdncmVnYXRlUm93EhUKDXJvd3NfbGVmdF9vdXQYBCABKAQSDgoGZXZlbnRzGAUgASgEEjIKDmNvbXBsZXRlX3NpbmNlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgtub2RlX2Vycm9ycxgPIAMoCzITLnZpZ2llLnYxLk5vZGVFcnJvciKlAQoMQWdncmVnYXRlUm93EgwKBGtleXMYASADKAkSDgoGdmFsdWVzGAIgAygBEg4KBmJlZm9yZRgDIAMoARIOCgZjaGFuZ2UYBCABKAkSJwoFcGFydHMYBSABKAsyGC52aWdpZS52MS5BZ2dyZWdhdGVQYXJ0cxIuCgxwYXJ0c19iZWZvcmUYBiABKAsyGC52aWdpZS52MS5BZ2dyZWdhdGVQYXJ0cyK9AQoOQWdncmVnYXRlUGFydHMSDgoGZXZlbnRzGAEgASgEEg4KBmVycm9ycxgCIAEoBBIPCgdydHRfc3VtGAMgASgBEgwKBHJ0dHMYBCABKAQSOgoJbGF0ZW5jaWVzGAUgAygLMicudmlnaWUudjEuQWdncmVnYXRlUGFydHMuTGF0ZW5jaWVzRW50cnkaMAoOTGF0ZW5jaWVzRW50cnkSCwoDa2V5GAEgASgNEg0KBXZhbHVlGAIgASgEOgI4AUIwWi5naXRodWIuY29tL3ZpZ2llLWlvL3ZpZ2llL2FwaS92aWdpZS92MTt2aWdpZXYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_vigie_v1_filter, file_vigie_v1_process, file_vigie_v1_status]);
 
 /**
  * MapNode is a workload, a process or a place outside, on the map of who talks to whom.
@@ -88,6 +90,13 @@ export type MapNode = Message<"vigie.v1.MapNode"> & {
    * @generated from field: repeated string addresses = 9;
    */
   addresses: string[];
+
+  /**
+   * Of a relay: the name of the cluster's node where the workload is; absent for what is outside.
+   *
+   * @generated from field: string node = 10;
+   */
+  node: string;
 };
 
 /**
@@ -348,6 +357,13 @@ export type GetMapResponse = Message<"vigie.v1.GetMapResponse"> & {
    * @generated from field: google.protobuf.Timestamp complete_since = 4;
    */
   completeSince?: Timestamp | undefined;
+
+  /**
+   * Of a relay: the nodes that are missing from it.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -446,6 +462,13 @@ export type StreamMapResponse = Message<"vigie.v1.StreamMapResponse"> & {
    * @generated from field: uint32 nodes_left_out = 6;
    */
   nodesLeftOut: number;
+
+  /**
+   * Of a relay: the nodes that are missing from the map now.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -470,7 +493,7 @@ export type AggregateRequest = Message<"vigie.v1.AggregateRequest"> & {
 
   /**
    * What to count by: workload, workload_namespace, process, binary, type, source, destination, remote, remote_name, port,
-   * protocol, verdict, policy, rule, method, path, host, status, file, name, severity, hour, day.
+   * protocol, verdict, policy, rule, method, path, host, status, file, name, severity, hour, day. Of a relay also node.
    *
    * @generated from field: repeated string by = 2;
    */
@@ -518,6 +541,13 @@ export type AggregateRequest = Message<"vigie.v1.AggregateRequest"> & {
    * @generated from field: repeated string changes = 8;
    */
   changes: string[];
+
+  /**
+   * Have rows bring their parts: for a relay, which adds up what several agents counted.
+   *
+   * @generated from field: bool parts = 9;
+   */
+  parts: boolean;
 };
 
 /**
@@ -574,6 +604,13 @@ export type AggregateResponse = Message<"vigie.v1.AggregateResponse"> & {
    * @generated from field: google.protobuf.Timestamp complete_since = 6;
    */
   completeSince?: Timestamp | undefined;
+
+  /**
+   * Of a relay: the nodes that are missing from it.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -616,6 +653,20 @@ export type AggregateRow = Message<"vigie.v1.AggregateRow"> & {
    * @generated from field: string change = 4;
    */
   change: string;
+
+  /**
+   * What those of values are made of that do not add up; where they were asked for.
+   *
+   * @generated from field: vigie.v1.AggregateParts parts = 5;
+   */
+  parts?: AggregateParts | undefined;
+
+  /**
+   * The same of before.
+   *
+   * @generated from field: vigie.v1.AggregateParts parts_before = 6;
+   */
+  partsBefore?: AggregateParts | undefined;
 };
 
 /**
@@ -624,4 +675,53 @@ export type AggregateRow = Message<"vigie.v1.AggregateRow"> & {
  */
 export const AggregateRowSchema: GenMessage<AggregateRow> = /*@__PURE__*/
   messageDesc(file_vigie_v1_map, 8);
+
+/**
+ * AggregateParts is what rates, means and quantiles are made of.
+ *
+ * @generated from message vigie.v1.AggregateParts
+ */
+export type AggregateParts = Message<"vigie.v1.AggregateParts"> & {
+  /**
+   * Of error_rate.
+   *
+   * @generated from field: uint64 events = 1;
+   */
+  events: bigint;
+
+  /**
+   * As events.
+   *
+   * @generated from field: uint64 errors = 2;
+   */
+  errors: bigint;
+
+  /**
+   * Of rtt: the sum of so many, in seconds.
+   *
+   * @generated from field: double rtt_sum = 3;
+   */
+  rttSum: number;
+
+  /**
+   * As rtt_sum.
+   *
+   * @generated from field: uint64 rtts = 4;
+   */
+  rtts: bigint;
+
+  /**
+   * Of latencies: how many there are in each step. Step n holds durations of d nanoseconds with floor(32*log2(d)) = n.
+   *
+   * @generated from field: map<uint32, uint64> latencies = 5;
+   */
+  latencies: { [key: number]: bigint };
+};
+
+/**
+ * Describes the message vigie.v1.AggregateParts.
+ * Use `create(AggregatePartsSchema)` to create a new message.
+ */
+export const AggregatePartsSchema: GenMessage<AggregateParts> = /*@__PURE__*/
+  messageDesc(file_vigie_v1_map, 9);
 

@@ -10,13 +10,15 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Event } from "./event_pb";
 import { file_vigie_v1_event } from "./event_pb";
+import type { NodeError } from "./status_pb";
+import { file_vigie_v1_status } from "./status_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file vigie/v1/policy.proto.
  */
 export const file_vigie_v1_policy: GenFile = /*@__PURE__*/
-  fileDesc("ChV2aWdpZS92MS9wb2xpY3kucHJvdG8SCHZpZ2llLnYxIvoBCgZQb2xpY3kSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG1vZGUYAyABKAkSDgoGc291cmNlGAQgASgJEgwKBHlhbWwYBSABKAkSDQoFc3RhdGUYBiABKAkSDwoHbWVzc2FnZRgHIAEoCRIQCghzZWxlY3RvchgIIAEoCRIrCgdhcHBsaWVkGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwcm9jZXNzZXMYCiABKA0SEQoJd29ya2xvYWRzGAsgAygJEiMKBXJ1bGVzGAwgAygLMhQudmlnaWUudjEuUG9saWN5UnVsZSJoCgpQb2xpY3lSdWxlEg0KBWZpZWxkGAEgASgJEgwKBHRleHQYAiABKAkSDAoEcnVuZxgDIAEoCRIRCglndWFyYW50ZWUYBCABKAkSDAoEaGl0cxgFIAEoBBIOCgZsaW1pdHMYBiADKAkiIwoTTGlzdFBvbGljaWVzUmVxdWVzdBIMCgRuYW1lGAEgASgJIjoKFExpc3RQb2xpY2llc1Jlc3BvbnNlEiIKCHBvbGljaWVzGAEgAygLMhAudmlnaWUudjEuUG9saWN5IkUKFEFwcGx5UG9saWNpZXNSZXF1ZXN0EgwKBHlhbWwYASABKAkSDwoHZHJ5X3J1bhgCIAEoCBIOCgZzb3VyY2UYAyABKAkiOwoVQXBwbHlQb2xpY2llc1Jlc3BvbnNlEiIKCHBvbGljaWVzGAEgAygLMhAudmlnaWUudjEuUG9saWN5IjIKFFNldFBvbGljeU1vZGVSZXF1ZXN0EgwKBG5hbWUYASABKAkSDAoEbW9kZRgCIAEoCSI5ChVTZXRQb2xpY3lNb2RlUmVzcG9uc2USIAoGcG9saWN5GAEgASgLMhAudmlnaWUudjEuUG9saWN5IiMKE0RlbGV0ZVBvbGljeVJlcXVlc3QSDAoEbmFtZRgBIAEoCSIWChREZWxldGVQb2xpY3lSZXNwb25zZSKNAQoXU2ltdWxhdGVQb2xpY2llc1JlcXVlc3QSDAoEeWFtbBgBIAEoCRIOCgZzb3VyY2UYAiABKAkSKQoFc2luY2UYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKaAQoYU2ltdWxhdGVQb2xpY2llc1Jlc3BvbnNlEioKB2RlbmlhbHMYASADKAsyGS52aWdpZS52MS5TaW11bGF0ZWREZW5pYWwSDgoGanVkZ2VkGAIgASgEEjIKDmNvbXBsZXRlX3NpbmNlGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZsaW1pdHMYBCADKAkipQEKD1NpbXVsYXRlZERlbmlhbBIOCgZwb2xpY3kYASABKAkSDAoEcnVsZRgCIAEoCRIQCgh3b3JrbG9hZBgDIAEoCRIOCgZiaW5hcnkYBCABKAkSEQoJb3BlcmF0aW9uGAUgASgJEg4KBm9iamVjdBgGIAEoCRINCgVjb3VudBgHIAEoBBIgCgdleGFtcGxlGAggASgLMg8udmlnaWUudjEuRXZlbnQiXwoSTGVhcm5Qb2xpY3lSZXF1ZXN0EhAKCHdvcmtsb2FkGAEgASgJEikKBXNpbmNlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRuYW1lGAMgASgJIkIKE0xlYXJuUG9saWN5UmVzcG9uc2USDAoEeWFtbBgBIAEoCRIOCgZldmVudHMYAiABKAQSDQoFbm90ZXMYAyADKAkiIgoTRXhwbGFpbkV2ZW50UmVxdWVzdBILCgNzZXEYASABKAQiYwoURXhwbGFpbkV2ZW50UmVzcG9uc2USHgoFZXZlbnQYASABKAsyDy52aWdpZS52MS5FdmVudBIrCgxleHBsYW5hdGlvbnMYAiADKAsyFS52aWdpZS52MS5FeHBsYW5hdGlvbiJ6CgtFeHBsYW5hdGlvbhIOCgZwb2xpY3kYASABKAkSDAoEcnVsZRgCIAEoCRIMCgR0ZXh0GAMgASgJEg4KBmFjdGlvbhgEIAEoCRIMCgRydW5nGAUgASgJEhEKCWd1YXJhbnRlZRgGIAEoCRIOCgZyZWFzb24YByABKAkiFwoVTGlzdERldGVjdGlvbnNSZXF1ZXN0IkEKFkxpc3REZXRlY3Rpb25zUmVzcG9uc2USJwoKZGV0ZWN0aW9ucxgBIAMoCzITLnZpZ2llLnYxLkRldGVjdGlvbiK7AQoJRGV0ZWN0aW9uEgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEhAKCHNldmVyaXR5GAMgASgJEgwKBHRhZ3MYBCADKAkSDQoFdHlwZXMYBSADKAkSDgoGYWN0aW9uGAYgASgJEg4KBnNvdXJjZRgHIAEoCRIQCghkaXNhYmxlZBgIIAEoCBIOCgZhbGVydHMYCSABKAQSEgoKc3VwcHJlc3NlZBgKIAEoBBIOCgZlcnJvcnMYCyABKARCMFouZ2l0aHViLmNvbS92aWdpZS1pby92aWdpZS9hcGkvdmlnaWUvdjE7dmlnaWV2MWIGcHJvdG8z", [file_google_protobuf_timestamp, file_vigie_v1_event]);
+  fileDesc("ChV2aWdpZS92MS9wb2xpY3kucHJvdG8SCHZpZ2llLnYxIp8CCgZQb2xpY3kSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEgwKBG1vZGUYAyABKAkSDgoGc291cmNlGAQgASgJEgwKBHlhbWwYBSABKAkSDQoFc3RhdGUYBiABKAkSDwoHbWVzc2FnZRgHIAEoCRIQCghzZWxlY3RvchgIIAEoCRIrCgdhcHBsaWVkGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwcm9jZXNzZXMYCiABKA0SEQoJd29ya2xvYWRzGAsgAygJEiMKBXJ1bGVzGAwgAygLMhQudmlnaWUudjEuUG9saWN5UnVsZRIjCgVub2RlcxgNIAMoCzIULnZpZ2llLnYxLlBvbGljeU5vZGUiaQoKUG9saWN5Tm9kZRIMCgRub2RlGAEgASgJEg0KBXN0YXRlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSDAoEbW9kZRgEIAEoCRIRCglwcm9jZXNzZXMYBSABKA0SDAoEaGl0cxgGIAEoBCJoCgpQb2xpY3lSdWxlEg0KBWZpZWxkGAEgASgJEgwKBHRleHQYAiABKAkSDAoEcnVuZxgDIAEoCRIRCglndWFyYW50ZWUYBCABKAkSDAoEaGl0cxgFIAEoBBIOCgZsaW1pdHMYBiADKAkiIwoTTGlzdFBvbGljaWVzUmVxdWVzdBIMCgRuYW1lGAEgASgJImQKFExpc3RQb2xpY2llc1Jlc3BvbnNlEiIKCHBvbGljaWVzGAEgAygLMhAudmlnaWUudjEuUG9saWN5EigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIkUKFEFwcGx5UG9saWNpZXNSZXF1ZXN0EgwKBHlhbWwYASABKAkSDwoHZHJ5X3J1bhgCIAEoCBIOCgZzb3VyY2UYAyABKAkiZQoVQXBwbHlQb2xpY2llc1Jlc3BvbnNlEiIKCHBvbGljaWVzGAEgAygLMhAudmlnaWUudjEuUG9saWN5EigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIjIKFFNldFBvbGljeU1vZGVSZXF1ZXN0EgwKBG5hbWUYASABKAkSDAoEbW9kZRgCIAEoCSJjChVTZXRQb2xpY3lNb2RlUmVzcG9uc2USIAoGcG9saWN5GAEgASgLMhAudmlnaWUudjEuUG9saWN5EigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIiMKE0RlbGV0ZVBvbGljeVJlcXVlc3QSDAoEbmFtZRgBIAEoCSJAChREZWxldGVQb2xpY3lSZXNwb25zZRIoCgtub2RlX2Vycm9ycxgPIAMoCzITLnZpZ2llLnYxLk5vZGVFcnJvciKNAQoXU2ltdWxhdGVQb2xpY2llc1JlcXVlc3QSDAoEeWFtbBgBIAEoCRIOCgZzb3VyY2UYAiABKAkSKQoFc2luY2UYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLEAQoYU2ltdWxhdGVQb2xpY2llc1Jlc3BvbnNlEioKB2RlbmlhbHMYASADKAsyGS52aWdpZS52MS5TaW11bGF0ZWREZW5pYWwSDgoGanVkZ2VkGAIgASgEEjIKDmNvbXBsZXRlX3NpbmNlGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZsaW1pdHMYBCADKAkSKAoLbm9kZV9lcnJvcnMYDyADKAsyEy52aWdpZS52MS5Ob2RlRXJyb3IipQEKD1NpbXVsYXRlZERlbmlhbBIOCgZwb2xpY3kYASABKAkSDAoEcnVsZRgCIAEoCRIQCgh3b3JrbG9hZBgDIAEoCRIOCgZiaW5hcnkYBCABKAkSEQoJb3BlcmF0aW9uGAUgASgJEg4KBm9iamVjdBgGIAEoCRINCgVjb3VudBgHIAEoBBIgCgdleGFtcGxlGAggASgLMg8udmlnaWUudjEuRXZlbnQiXwoSTGVhcm5Qb2xpY3lSZXF1ZXN0EhAKCHdvcmtsb2FkGAEgASgJEikKBXNpbmNlGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRuYW1lGAMgASgJImwKE0xlYXJuUG9saWN5UmVzcG9uc2USDAoEeWFtbBgBIAEoCRIOCgZldmVudHMYAiABKAQSDQoFbm90ZXMYAyADKAkSKAoLbm9kZV9lcnJvcnMYDyADKAsyEy52aWdpZS52MS5Ob2RlRXJyb3IiMAoTRXhwbGFpbkV2ZW50UmVxdWVzdBILCgNzZXEYASABKAQSDAoEbm9kZRgCIAEoCSJjChRFeHBsYWluRXZlbnRSZXNwb25zZRIeCgVldmVudBgBIAEoCzIPLnZpZ2llLnYxLkV2ZW50EisKDGV4cGxhbmF0aW9ucxgCIAMoCzIVLnZpZ2llLnYxLkV4cGxhbmF0aW9uInoKC0V4cGxhbmF0aW9uEg4KBnBvbGljeRgBIAEoCRIMCgRydWxlGAIgASgJEgwKBHRleHQYAyABKAkSDgoGYWN0aW9uGAQgASgJEgwKBHJ1bmcYBSABKAkSEQoJZ3VhcmFudGVlGAYgASgJEg4KBnJlYXNvbhgHIAEoCSIXChVMaXN0RGV0ZWN0aW9uc1JlcXVlc3QiawoWTGlzdERldGVjdGlvbnNSZXNwb25zZRInCgpkZXRlY3Rpb25zGAEgAygLMhMudmlnaWUudjEuRGV0ZWN0aW9uEigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIrsBCglEZXRlY3Rpb24SCgoCaWQYASABKAkSDQoFdGl0bGUYAiABKAkSEAoIc2V2ZXJpdHkYAyABKAkSDAoEdGFncxgEIAMoCRINCgV0eXBlcxgFIAMoCRIOCgZhY3Rpb24YBiABKAkSDgoGc291cmNlGAcgASgJEhAKCGRpc2FibGVkGAggASgIEg4KBmFsZXJ0cxgJIAEoBBISCgpzdXBwcmVzc2VkGAogASgEEg4KBmVycm9ycxgLIAEoBEIwWi5naXRodWIuY29tL3ZpZ2llLWlvL3ZpZ2llL2FwaS92aWdpZS92MTt2aWdpZXYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_vigie_v1_event, file_vigie_v1_status]);
 
 /**
  * Policy is a policy with how it is doing.
@@ -107,6 +109,13 @@ export type Policy = Message<"vigie.v1.Policy"> & {
    * @generated from field: repeated vigie.v1.PolicyRule rules = 12;
    */
   rules: PolicyRule[];
+
+  /**
+   * Of a relay: how it is doing on each node that has it. processes and hits are then sums, and state the worst of all.
+   *
+   * @generated from field: repeated vigie.v1.PolicyNode nodes = 13;
+   */
+  nodes: PolicyNode[];
 };
 
 /**
@@ -115,6 +124,62 @@ export type Policy = Message<"vigie.v1.Policy"> & {
  */
 export const PolicySchema: GenMessage<Policy> = /*@__PURE__*/
   messageDesc(file_vigie_v1_policy, 0);
+
+/**
+ * PolicyNode is how a policy is doing on one node.
+ *
+ * @generated from message vigie.v1.PolicyNode
+ */
+export type PolicyNode = Message<"vigie.v1.PolicyNode"> & {
+  /**
+   * Name of the node.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * As Policy.state there.
+   *
+   * @generated from field: string state = 2;
+   */
+  state: string;
+
+  /**
+   * As Policy.message there.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+
+  /**
+   * As Policy.mode there.
+   *
+   * @generated from field: string mode = 4;
+   */
+  mode: string;
+
+  /**
+   * How many running processes it selects there.
+   *
+   * @generated from field: uint32 processes = 5;
+   */
+  processes: number;
+
+  /**
+   * How often its rules denied, killed or, in audit mode, would have there.
+   *
+   * @generated from field: uint64 hits = 6;
+   */
+  hits: bigint;
+};
+
+/**
+ * Describes the message vigie.v1.PolicyNode.
+ * Use `create(PolicyNodeSchema)` to create a new message.
+ */
+export const PolicyNodeSchema: GenMessage<PolicyNode> = /*@__PURE__*/
+  messageDesc(file_vigie_v1_policy, 1);
 
 /**
  * PolicyRule is one rule of a policy.
@@ -170,7 +235,7 @@ export type PolicyRule = Message<"vigie.v1.PolicyRule"> & {
  * Use `create(PolicyRuleSchema)` to create a new message.
  */
 export const PolicyRuleSchema: GenMessage<PolicyRule> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 1);
+  messageDesc(file_vigie_v1_policy, 2);
 
 /**
  * ListPoliciesRequest says which policies to list.
@@ -191,7 +256,7 @@ export type ListPoliciesRequest = Message<"vigie.v1.ListPoliciesRequest"> & {
  * Use `create(ListPoliciesRequestSchema)` to create a new message.
  */
 export const ListPoliciesRequestSchema: GenMessage<ListPoliciesRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 2);
+  messageDesc(file_vigie_v1_policy, 3);
 
 /**
  * ListPoliciesResponse is the list.
@@ -205,6 +270,13 @@ export type ListPoliciesResponse = Message<"vigie.v1.ListPoliciesResponse"> & {
    * @generated from field: repeated vigie.v1.Policy policies = 1;
    */
   policies: Policy[];
+
+  /**
+   * Of a relay: the nodes that are missing from it.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -212,7 +284,7 @@ export type ListPoliciesResponse = Message<"vigie.v1.ListPoliciesResponse"> & {
  * Use `create(ListPoliciesResponseSchema)` to create a new message.
  */
 export const ListPoliciesResponseSchema: GenMessage<ListPoliciesResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 3);
+  messageDesc(file_vigie_v1_policy, 4);
 
 /**
  * ApplyPoliciesRequest holds policies.
@@ -247,7 +319,7 @@ export type ApplyPoliciesRequest = Message<"vigie.v1.ApplyPoliciesRequest"> & {
  * Use `create(ApplyPoliciesRequestSchema)` to create a new message.
  */
 export const ApplyPoliciesRequestSchema: GenMessage<ApplyPoliciesRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 4);
+  messageDesc(file_vigie_v1_policy, 5);
 
 /**
  * ApplyPoliciesResponse says what is in force.
@@ -261,6 +333,13 @@ export type ApplyPoliciesResponse = Message<"vigie.v1.ApplyPoliciesResponse"> & 
    * @generated from field: repeated vigie.v1.Policy policies = 1;
    */
   policies: Policy[];
+
+  /**
+   * Of a relay: the nodes where they are not in force. All that answered had checked them before any had them.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -268,7 +347,7 @@ export type ApplyPoliciesResponse = Message<"vigie.v1.ApplyPoliciesResponse"> & 
  * Use `create(ApplyPoliciesResponseSchema)` to create a new message.
  */
 export const ApplyPoliciesResponseSchema: GenMessage<ApplyPoliciesResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 5);
+  messageDesc(file_vigie_v1_policy, 6);
 
 /**
  * SetPolicyModeRequest names a policy and a mode.
@@ -296,7 +375,7 @@ export type SetPolicyModeRequest = Message<"vigie.v1.SetPolicyModeRequest"> & {
  * Use `create(SetPolicyModeRequestSchema)` to create a new message.
  */
 export const SetPolicyModeRequestSchema: GenMessage<SetPolicyModeRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 6);
+  messageDesc(file_vigie_v1_policy, 7);
 
 /**
  * SetPolicyModeResponse is the policy in its new mode.
@@ -310,6 +389,13 @@ export type SetPolicyModeResponse = Message<"vigie.v1.SetPolicyModeResponse"> & 
    * @generated from field: vigie.v1.Policy policy = 1;
    */
   policy?: Policy | undefined;
+
+  /**
+   * Of a relay: the nodes where its mode is what it was.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -317,7 +403,7 @@ export type SetPolicyModeResponse = Message<"vigie.v1.SetPolicyModeResponse"> & 
  * Use `create(SetPolicyModeResponseSchema)` to create a new message.
  */
 export const SetPolicyModeResponseSchema: GenMessage<SetPolicyModeResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 7);
+  messageDesc(file_vigie_v1_policy, 8);
 
 /**
  * DeletePolicyRequest names a policy.
@@ -338,14 +424,20 @@ export type DeletePolicyRequest = Message<"vigie.v1.DeletePolicyRequest"> & {
  * Use `create(DeletePolicyRequestSchema)` to create a new message.
  */
 export const DeletePolicyRequestSchema: GenMessage<DeletePolicyRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 8);
+  messageDesc(file_vigie_v1_policy, 9);
 
 /**
- * DeletePolicyResponse is empty.
+ * DeletePolicyResponse says that it is gone.
  *
  * @generated from message vigie.v1.DeletePolicyResponse
  */
 export type DeletePolicyResponse = Message<"vigie.v1.DeletePolicyResponse"> & {
+  /**
+   * Of a relay: the nodes where it is still there.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -353,7 +445,7 @@ export type DeletePolicyResponse = Message<"vigie.v1.DeletePolicyResponse"> & {
  * Use `create(DeletePolicyResponseSchema)` to create a new message.
  */
 export const DeletePolicyResponseSchema: GenMessage<DeletePolicyResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 9);
+  messageDesc(file_vigie_v1_policy, 10);
 
 /**
  * SimulatePoliciesRequest holds policies and a time.
@@ -395,7 +487,7 @@ export type SimulatePoliciesRequest = Message<"vigie.v1.SimulatePoliciesRequest"
  * Use `create(SimulatePoliciesRequestSchema)` to create a new message.
  */
 export const SimulatePoliciesRequestSchema: GenMessage<SimulatePoliciesRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 10);
+  messageDesc(file_vigie_v1_policy, 11);
 
 /**
  * SimulatePoliciesResponse is what would have been denied.
@@ -430,6 +522,13 @@ export type SimulatePoliciesResponse = Message<"vigie.v1.SimulatePoliciesRespons
    * @generated from field: repeated string limits = 4;
    */
   limits: string[];
+
+  /**
+   * Of a relay: the nodes that are missing from it.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -437,7 +536,7 @@ export type SimulatePoliciesResponse = Message<"vigie.v1.SimulatePoliciesRespons
  * Use `create(SimulatePoliciesResponseSchema)` to create a new message.
  */
 export const SimulatePoliciesResponseSchema: GenMessage<SimulatePoliciesResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 11);
+  messageDesc(file_vigie_v1_policy, 12);
 
 /**
  * SimulatedDenial is a group of events that a rule would have denied.
@@ -507,7 +606,7 @@ export type SimulatedDenial = Message<"vigie.v1.SimulatedDenial"> & {
  * Use `create(SimulatedDenialSchema)` to create a new message.
  */
 export const SimulatedDenialSchema: GenMessage<SimulatedDenial> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 12);
+  messageDesc(file_vigie_v1_policy, 13);
 
 /**
  * LearnPolicyRequest names a workload.
@@ -542,7 +641,7 @@ export type LearnPolicyRequest = Message<"vigie.v1.LearnPolicyRequest"> & {
  * Use `create(LearnPolicyRequestSchema)` to create a new message.
  */
 export const LearnPolicyRequestSchema: GenMessage<LearnPolicyRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 13);
+  messageDesc(file_vigie_v1_policy, 14);
 
 /**
  * LearnPolicyResponse is a policy.
@@ -570,6 +669,13 @@ export type LearnPolicyResponse = Message<"vigie.v1.LearnPolicyResponse"> & {
    * @generated from field: repeated string notes = 3;
    */
   notes: string[];
+
+  /**
+   * Of a relay: the nodes that were not asked, or could not answer.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -577,7 +683,7 @@ export type LearnPolicyResponse = Message<"vigie.v1.LearnPolicyResponse"> & {
  * Use `create(LearnPolicyResponseSchema)` to create a new message.
  */
 export const LearnPolicyResponseSchema: GenMessage<LearnPolicyResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 14);
+  messageDesc(file_vigie_v1_policy, 15);
 
 /**
  * ExplainEventRequest names an event.
@@ -591,6 +697,13 @@ export type ExplainEventRequest = Message<"vigie.v1.ExplainEventRequest"> & {
    * @generated from field: uint64 seq = 1;
    */
   seq: bigint;
+
+  /**
+   * Of a relay: the node that saw it, Event.node. Numbers are each node's own.
+   *
+   * @generated from field: string node = 2;
+   */
+  node: string;
 };
 
 /**
@@ -598,7 +711,7 @@ export type ExplainEventRequest = Message<"vigie.v1.ExplainEventRequest"> & {
  * Use `create(ExplainEventRequestSchema)` to create a new message.
  */
 export const ExplainEventRequestSchema: GenMessage<ExplainEventRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 15);
+  messageDesc(file_vigie_v1_policy, 16);
 
 /**
  * ExplainEventResponse is the event with what the policies say of it.
@@ -626,7 +739,7 @@ export type ExplainEventResponse = Message<"vigie.v1.ExplainEventResponse"> & {
  * Use `create(ExplainEventResponseSchema)` to create a new message.
  */
 export const ExplainEventResponseSchema: GenMessage<ExplainEventResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 16);
+  messageDesc(file_vigie_v1_policy, 17);
 
 /**
  * Explanation is what one policy says of an event.
@@ -689,7 +802,7 @@ export type Explanation = Message<"vigie.v1.Explanation"> & {
  * Use `create(ExplanationSchema)` to create a new message.
  */
 export const ExplanationSchema: GenMessage<Explanation> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 17);
+  messageDesc(file_vigie_v1_policy, 18);
 
 /**
  * ListDetectionsRequest asks for all.
@@ -704,7 +817,7 @@ export type ListDetectionsRequest = Message<"vigie.v1.ListDetectionsRequest"> & 
  * Use `create(ListDetectionsRequestSchema)` to create a new message.
  */
 export const ListDetectionsRequestSchema: GenMessage<ListDetectionsRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 18);
+  messageDesc(file_vigie_v1_policy, 19);
 
 /**
  * ListDetectionsResponse is the list.
@@ -718,6 +831,13 @@ export type ListDetectionsResponse = Message<"vigie.v1.ListDetectionsResponse"> 
    * @generated from field: repeated vigie.v1.Detection detections = 1;
    */
   detections: Detection[];
+
+  /**
+   * Of a relay: the nodes that are missing from it.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -725,7 +845,7 @@ export type ListDetectionsResponse = Message<"vigie.v1.ListDetectionsResponse"> 
  * Use `create(ListDetectionsResponseSchema)` to create a new message.
  */
 export const ListDetectionsResponseSchema: GenMessage<ListDetectionsResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 19);
+  messageDesc(file_vigie_v1_policy, 20);
 
 /**
  * Detection is a rule over events with how it is doing.
@@ -816,5 +936,5 @@ export type Detection = Message<"vigie.v1.Detection"> & {
  * Use `create(DetectionSchema)` to create a new message.
  */
 export const DetectionSchema: GenMessage<Detection> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_policy, 20);
+  messageDesc(file_vigie_v1_policy, 21);
 

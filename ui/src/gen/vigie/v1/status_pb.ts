@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vigie/v1/status.proto.
  */
 export const file_vigie_v1_status: GenFile = /*@__PURE__*/
-  fileDesc("ChV2aWdpZS92MS9zdGF0dXMucHJvdG8SCHZpZ2llLnYxIukFCgZTdGF0dXMSDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSDAoEaG9zdBgDIAEoCRIOCgZrZXJuZWwYBCABKAkSDAoEYXJjaBgFIAEoCRIPCgdib290X2lkGAYgASgJEgsKA3BpZBgHIAEoDRIuCgpzdGFydF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl1cHRpbWVfbnMYCSABKAMSDgoGcmVwbGF5GAogASgIEicKB3NlbnNvcnMYCyADKAsyFi52aWdpZS52MS5TZW5zb3JTdGF0dXMSJQoGcXVldWVzGAwgAygLMhUudmlnaWUudjEuUXVldWVTdGF0dXMSJAoGbG9zc2VzGA0gAygLMhQudmlnaWUudjEuTG9zc1N0YXR1cxIsCgZldmVudHMYDiADKAsyHC52aWdpZS52MS5TdGF0dXMuRXZlbnRzRW50cnkSMwoNcHJvY2Vzc190YWJsZRgPIAEoCzIcLnZpZ2llLnYxLlByb2Nlc3NUYWJsZVN0YXR1cxIkCgVzdG9yZRgQIAEoCzIVLnZpZ2llLnYxLlN0b3JlU3RhdHVzEiYKBm1lbW9yeRgRIAEoCzIWLnZpZ2llLnYxLk1lbW9yeVN0YXR1cxIvCgtzdWJzY3JpYmVycxgSIAMoCzIaLnZpZ2llLnYxLlN1YnNjcmliZXJTdGF0dXMSLAoGY29uZmlnGBMgAygLMhwudmlnaWUudjEuU3RhdHVzLkNvbmZpZ0VudHJ5EhMKC2NwdV90aW1lX25zGBQgASgDEigKB2hpc3RvcnkYFSABKAsyFy52aWdpZS52MS5IaXN0b3J5U3RhdHVzGi0KC0V2ZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLQoLQ29uZmlnRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ1CgxTZW5zb3JTdGF0dXMSDAoEbmFtZRgBIAEoCRINCgVzdGF0ZRgCIAEoCRIMCgRydW5nGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSKQoIcHJvZ3JhbXMYBSADKAsyFy52aWdpZS52MS5Qcm9ncmFtU3RhdHVzIlEKDVByb2dyYW1TdGF0dXMSDAoEbmFtZRgBIAEoCRIKCgJpZBgCIAEoDRIRCglydW5fY291bnQYAyABKAQSEwoLcnVuX3RpbWVfbnMYBCABKAQiSwoLUXVldWVTdGF0dXMSDAoEbmFtZRgBIAEoCRIOCgZsZW5ndGgYAiABKAQSEAoIY2FwYWNpdHkYAyABKAQSDAoEdW5pdBgEIAEoCSI6CgpMb3NzU3RhdHVzEg0KBXN0YWdlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRINCgVjb3VudBgDIAEoBCJWChJQcm9jZXNzVGFibGVTdGF0dXMSDAoEbGl2ZRgBIAEoBBINCgVlbmRlZBgCIAEoBBIQCghjYXBhY2l0eRgDIAEoBBIRCglldmljdGlvbnMYBCABKAQihwEKC1N0b3JlU3RhdHVzEg4KBmV2ZW50cxgBIAEoBBISCgptYXhfZXZlbnRzGAIgASgEEg0KBWJ5dGVzGAMgASgEEhEKCW1heF9ieXRlcxgEIAEoBBIyCg5jb21wbGV0ZV9zaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiuwEKDUhpc3RvcnlTdGF0dXMSEQoJZGlyZWN0b3J5GAEgASgJEg4KBmV2ZW50cxgCIAEoBBIQCghzZWdtZW50cxgDIAEoBBINCgVieXRlcxgEIAEoBBIRCgltYXhfYnl0ZXMYBSABKAQSKgoGb2xkZXN0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgptYXhfYWdlX25zGAcgASgDEhMKC2ludGVydmFsX25zGAggASgDIjcKDE1lbW9yeVN0YXR1cxILCgNyc3MYASABKAQSDAoEaGVhcBgCIAEoBBIMCgRtYXBzGAMgASgEIrkBChBTdWJzY3JpYmVyU3RhdHVzEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIOCgZxdWV1ZWQYAyABKAQSDAoEbG9zdBgEIAEoBBIQCghleHBvcnRlchgFIAEoCBIMCgRzZW50GAYgASgEEg8KB3JldHJpZWQYByABKAQSDwoHdHJvdWJsZRgIIAEoCRIUCgxxdWV1ZWRfYnl0ZXMYCSABKAQSEwoLcXVldWVfYnl0ZXMYCiABKARCMFouZ2l0aHViLmNvbS92aWdpZS1pby92aWdpZS9hcGkvdmlnaWUvdjE7dmlnaWV2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChV2aWdpZS92MS9zdGF0dXMucHJvdG8SCHZpZ2llLnYxIpwGCgZTdGF0dXMSDwoHdmVyc2lvbhgBIAEoCRIOCgZjb21taXQYAiABKAkSDAoEaG9zdBgDIAEoCRIOCgZrZXJuZWwYBCABKAkSDAoEYXJjaBgFIAEoCRIPCgdib290X2lkGAYgASgJEgsKA3BpZBgHIAEoDRIuCgpzdGFydF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl1cHRpbWVfbnMYCSABKAMSDgoGcmVwbGF5GAogASgIEicKB3NlbnNvcnMYCyADKAsyFi52aWdpZS52MS5TZW5zb3JTdGF0dXMSJQoGcXVldWVzGAwgAygLMhUudmlnaWUudjEuUXVldWVTdGF0dXMSJAoGbG9zc2VzGA0gAygLMhQudmlnaWUudjEuTG9zc1N0YXR1cxIsCgZldmVudHMYDiADKAsyHC52aWdpZS52MS5TdGF0dXMuRXZlbnRzRW50cnkSMwoNcHJvY2Vzc190YWJsZRgPIAEoCzIcLnZpZ2llLnYxLlByb2Nlc3NUYWJsZVN0YXR1cxIkCgVzdG9yZRgQIAEoCzIVLnZpZ2llLnYxLlN0b3JlU3RhdHVzEiYKBm1lbW9yeRgRIAEoCzIWLnZpZ2llLnYxLk1lbW9yeVN0YXR1cxIvCgtzdWJzY3JpYmVycxgSIAMoCzIaLnZpZ2llLnYxLlN1YnNjcmliZXJTdGF0dXMSLAoGY29uZmlnGBMgAygLMhwudmlnaWUudjEuU3RhdHVzLkNvbmZpZ0VudHJ5EhMKC2NwdV90aW1lX25zGBQgASgDEigKB2hpc3RvcnkYFSABKAsyFy52aWdpZS52MS5IaXN0b3J5U3RhdHVzEgwKBG5vZGUYFiABKAkSIwoFbm9kZXMYFyADKAsyFC52aWdpZS52MS5Ob2RlU3RhdHVzGi0KC0V2ZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBDoCOAEaLQoLQ29uZmlnRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLqAgoKTm9kZVN0YXR1cxIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSDQoFc3RhdGUYAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIpCgVzaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJbGFzdF9zZWVuGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd2ZXJzaW9uGAcgASgJEg8KB21pc3NpbmcYCCADKAkSFwoPY2xvY2tfb2Zmc2V0X25zGAkgASgDEhwKFGNsb2NrX3VuY2VydGFpbnR5X25zGAogASgDEg4KBnJ0dF9ucxgLIAEoAxIOCgZldmVudHMYDCABKAQSDAoEbG9zdBgNIAEoBBIOCgZxdWV1ZWQYDiABKAQSDAoEbGF0ZRgPIAEoBBIQCghwcm9ibGVtcxgQIAMoCRIMCgRib290GBEgASgJIjgKCU5vZGVFcnJvchIMCgRub2RlGAEgASgJEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSJ1CgxTZW5zb3JTdGF0dXMSDAoEbmFtZRgBIAEoCRINCgVzdGF0ZRgCIAEoCRIMCgRydW5nGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSKQoIcHJvZ3JhbXMYBSADKAsyFy52aWdpZS52MS5Qcm9ncmFtU3RhdHVzIlEKDVByb2dyYW1TdGF0dXMSDAoEbmFtZRgBIAEoCRIKCgJpZBgCIAEoDRIRCglydW5fY291bnQYAyABKAQSEwoLcnVuX3RpbWVfbnMYBCABKAQiSwoLUXVldWVTdGF0dXMSDAoEbmFtZRgBIAEoCRIOCgZsZW5ndGgYAiABKAQSEAoIY2FwYWNpdHkYAyABKAQSDAoEdW5pdBgEIAEoCSI6CgpMb3NzU3RhdHVzEg0KBXN0YWdlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRINCgVjb3VudBgDIAEoBCJWChJQcm9jZXNzVGFibGVTdGF0dXMSDAoEbGl2ZRgBIAEoBBINCgVlbmRlZBgCIAEoBBIQCghjYXBhY2l0eRgDIAEoBBIRCglldmljdGlvbnMYBCABKAQihwEKC1N0b3JlU3RhdHVzEg4KBmV2ZW50cxgBIAEoBBISCgptYXhfZXZlbnRzGAIgASgEEg0KBWJ5dGVzGAMgASgEEhEKCW1heF9ieXRlcxgEIAEoBBIyCg5jb21wbGV0ZV9zaW5jZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiuwEKDUhpc3RvcnlTdGF0dXMSEQoJZGlyZWN0b3J5GAEgASgJEg4KBmV2ZW50cxgCIAEoBBIQCghzZWdtZW50cxgDIAEoBBINCgVieXRlcxgEIAEoBBIRCgltYXhfYnl0ZXMYBSABKAQSKgoGb2xkZXN0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgptYXhfYWdlX25zGAcgASgDEhMKC2ludGVydmFsX25zGAggASgDIjcKDE1lbW9yeVN0YXR1cxILCgNyc3MYASABKAQSDAoEaGVhcBgCIAEoBBIMCgRtYXBzGAMgASgEIrkBChBTdWJzY3JpYmVyU3RhdHVzEgwKBG5hbWUYASABKAkSDAoEcGVlchgCIAEoCRIOCgZxdWV1ZWQYAyABKAQSDAoEbG9zdBgEIAEoBBIQCghleHBvcnRlchgFIAEoCBIMCgRzZW50GAYgASgEEg8KB3JldHJpZWQYByABKAQSDwoHdHJvdWJsZRgIIAEoCRIUCgxxdWV1ZWRfYnl0ZXMYCSABKAQSEwoLcXVldWVfYnl0ZXMYCiABKARCMFouZ2l0aHViLmNvbS92aWdpZS1pby92aWdpZS9hcGkvdmlnaWUvdjE7dmlnaWV2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * Status is how the agent itself is doing.
@@ -168,6 +168,21 @@ export type Status = Message<"vigie.v1.Status"> & {
    * @generated from field: vigie.v1.HistoryStatus history = 21;
    */
   history?: HistoryStatus | undefined;
+
+  /**
+   * What this node is called in a cluster: --node-name, else as host. Of a relay, its own.
+   *
+   * @generated from field: string node = 22;
+   */
+  node: string;
+
+  /**
+   * Of a relay: the nodes that it knows, ordered by name. The figures above are then sums over those that answer, and what is
+   * of one host alone is the relay's.
+   *
+   * @generated from field: repeated vigie.v1.NodeStatus nodes = 23;
+   */
+  nodes: NodeStatus[];
 };
 
 /**
@@ -176,6 +191,174 @@ export type Status = Message<"vigie.v1.Status"> & {
  */
 export const StatusSchema: GenMessage<Status> = /*@__PURE__*/
   messageDesc(file_vigie_v1_status, 0);
+
+/**
+ * NodeStatus is how one node is doing, as a relay sees it.
+ *
+ * @generated from message vigie.v1.NodeStatus
+ */
+export type NodeStatus = Message<"vigie.v1.NodeStatus"> & {
+  /**
+   * Its name; its address as long as the agent has not told.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Where its agent answers.
+   *
+   * @generated from field: string address = 2;
+   */
+  address: string;
+
+  /**
+   * connecting, connected, unavailable or gone: the last is told in streams of a node that is no longer in the list.
+   *
+   * @generated from field: string state = 3;
+   */
+  state: string;
+
+  /**
+   * Why it is unavailable and what to do, or what is to know of one that is connected: an older agent, a clock that is off.
+   *
+   * @generated from field: string message = 4;
+   */
+  message: string;
+
+  /**
+   * Since when it is in this state.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 5;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * When it answered last; absent when it never did.
+   *
+   * @generated from field: google.protobuf.Timestamp last_seen = 6;
+   */
+  lastSeen?: Timestamp | undefined;
+
+  /**
+   * Version of its agent.
+   *
+   * @generated from field: string version = 7;
+   */
+  version: string;
+
+  /**
+   * Calls and messages that its agent does not know, being older than the relay: "GetMap", "hubble".
+   *
+   * @generated from field: repeated string missing = 8;
+   */
+  missing: string[];
+
+  /**
+   * By how much its clock is ahead of the relay's, nanoseconds; negative when behind. Measured by the time in its answers.
+   *
+   * @generated from field: int64 clock_offset_ns = 9;
+   */
+  clockOffsetNs: bigint;
+
+  /**
+   * How far off clock_offset_ns may be; absent when it was not measured.
+   *
+   * @generated from field: int64 clock_uncertainty_ns = 10;
+   */
+  clockUncertaintyNs: bigint;
+
+  /**
+   * From a question to its answer, nanoseconds; the shortest of the last ones.
+   *
+   * @generated from field: int64 rtt_ns = 11;
+   */
+  rttNs: bigint;
+
+  /**
+   * Events of it that the relay passed on.
+   *
+   * @generated from field: uint64 events = 12;
+   */
+  events: bigint;
+
+  /**
+   * Events that were lost between it and the relay's clients.
+   *
+   * @generated from field: uint64 lost = 13;
+   */
+  lost: bigint;
+
+  /**
+   * Events that wait in the relay's queues of it.
+   *
+   * @generated from field: uint64 queued = 14;
+   */
+  queued: bigint;
+
+  /**
+   * Events that came later than the relay waits for one, and so stand behind younger ones of other nodes.
+   *
+   * @generated from field: uint64 late = 15;
+   */
+  late: bigint;
+
+  /**
+   * What does not work there; empty when the agent is ready.
+   *
+   * @generated from field: repeated string problems = 16;
+   */
+  problems: string[];
+
+  /**
+   * Beginning of its boot id, with which its exec_ids begin.
+   *
+   * @generated from field: string boot = 17;
+   */
+  boot: string;
+};
+
+/**
+ * Describes the message vigie.v1.NodeStatus.
+ * Use `create(NodeStatusSchema)` to create a new message.
+ */
+export const NodeStatusSchema: GenMessage<NodeStatus> = /*@__PURE__*/
+  messageDesc(file_vigie_v1_status, 1);
+
+/**
+ * NodeError says that an answer is without one node, and why.
+ *
+ * @generated from message vigie.v1.NodeError
+ */
+export type NodeError = Message<"vigie.v1.NodeError"> & {
+  /**
+   * Name of the node.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * The code of the error: "unavailable", "unimplemented".
+   *
+   * @generated from field: string code = 2;
+   */
+  code: string;
+
+  /**
+   * What went wrong and what to do.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message vigie.v1.NodeError.
+ * Use `create(NodeErrorSchema)` to create a new message.
+ */
+export const NodeErrorSchema: GenMessage<NodeError> = /*@__PURE__*/
+  messageDesc(file_vigie_v1_status, 2);
 
 /**
  * SensorStatus is the state of one sensor.
@@ -224,7 +407,7 @@ export type SensorStatus = Message<"vigie.v1.SensorStatus"> & {
  * Use `create(SensorStatusSchema)` to create a new message.
  */
 export const SensorStatusSchema: GenMessage<SensorStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 1);
+  messageDesc(file_vigie_v1_status, 3);
 
 /**
  * ProgramStatus is what one BPF program has cost. Counted only while the kernel's BPF statistics are on.
@@ -266,7 +449,7 @@ export type ProgramStatus = Message<"vigie.v1.ProgramStatus"> & {
  * Use `create(ProgramStatusSchema)` to create a new message.
  */
 export const ProgramStatusSchema: GenMessage<ProgramStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 2);
+  messageDesc(file_vigie_v1_status, 4);
 
 /**
  * QueueStatus is how full a bounded queue is.
@@ -308,7 +491,7 @@ export type QueueStatus = Message<"vigie.v1.QueueStatus"> & {
  * Use `create(QueueStatusSchema)` to create a new message.
  */
 export const QueueStatusSchema: GenMessage<QueueStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 3);
+  messageDesc(file_vigie_v1_status, 5);
 
 /**
  * LossStatus is what was lost in one place.
@@ -343,7 +526,7 @@ export type LossStatus = Message<"vigie.v1.LossStatus"> & {
  * Use `create(LossStatusSchema)` to create a new message.
  */
 export const LossStatusSchema: GenMessage<LossStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 4);
+  messageDesc(file_vigie_v1_status, 6);
 
 /**
  * ProcessTableStatus is the size of the process table.
@@ -385,7 +568,7 @@ export type ProcessTableStatus = Message<"vigie.v1.ProcessTableStatus"> & {
  * Use `create(ProcessTableStatusSchema)` to create a new message.
  */
 export const ProcessTableStatusSchema: GenMessage<ProcessTableStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 5);
+  messageDesc(file_vigie_v1_status, 7);
 
 /**
  * StoreStatus is what the memory store holds.
@@ -434,7 +617,7 @@ export type StoreStatus = Message<"vigie.v1.StoreStatus"> & {
  * Use `create(StoreStatusSchema)` to create a new message.
  */
 export const StoreStatusSchema: GenMessage<StoreStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 6);
+  messageDesc(file_vigie_v1_status, 8);
 
 /**
  * HistoryStatus is what history on disk holds.
@@ -504,7 +687,7 @@ export type HistoryStatus = Message<"vigie.v1.HistoryStatus"> & {
  * Use `create(HistoryStatusSchema)` to create a new message.
  */
 export const HistoryStatusSchema: GenMessage<HistoryStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 7);
+  messageDesc(file_vigie_v1_status, 9);
 
 /**
  * MemoryStatus is the memory of the agent, in bytes.
@@ -539,7 +722,7 @@ export type MemoryStatus = Message<"vigie.v1.MemoryStatus"> & {
  * Use `create(MemoryStatusSchema)` to create a new message.
  */
 export const MemoryStatusSchema: GenMessage<MemoryStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 8);
+  messageDesc(file_vigie_v1_status, 10);
 
 /**
  * SubscriberStatus is one receiver of events.
@@ -623,5 +806,5 @@ export type SubscriberStatus = Message<"vigie.v1.SubscriberStatus"> & {
  * Use `create(SubscriberStatusSchema)` to create a new message.
  */
 export const SubscriberStatusSchema: GenMessage<SubscriberStatus> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_status, 9);
+  messageDesc(file_vigie_v1_status, 11);
 

@@ -4,7 +4,7 @@
 // @generated from file vigie/v1/vigie.proto (package vigie.v1, syntax proto3)
 /* eslint-disable */
 
-// The API of the vigie agent. It is served with Connect: gRPC, gRPC-Web and plain HTTP with JSON, on a
+// The API of the vigie agent, and of the relay that answers for the agents of many nodes. It is served with Connect: gRPC, gRPC-Web and plain HTTP with JSON, on a
 // unix socket and, by choice, on TCP.
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
@@ -21,7 +21,7 @@ import type { ApplyPoliciesRequestSchema, ApplyPoliciesResponseSchema, DeletePol
 import { file_vigie_v1_policy } from "./policy_pb";
 import type { Process } from "./process_pb";
 import { file_vigie_v1_process } from "./process_pb";
-import type { Status } from "./status_pb";
+import type { NodeError, NodeStatus, Status } from "./status_pb";
 import { file_vigie_v1_status } from "./status_pb";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -29,7 +29,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vigie/v1/vigie.proto.
  */
 export const file_vigie_v1_vigie: GenFile = /*@__PURE__*/
-  fileDesc("ChR2aWdpZS92MS92aWdpZS5wcm90bxIIdmlnaWUudjEiWAoTU3RyZWFtRXZlbnRzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISDAoEbGFzdBgCIAEoDRIRCglub19mb2xsb3cYAyABKAgiNwoUU3RyZWFtRXZlbnRzUmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8udmlnaWUudjEuRXZlbnQicwoSUXVlcnlFdmVudHNSZXF1ZXN0EiAKBmZpbHRlchgBIAEoCzIQLnZpZ2llLnYxLkZpbHRlchIUCgxuZXdlc3RfZmlyc3QYAiABKAgSEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkigwEKE1F1ZXJ5RXZlbnRzUmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8udmlnaWUudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEjIKDmNvbXBsZXRlX3NpbmNlGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJDChBMaXN0Rmxvd3NSZXF1ZXN0EiAKBmZpbHRlchgBIAEoCzIQLnZpZ2llLnYxLkZpbHRlchINCgVsaW1pdBgCIAEoDSJFChFMaXN0Rmxvd3NSZXNwb25zZRIeCgVmbG93cxgBIAMoCzIPLnZpZ2llLnYxLkV2ZW50EhAKCGxlZnRfb3V0GAIgASgEInYKFExpc3RQcm9jZXNzZXNSZXF1ZXN0EiAKBmZpbHRlchgBIAEoCzIQLnZpZ2llLnYxLkZpbHRlchIVCg1pbmNsdWRlX2VuZGVkGAIgASgIEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIlYKFUxpc3RQcm9jZXNzZXNSZXNwb25zZRIkCglwcm9jZXNzZXMYASADKAsyES52aWdpZS52MS5Qcm9jZXNzEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIxChFHZXRQcm9jZXNzUmVxdWVzdBIPCgdleGVjX2lkGAEgASgJEgsKA3BpZBgCIAEoDSKDAQoSR2V0UHJvY2Vzc1Jlc3BvbnNlEiIKB3Byb2Nlc3MYASABKAsyES52aWdpZS52MS5Qcm9jZXNzEiQKCWFuY2VzdG9ycxgCIAMoCzIRLnZpZ2llLnYxLlByb2Nlc3MSIwoIY2hpbGRyZW4YAyADKAsyES52aWdpZS52MS5Qcm9jZXNzIhIKEEdldFN0YXR1c1JlcXVlc3QiNQoRR2V0U3RhdHVzUmVzcG9uc2USIAoGc3RhdHVzGAEgASgLMhAudmlnaWUudjEuU3RhdHVzIg8KDUhlYWx0aFJlcXVlc3QiMQoOSGVhbHRoUmVzcG9uc2USDQoFcmVhZHkYASABKAgSEAoIcHJvYmxlbXMYAiADKAkyqwsKBVZpZ2llElEKDFN0cmVhbUV2ZW50cxIdLnZpZ2llLnYxLlN0cmVhbUV2ZW50c1JlcXVlc3QaHi52aWdpZS52MS5TdHJlYW1FdmVudHNSZXNwb25zZSIAMAESTwoLUXVlcnlFdmVudHMSHC52aWdpZS52MS5RdWVyeUV2ZW50c1JlcXVlc3QaHS52aWdpZS52MS5RdWVyeUV2ZW50c1Jlc3BvbnNlIgOQAgESSQoJQWdncmVnYXRlEhoudmlnaWUudjEuQWdncmVnYXRlUmVxdWVzdBobLnZpZ2llLnYxLkFnZ3JlZ2F0ZVJlc3BvbnNlIgOQAgESSQoJTGlzdEZsb3dzEhoudmlnaWUudjEuTGlzdEZsb3dzUmVxdWVzdBobLnZpZ2llLnYxLkxpc3RGbG93c1Jlc3BvbnNlIgOQAgESQAoGR2V0TWFwEhcudmlnaWUudjEuR2V0TWFwUmVxdWVzdBoYLnZpZ2llLnYxLkdldE1hcFJlc3BvbnNlIgOQAgESSAoJU3RyZWFtTWFwEhoudmlnaWUudjEuU3RyZWFtTWFwUmVxdWVzdBobLnZpZ2llLnYxLlN0cmVhbU1hcFJlc3BvbnNlIgAwARJVCg1MaXN0UHJvY2Vzc2VzEh4udmlnaWUudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaHy52aWdpZS52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2UiA5ACARJMCgpHZXRQcm9jZXNzEhsudmlnaWUudjEuR2V0UHJvY2Vzc1JlcXVlc3QaHC52aWdpZS52MS5HZXRQcm9jZXNzUmVzcG9uc2UiA5ACARJJCglHZXRTdGF0dXMSGi52aWdpZS52MS5HZXRTdGF0dXNSZXF1ZXN0GhsudmlnaWUudjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJSCgxMaXN0UG9saWNpZXMSHS52aWdpZS52MS5MaXN0UG9saWNpZXNSZXF1ZXN0Gh4udmlnaWUudjEuTGlzdFBvbGljaWVzUmVzcG9uc2UiA5ACARJSCg1BcHBseVBvbGljaWVzEh4udmlnaWUudjEuQXBwbHlQb2xpY2llc1JlcXVlc3QaHy52aWdpZS52MS5BcHBseVBvbGljaWVzUmVzcG9uc2UiABJSCg1TZXRQb2xpY3lNb2RlEh4udmlnaWUudjEuU2V0UG9saWN5TW9kZVJlcXVlc3QaHy52aWdpZS52MS5TZXRQb2xpY3lNb2RlUmVzcG9uc2UiABJPCgxEZWxldGVQb2xpY3kSHS52aWdpZS52MS5EZWxldGVQb2xpY3lSZXF1ZXN0Gh4udmlnaWUudjEuRGVsZXRlUG9saWN5UmVzcG9uc2UiABJeChBTaW11bGF0ZVBvbGljaWVzEiEudmlnaWUudjEuU2ltdWxhdGVQb2xpY2llc1JlcXVlc3QaIi52aWdpZS52MS5TaW11bGF0ZVBvbGljaWVzUmVzcG9uc2UiA5ACARJPCgtMZWFyblBvbGljeRIcLnZpZ2llLnYxLkxlYXJuUG9saWN5UmVxdWVzdBodLnZpZ2llLnYxLkxlYXJuUG9saWN5UmVzcG9uc2UiA5ACARJSCgxFeHBsYWluRXZlbnQSHS52aWdpZS52MS5FeHBsYWluRXZlbnRSZXF1ZXN0Gh4udmlnaWUudjEuRXhwbGFpbkV2ZW50UmVzcG9uc2UiA5ACARJYCg5MaXN0RGV0ZWN0aW9ucxIfLnZpZ2llLnYxLkxpc3REZXRlY3Rpb25zUmVxdWVzdBogLnZpZ2llLnYxLkxpc3REZXRlY3Rpb25zUmVzcG9uc2UiA5ACARJACgZIZWFsdGgSFy52aWdpZS52MS5IZWFsdGhSZXF1ZXN0GhgudmlnaWUudjEuSGVhbHRoUmVzcG9uc2UiA5ACAUIwWi5naXRodWIuY29tL3ZpZ2llLWlvL3ZpZ2llL2FwaS92aWdpZS92MTt2aWdpZXYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_vigie_v1_event, file_vigie_v1_filter, file_vigie_v1_map, file_vigie_v1_policy, file_vigie_v1_process, file_vigie_v1_status]);
+  fileDesc("ChR2aWdpZS92MS92aWdpZS5wcm90bxIIdmlnaWUudjEiWAoTU3RyZWFtRXZlbnRzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISDAoEbGFzdBgCIAEoDRIRCglub19mb2xsb3cYAyABKAgiXAoUU3RyZWFtRXZlbnRzUmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8udmlnaWUudjEuRXZlbnQSIwoFbm9kZXMYAiADKAsyFC52aWdpZS52MS5Ob2RlU3RhdHVzInMKElF1ZXJ5RXZlbnRzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISFAoMbmV3ZXN0X2ZpcnN0GAIgASgIEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIq0BChNRdWVyeUV2ZW50c1Jlc3BvbnNlEh8KBmV2ZW50cxgBIAMoCzIPLnZpZ2llLnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIyCg5jb21wbGV0ZV9zaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoLbm9kZV9lcnJvcnMYDyADKAsyEy52aWdpZS52MS5Ob2RlRXJyb3IiQwoQTGlzdEZsb3dzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISDQoFbGltaXQYAiABKA0ibwoRTGlzdEZsb3dzUmVzcG9uc2USHgoFZmxvd3MYASADKAsyDy52aWdpZS52MS5FdmVudBIQCghsZWZ0X291dBgCIAEoBBIoCgtub2RlX2Vycm9ycxgPIAMoCzITLnZpZ2llLnYxLk5vZGVFcnJvciJ2ChRMaXN0UHJvY2Vzc2VzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISFQoNaW5jbHVkZV9lbmRlZBgCIAEoCBIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSKPAQoVTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlEiQKCXByb2Nlc3NlcxgBIAMoCzIRLnZpZ2llLnYxLlByb2Nlc3MSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBW5vZGVzGAMgAygJEigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIj8KEUdldFByb2Nlc3NSZXF1ZXN0Eg8KB2V4ZWNfaWQYASABKAkSCwoDcGlkGAIgASgNEgwKBG5vZGUYAyABKAkikQEKEkdldFByb2Nlc3NSZXNwb25zZRIiCgdwcm9jZXNzGAEgASgLMhEudmlnaWUudjEuUHJvY2VzcxIkCglhbmNlc3RvcnMYAiADKAsyES52aWdpZS52MS5Qcm9jZXNzEiMKCGNoaWxkcmVuGAMgAygLMhEudmlnaWUudjEuUHJvY2VzcxIMCgRub2RlGAQgASgJIiAKEEdldFN0YXR1c1JlcXVlc3QSDAoEbm9kZRgBIAEoCSI1ChFHZXRTdGF0dXNSZXNwb25zZRIgCgZzdGF0dXMYASABKAsyEC52aWdpZS52MS5TdGF0dXMiDwoNSGVhbHRoUmVxdWVzdCJbCg5IZWFsdGhSZXNwb25zZRINCgVyZWFkeRgBIAEoCBIQCghwcm9ibGVtcxgCIAMoCRIoCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDKrCwoFVmlnaWUSUQoMU3RyZWFtRXZlbnRzEh0udmlnaWUudjEuU3RyZWFtRXZlbnRzUmVxdWVzdBoeLnZpZ2llLnYxLlN0cmVhbUV2ZW50c1Jlc3BvbnNlIgAwARJPCgtRdWVyeUV2ZW50cxIcLnZpZ2llLnYxLlF1ZXJ5RXZlbnRzUmVxdWVzdBodLnZpZ2llLnYxLlF1ZXJ5RXZlbnRzUmVzcG9uc2UiA5ACARJJCglBZ2dyZWdhdGUSGi52aWdpZS52MS5BZ2dyZWdhdGVSZXF1ZXN0GhsudmlnaWUudjEuQWdncmVnYXRlUmVzcG9uc2UiA5ACARJJCglMaXN0Rmxvd3MSGi52aWdpZS52MS5MaXN0Rmxvd3NSZXF1ZXN0GhsudmlnaWUudjEuTGlzdEZsb3dzUmVzcG9uc2UiA5ACARJACgZHZXRNYXASFy52aWdpZS52MS5HZXRNYXBSZXF1ZXN0GhgudmlnaWUudjEuR2V0TWFwUmVzcG9uc2UiA5ACARJICglTdHJlYW1NYXASGi52aWdpZS52MS5TdHJlYW1NYXBSZXF1ZXN0GhsudmlnaWUudjEuU3RyZWFtTWFwUmVzcG9uc2UiADABElUKDUxpc3RQcm9jZXNzZXMSHi52aWdpZS52MS5MaXN0UHJvY2Vzc2VzUmVxdWVzdBofLnZpZ2llLnYxLkxpc3RQcm9jZXNzZXNSZXNwb25zZSIDkAIBEkwKCkdldFByb2Nlc3MSGy52aWdpZS52MS5HZXRQcm9jZXNzUmVxdWVzdBocLnZpZ2llLnYxLkdldFByb2Nlc3NSZXNwb25zZSIDkAIBEkkKCUdldFN0YXR1cxIaLnZpZ2llLnYxLkdldFN0YXR1c1JlcXVlc3QaGy52aWdpZS52MS5HZXRTdGF0dXNSZXNwb25zZSIDkAIBElIKDExpc3RQb2xpY2llcxIdLnZpZ2llLnYxLkxpc3RQb2xpY2llc1JlcXVlc3QaHi52aWdpZS52MS5MaXN0UG9saWNpZXNSZXNwb25zZSIDkAIBElIKDUFwcGx5UG9saWNpZXMSHi52aWdpZS52MS5BcHBseVBvbGljaWVzUmVxdWVzdBofLnZpZ2llLnYxLkFwcGx5UG9saWNpZXNSZXNwb25zZSIAElIKDVNldFBvbGljeU1vZGUSHi52aWdpZS52MS5TZXRQb2xpY3lNb2RlUmVxdWVzdBofLnZpZ2llLnYxLlNldFBvbGljeU1vZGVSZXNwb25zZSIAEk8KDERlbGV0ZVBvbGljeRIdLnZpZ2llLnYxLkRlbGV0ZVBvbGljeVJlcXVlc3QaHi52aWdpZS52MS5EZWxldGVQb2xpY3lSZXNwb25zZSIAEl4KEFNpbXVsYXRlUG9saWNpZXMSIS52aWdpZS52MS5TaW11bGF0ZVBvbGljaWVzUmVxdWVzdBoiLnZpZ2llLnYxLlNpbXVsYXRlUG9saWNpZXNSZXNwb25zZSIDkAIBEk8KC0xlYXJuUG9saWN5EhwudmlnaWUudjEuTGVhcm5Qb2xpY3lSZXF1ZXN0Gh0udmlnaWUudjEuTGVhcm5Qb2xpY3lSZXNwb25zZSIDkAIBElIKDEV4cGxhaW5FdmVudBIdLnZpZ2llLnYxLkV4cGxhaW5FdmVudFJlcXVlc3QaHi52aWdpZS52MS5FeHBsYWluRXZlbnRSZXNwb25zZSIDkAIBElgKDkxpc3REZXRlY3Rpb25zEh8udmlnaWUudjEuTGlzdERldGVjdGlvbnNSZXF1ZXN0GiAudmlnaWUudjEuTGlzdERldGVjdGlvbnNSZXNwb25zZSIDkAIBEkAKBkhlYWx0aBIXLnZpZ2llLnYxLkhlYWx0aFJlcXVlc3QaGC52aWdpZS52MS5IZWFsdGhSZXNwb25zZSIDkAIBQjBaLmdpdGh1Yi5jb20vdmlnaWUtaW8vdmlnaWUvYXBpL3ZpZ2llL3YxO3ZpZ2lldjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_vigie_v1_event, file_vigie_v1_filter, file_vigie_v1_map, file_vigie_v1_policy, file_vigie_v1_process, file_vigie_v1_status]);
 
 /**
  * StreamEventsRequest says which events to send.
@@ -74,11 +74,18 @@ export const StreamEventsRequestSchema: GenMessage<StreamEventsRequest> = /*@__P
  */
 export type StreamEventsResponse = Message<"vigie.v1.StreamEventsResponse"> & {
   /**
-   * At least one event, in order.
+   * In order. At least one, but where a relay tells of nodes.
    *
    * @generated from field: repeated vigie.v1.Event events = 1;
    */
   events: Event[];
+
+  /**
+   * Of a relay: nodes whose state is another than what this stream told before, or at its beginning not just connected.
+   *
+   * @generated from field: repeated vigie.v1.NodeStatus nodes = 2;
+   */
+  nodes: NodeStatus[];
 };
 
 /**
@@ -156,6 +163,13 @@ export type QueryEventsResponse = Message<"vigie.v1.QueryEventsResponse"> & {
    * @generated from field: google.protobuf.Timestamp complete_since = 3;
    */
   completeSince?: Timestamp | undefined;
+
+  /**
+   * Of a relay: the nodes that are missing from it.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -212,6 +226,13 @@ export type ListFlowsResponse = Message<"vigie.v1.ListFlowsResponse"> & {
    * @generated from field: uint64 left_out = 2;
    */
   leftOut: bigint;
+
+  /**
+   * Of a relay: the nodes that are missing from it.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -271,7 +292,7 @@ export const ListProcessesRequestSchema: GenMessage<ListProcessesRequest> = /*@_
  */
 export type ListProcessesResponse = Message<"vigie.v1.ListProcessesResponse"> & {
   /**
-   * Ordered by pid.
+   * Ordered by pid; of a relay, by node before.
    *
    * @generated from field: repeated vigie.v1.Process processes = 1;
    */
@@ -283,6 +304,20 @@ export type ListProcessesResponse = Message<"vigie.v1.ListProcessesResponse"> & 
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * Of a relay: the node of each of processes, in their order.
+   *
+   * @generated from field: repeated string nodes = 3;
+   */
+  nodes: string[];
+
+  /**
+   * Of a relay: the nodes that are missing from it.
+   *
+   * @generated from field: repeated vigie.v1.NodeError node_errors = 15;
+   */
+  nodeErrors: NodeError[];
 };
 
 /**
@@ -311,6 +346,13 @@ export type GetProcessRequest = Message<"vigie.v1.GetProcessRequest"> & {
    * @generated from field: uint32 pid = 2;
    */
   pid: number;
+
+  /**
+   * Of a relay: the node where it is; needed for a pid.
+   *
+   * @generated from field: string node = 3;
+   */
+  node: string;
 };
 
 /**
@@ -346,6 +388,13 @@ export type GetProcessResponse = Message<"vigie.v1.GetProcessResponse"> & {
    * @generated from field: repeated vigie.v1.Process children = 3;
    */
   children: Process[];
+
+  /**
+   * Of a relay: the node where it is.
+   *
+   * @generated from field: string node = 4;
+   */
+  node: string;
 };
 
 /**
@@ -361,6 +410,12 @@ export const GetProcessResponseSchema: GenMessage<GetProcessResponse> = /*@__PUR
  * @generated from message vigie.v1.GetStatusRequest
  */
 export type GetStatusRequest = Message<"vigie.v1.GetStatusRequest"> & {
+  /**
+   * Of a relay: the status of this node's agent, instead of the relay's.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
 };
 
 /**
@@ -425,6 +480,13 @@ export type HealthResponse = Message<"vigie.v1.HealthResponse"> & {
    * @generated from field: repeated string problems = 2;
    */
   problems: string[];
+
+  /**
+   * The agent's clock when it answered.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 3;
+   */
+  time?: Timestamp | undefined;
 };
 
 /**

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vigie-io/vigie/internal/testkit/lab"
+)
+
+// noEnv denies a deed of the ticker's.
+const noEnv = `
+apiVersion: vigie.io/v1alpha1
+kind: WorkloadPolicy
+metadata: {name: no-actor}
+spec:
+  selector: {matchLabels: {app: ticker}}
+  mode: enforce
+  onDenied: kill
+  processes:
+    deny: [{path: /actor, parent: /actor}]
+`
+
+// helped is a job whose helper does not end.
+const helped = `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: helped, namespace: starts}
+spec:
+  template:
+    spec:
+      nodeName: n1
+      restartPolicy: Never
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: work, image: lab.test/actor:1, imagePullPolicy: Never, args: [env]}
+      - {name: proxy, image: lab.test/actor:1, imagePullPolicy: Never, args: [serve]}
+`
+
+// TestEventsOnPods: what a policy denies in a pod, again and again, is one Event on it that counts.
+func TestEventsOnPods(t *testing.T) {
+	c := lab.Boot(t, lab.Options{Nodes: 1})
+	c.Apply(t, ticking+"---"+helped)
+	a := startAgent(t, c, "n1", "events")
+	policies := filepath.Join(a.dir, "policies")
+	if err := os.MkdirAll(policies, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a.await(t, "the ticker to be seen", func() bool { return len(a.execsOf("starts")) > 0 })
+	if err := os.WriteFile(filepath.Join(policies, "no-actor.yaml"), []byte(noEnv), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	type list struct {
+		Items []struct {
+			Reason, Action, Note, Type             string
+			ReportingController, ReportingInstance string
+			Regarding                              struct{ Kind, Name, UID string }
+			Series                                 struct{ Count int }
+		}
+	}
+	read := func() (l list) {
+		out, err := c.Kubectl(t.Context(), "get", "events.events.k8s.io", "-n", "starts", "-o", "json").Output()
+		if err == nil {
+			err = json.Unmarshal(out, &l)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := l.Items[:0]
+		for _, ev := range l.Items {
+			if ev.ReportingController == "vigie.io/agent" {
+				kept = append(kept, ev)
+			}
+		}
+		l.Items = kept
+		return l
+	}
+	a.await(t, "an Event that counts", func() bool {
+		l := read()
+		return len(l.Items) > 0 && l.Items[0].Series.Count > 10
+	})
+	l := read()
+	if len(l.Items) != 1 {
+		t.Fatalf("%d Events, want one that counts: %+v", len(l.Items), l.Items)
+	}
+	ev := l.Items[0]
+	if !strings.HasPrefix(ev.Reason, "Policy") || ev.Action != "exec" || ev.Type != "Warning" || ev.ReportingInstance != "n1" || ev.Regarding.Kind != "Pod" ||
+		!strings.HasPrefix(ev.Regarding.Name, "ticker-") || !strings.Contains(ev.Note, "/actor in container main") {
+		t.Errorf("the Event: %+v", ev)
+	}
+	uid, err := c.Kubectl(t.Context(), "get", "pod", "-n", "starts", ev.Regarding.Name, "-o", "jsonpath={.metadata.uid}").Output()
+	if err != nil || string(uid) != ev.Regarding.UID {
+		t.Errorf("it is about %s, the pod is %s (%v)", ev.Regarding.UID, uid, err)
+	}
+
+	// The life-cycle of the other job, by now.
+	pods, err := c.Kubectl(t.Context(), "get", "pods", "-n", "starts", "-l", "job-name=helped", "-o", "jsonpath={.items[0].metadata.name}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.await(t, "the helper to be named as the problem", func() bool {
+		out := a.output(t, "lifecycle", "starts/"+string(pods))
+		return strings.Contains(out, "sidecar-outlives-job proxy") || strings.Contains(out, "sidecar-outlives-job: proxy has been running on for")
+	})
+}
