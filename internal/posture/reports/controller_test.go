@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/rest"
 
 	"github.com/vigie-io/vigie/internal/posture/admission"
 	"github.com/vigie-io/vigie/internal/posture/cluster"
@@ -70,7 +71,8 @@ func TestControllerOnAnAPIServer(t *testing.T) {
 	}
 	j := judge(t, "privileged", "service-selects-nothing", "namespace-pod-security")
 	wanted, _ := cluster.WantedBy(j.Controls, false)
-	controller := New(Config{Client: client, Judge: j, Wanted: wanted, Interval: 100 * time.Millisecond, Admission: true, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	c.Apply(t, RBAC(wanted, "vigie-admit", cluster.SettingsNamespace, true))
+	controller := New(Config{Client: as(t, client, "vigie-admit"), Judge: j, Wanted: wanted, Interval: 100 * time.Millisecond, Admission: true, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	ctx, stop := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -129,6 +131,18 @@ func TestControllerOnAnAPIServer(t *testing.T) {
 			t.Errorf("no metric %s", name)
 		}
 	}
+}
+
+// as is a client that may only what a service account may.
+func as(t *testing.T, c *cluster.Client, account string) *cluster.Client {
+	t.Helper()
+	config := rest.CopyConfig(c.Config)
+	config.Impersonate.UserName = "system:serviceaccount:" + cluster.SettingsNamespace + ":" + account
+	restricted, err := cluster.NewClient(config, account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return restricted
 }
 
 // TestRBAC: rights over admission and secrets are only given when they are asked for.
