@@ -188,7 +188,11 @@ func printFindings(env Env, r *scan.Report) error {
 	if r.Known > 0 {
 		sum += fmt.Sprintf(", %d known", r.Known)
 	}
-	_, err := fmt.Fprintf(env.Out, "%s in %s of %s, by %s\n", sum, plural(r.Objects, "object"), plural(r.Files, "file"), plural(len(r.Controls), "control"))
+	in := plural(r.Objects, "object")
+	if !r.Live {
+		in += " of " + plural(r.Files, "file")
+	}
+	_, err := fmt.Fprintf(env.Out, "%s in %s, by %s\n", sum, in, plural(len(r.Controls), "control"))
 	return err
 }
 
