@@ -102,6 +102,11 @@ $(CACHE)/export/prometheus-%: test/export/prometheus/go.mod
 $(CACHE)/export/jaeger-%: test/export/jaeger/go.mod
 	CGO_ENABLED=0 go build -C test/export/jaeger -trimpath -ldflags '-s -w' -o $@ github.com/jaegertracing/jaeger/cmd/jaeger
 
+.PHONY: bench-admission
+bench-admission: cluster-tools ## what admission adds to a request, beside nothing and a webhook, and a scan of 20,000 objects (a quiet machine)
+	go test -run '^$$' -bench 'Admission' -benchtime 1000x ./internal/posture/agreement
+	go test -run '^$$' -bench 'ScanCluster' -benchtime 1x -timeout 30m ./internal/posture/agreement
+
 .PHONY: cluster-tools
 cluster-tools: ## build what a test cluster runs, Kubernetes above all: about 15 minutes on two cores, once; CLUSTER_TOOLS="etcd kube-1.36" for some
 	nice go run ./test/cluster build $(CLUSTER_TOOLS)

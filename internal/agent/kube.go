@@ -233,7 +233,7 @@ func (a *Agent) kubeStatus() *server.Kubernetes {
 		return nil
 	}
 	s := a.cluster.Status()
-	return &server.Kubernetes{Server: s.Server, Node: s.Node, Synced: s.Synced, Problems: s.Problems(time.Now()), Heard: s.Heard, Restored: s.Restored,
+	return &server.Kubernetes{Server: s.Server, Node: s.Node, Synced: s.Synced, Problems: append(s.Problems(time.Now()), a.netpol.notes()...), Heard: s.Heard, Restored: s.Restored,
 		Watches: s.Watches, Pods: s.Pods, OwnPods: s.OwnPods, EventsSent: s.Events.Sent}
 }
 

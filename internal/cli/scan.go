@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type scanFlags struct {
 	baseline      string
 	writeBaseline string
 	exceptions    []string
+	live          liveFlags
 }
 
 func scanOutputs() []string { return []string{"table", "json", "sarif", "junit", "html"} }
@@ -47,7 +49,7 @@ func NewScan(env Env) *cobra.Command {
 			"  vigie scan -o sarif deploy/ > vigie.sarif",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runScan(env, f, func(j *scan.Judge) (*scan.Report, error) { return j.Run(cmd.Context(), args, env.In) })
+			return runScan(cmd.Context(), env, f, func(j *scan.Judge) (*scan.Report, error) { return j.Run(cmd.Context(), args, env.In) })
 		},
 	}
 	f.flags(cmd)
@@ -58,6 +60,7 @@ func NewScan(env Env) *cobra.Command {
 func (f *scanFlags) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	f.set.flags(flags)
+	f.live.flags(flags)
 	flags.StringArrayVar(&f.exceptions, "exceptions", nil, "file or directory with PolicyExceptions; may be repeated")
 	flags.StringVarP(&f.output, "output", "o", "table", "how to print: "+strings.Join(scanOutputs(), ", "))
 	flags.StringVar(&f.failOn, "fail-on", "low", "the severity from which on a finding makes the exit code 1: critical, high, medium, low, or none")
@@ -69,7 +72,7 @@ func (f *scanFlags) flags(cmd *cobra.Command) {
 }
 
 // runScan judges by the controls that the flags name, and ends as they say.
-func runScan(env Env, f *scanFlags, run func(*scan.Judge) (*scan.Report, error)) error {
+func runScan(ctx context.Context, env Env, f *scanFlags, run func(*scan.Judge) (*scan.Report, error)) error {
 	if !slices.Contains(scanOutputs(), f.output) {
 		return Cannot(fmt.Errorf("--output %s: the formats are %s", f.output, strings.Join(scanOutputs(), ", ")))
 	}
@@ -91,6 +94,9 @@ func runScan(env Env, f *scanFlags, run func(*scan.Judge) (*scan.Report, error))
 	r, err := run(judge.WithExceptions(exceptions, env.Now()))
 	if err != nil {
 		return Cannot(err)
+	}
+	if err := f.live.adjust(ctx, env, r); err != nil {
+		return err
 	}
 	if f.writeBaseline != "" {
 		if err := writeBaseline(f.writeBaseline, r); err != nil {
@@ -136,6 +142,9 @@ func printFindings(env Env, r *scan.Report) error {
 			if f.Value != "" && !strings.Contains(f.Message, f.Value) {
 				found += " (" + f.Path[strings.LastIndexByte(f.Path, '.')+1:] + ": " + firstLine(f.Value) + ")"
 			}
+			if f.Seen != "" {
+				found += "; " + f.Seen
+			}
 			t.Rows = append(t.Rows, []string{severity(st, string(f.Severity)), f.Control, term.Escape(whereOf(r, f)),
 				term.Escape(f.Object.String()), term.Escape(found)})
 		}
@@ -179,7 +188,11 @@ func printFindings(env Env, r *scan.Report) error {
 	if r.Known > 0 {
 		sum += fmt.Sprintf(", %d known", r.Known)
 	}
-	_, err := fmt.Fprintf(env.Out, "%s in %s of %s, by %s\n", sum, plural(r.Objects, "object"), plural(r.Files, "file"), plural(len(r.Controls), "control"))
+	in := plural(r.Objects, "object")
+	if !r.Live {
+		in += " of " + plural(r.Files, "file")
+	}
+	_, err := fmt.Fprintf(env.Out, "%s in %s, by %s\n", sum, in, plural(len(r.Controls), "control"))
 	return err
 }
 

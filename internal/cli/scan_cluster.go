@@ -17,15 +17,23 @@ import (
 )
 
 // postureCluster says which cluster.
-type postureCluster struct{ kubeconfig, context string }
+type postureCluster struct {
+	kubeconfig *pflag.Flag
+	context    string
+}
 
 func (c *postureCluster) flags(f *pflag.FlagSet) {
-	f.StringVar(&c.kubeconfig, "kubeconfig", "", "file that says how to reach the cluster; else KUBECONFIG, ~/.kube/config, or the pod's service account")
+	const usage = "file that says how to reach the cluster; else KUBECONFIG, ~/.kube/config, or the pod's service account"
+	if f.Lookup("kubeconfig") == nil { // those of an agent have it
+		f.String("kubeconfig", "", usage)
+	}
+	c.kubeconfig = f.Lookup("kubeconfig")
+	c.kubeconfig.Usage = usage
 	f.StringVar(&c.context, "context", "", "context of the kubeconfig; else its current one")
 }
 
 func (c *postureCluster) connect(env Env) (*cluster.Client, error) {
-	return cluster.Connect(cluster.Access{Kubeconfig: c.kubeconfig, Context: c.context, Agent: "vigie/" + env.Version})
+	return cluster.Connect(cluster.Access{Kubeconfig: c.kubeconfig.Value.String(), Context: c.context, Agent: "vigie/" + env.Version})
 }
 
 func newScanCluster(env Env) *cobra.Command {
@@ -52,7 +60,7 @@ func newScanCluster(env Env) *cobra.Command {
 			if err := f.targetOf(cmd, client); err != nil {
 				return Cannot(err)
 			}
-			return runScan(env, f, func(j *scan.Judge) (*scan.Report, error) {
+			return runScan(cmd.Context(), env, f, func(j *scan.Judge) (*scan.Report, error) {
 				return scanCluster(cmd.Context(), env, client, j, clusterScan{options: o, secrets: secrets, exceptions: f.exceptions})
 			})
 		},

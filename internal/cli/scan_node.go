@@ -35,7 +35,7 @@ func newScanNode(env Env) *cobra.Command {
 			if err != nil {
 				return Cannot(fmt.Errorf("find the host's name: %w", err))
 			}
-			return runScan(env, f, func(j *scan.Judge) (*scan.Report, error) {
+			return runScan(cmd.Context(), env, f, func(j *scan.Judge) (*scan.Report, error) {
 				fields, err := host.Collect(name)
 				if err != nil {
 					return nil, err

@@ -21,7 +21,7 @@ const (
 
 // GraphOptions say how to draw a map.
 type GraphOptions struct {
-	// Expand are ids of workloads (a node's, or the workload's own) that are shown by process; "*" is all.
+	// Expand are ids of workloads (a node's, the workload's own, or its pod's uid) that are shown by process; "*" is all.
 	Expand []string
 	// Window is how far the map looks back (Advance); 0: everything that was added counts.
 	Window time.Duration

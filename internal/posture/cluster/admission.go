@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sigs.k8s.io/yaml"
@@ -55,145 +54,6 @@ func mutating(version string) (policies, bindings schema.GroupVersionResource) {
 	return resource(registration, version, "mutatingadmissionpolicies"), resource(registration, version, "mutatingadmissionpolicybindings")
 }
 
-// Change is what an apply did with an object.
-type Change struct {
-	Kind, Name string
-	What       string // created, changed, unchanged, removed
-}
-
-// Apply gives the API server a bundle, and takes away what vigie gave it before and is not in it. What is new stands before what is
-// old goes: a control that moves is for a moment in two policies, and never in none. With dry nothing is kept.
-func (c *Client) Apply(ctx context.Context, b *admission.Bundle, dry bool) ([]Change, error) {
-	mutatingVersion, err := c.mutatingVersion()
-	if err != nil {
-		return nil, err
-	}
-	if len(b.Fixes) > 0 && mutatingVersion == "" {
-		return nil, fmt.Errorf("apply fixes: %s serves no MutatingAdmissionPolicy, which Kubernetes has from 1.34 on when it is turned on, and always from 1.36 on: leave the fixes out", c.Name)
-	}
-	a := applier{client: c, ctx: ctx, dry: dry, wanted: map[schema.GroupVersionResource][]string{}}
-	mp, mb := mutating(mutatingVersion)
-	for _, f := range b.Fixes {
-		a.apply(mp, f.Policy)
-		a.apply(mb, f.Binding)
-	}
-	for _, p := range b.Policies {
-		a.apply(policies(), p)
-	}
-	for _, p := range b.Bindings {
-		a.apply(bindings(), p)
-	}
-	if a.err != nil {
-		return a.changes, a.err
-	}
-	a.prune(bindings())
-	a.prune(policies())
-	if mutatingVersion != "" {
-		a.prune(mb)
-		a.prune(mp)
-	}
-	return a.changes, a.err
-}
-
-// mutatingVersion is the version in which MutatingAdmissionPolicy is served; empty when it is not.
-func (c *Client) mutatingVersion() (string, error) {
-	for _, v := range []string{"v1", "v1beta1"} {
-		p, _ := mutating(v)
-		ok, err := c.Serves(p)
-		if err != nil {
-			return "", err
-		}
-		if ok {
-			return v, nil
-		}
-	}
-	return "", nil
-}
-
-// applier keeps the first error.
-type applier struct {
-	client  *Client
-	ctx     context.Context // of Apply, that the applier is a part of
-	dry     bool
-	wanted  map[schema.GroupVersionResource][]string
-	changes []Change
-	err     error
-}
-
-func (a *applier) apply(gvr schema.GroupVersionResource, o runtime.Object) {
-	if a.err != nil {
-		return
-	}
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
-	if err != nil {
-		a.err = fmt.Errorf("apply: %w", err)
-		return
-	}
-	u := &unstructured.Unstructured{Object: fields}
-	u.SetAPIVersion(gvr.GroupVersion().String())
-	unstructured.RemoveNestedField(u.Object, "status")
-	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
-	a.wanted[gvr] = append(a.wanted[gvr], u.GetName())
-	what, err := a.client.applyOne(a.ctx, gvr, u, a.dry)
-	if err != nil {
-		a.err = err
-		return
-	}
-	a.changes = append(a.changes, Change{u.GetKind(), u.GetName(), what})
-}
-
-// applyOne is a server-side apply of an object, and what it did.
-func (c *Client) applyOne(ctx context.Context, gvr schema.GroupVersionResource, u *unstructured.Unstructured, dry bool) (string, error) {
-	client := c.Dynamic.Resource(gvr).Namespace(u.GetNamespace())
-	before := ""
-	if have, err := client.Get(ctx, u.GetName(), metav1.GetOptions{}); err == nil {
-		before = have.GetResourceVersion()
-	} else if !apierrors.IsNotFound(err) {
-		return "", fmt.Errorf("read %s %s: %w", u.GetKind(), u.GetName(), err)
-	}
-	options := metav1.ApplyOptions{FieldManager: manager, Force: true}
-	if dry {
-		options.DryRun = []string{metav1.DryRunAll}
-	}
-	now, err := client.Apply(ctx, u.GetName(), u, options)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("apply %s %s: %w", u.GetKind(), u.GetName(), err)
-	case before == "":
-		return "created", nil
-	case before != now.GetResourceVersion():
-		return "changed", nil
-	}
-	return "unchanged", nil
-}
-
-// prune removes what vigie owns and does not want.
-func (a *applier) prune(gvr schema.GroupVersionResource) {
-	if a.err != nil {
-		return
-	}
-	client := a.client.Dynamic.Resource(gvr)
-	list, err := client.List(a.ctx, metav1.ListOptions{LabelSelector: admission.OwnerLabel + "=" + admission.Owner})
-	if err != nil {
-		a.err = fmt.Errorf("list %s: %w", gvr.Resource, err)
-		return
-	}
-	for _, u := range list.Items {
-		if slices.Contains(a.wanted[gvr], u.GetName()) {
-			continue
-		}
-		options := metav1.DeleteOptions{}
-		if a.dry {
-			options.DryRun = []string{metav1.DryRunAll}
-		}
-		if err := client.Delete(a.ctx, u.GetName(), options); err != nil && !apierrors.IsNotFound(err) {
-			a.err = fmt.Errorf("remove %s %s: %w", u.GetKind(), u.GetName(), err)
-			return
-		}
-		a.changes = append(a.changes, Change{u.GetKind(), u.GetName(), "removed"})
-	}
-}
-
 // Settings are those that were noted; nil when admission was never applied here.
 func (c *Client) Settings(ctx context.Context) (*admission.Settings, error) {
 	u, err := c.Dynamic.Resource(resource("", "v1", "configmaps")).Namespace(SettingsNamespace).Get(ctx, SettingsName, metav1.GetOptions{})
@@ -223,13 +83,13 @@ func (c *Client) SaveSettings(ctx context.Context, s *admission.Settings) error 
 	labels := map[string]any{admission.OwnerLabel: admission.Owner}
 	ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": SettingsNamespace}}}
 	if _, err := c.Dynamic.Resource(resource("", "v1", "namespaces")).Get(ctx, SettingsNamespace, metav1.GetOptions{}); apierrors.IsNotFound(err) {
-		if _, err := c.applyOne(ctx, resource("", "v1", "namespaces"), ns, false); err != nil {
+		if _, err := c.applyOne(ctx, resource("", "v1", "namespaces"), ns); err != nil {
 			return err
 		}
 	}
 	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
 		"metadata": map[string]any{"name": SettingsName, "namespace": SettingsNamespace, "labels": labels}, "data": map[string]any{settingsKey: string(text)}}}
-	_, err = c.applyOne(ctx, resource("", "v1", "configmaps"), u, false)
+	_, err = c.applyOne(ctx, resource("", "v1", "configmaps"), u)
 	return err
 }
 
@@ -341,6 +201,6 @@ func (c *Client) Define(ctx context.Context) error {
 		return fmt.Errorf("read the definition of PolicyException: %w", err)
 	}
 	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
-	_, err = c.applyOne(ctx, resource("apiextensions.k8s.io", "v1", "customresourcedefinitions"), u, false)
+	_, err = c.applyOne(ctx, resource("apiextensions.k8s.io", "v1", "customresourcedefinitions"), u)
 	return err
 }
