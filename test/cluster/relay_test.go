@@ -38,7 +38,7 @@ func TestClusterThroughItsRelay(t *testing.T) {
 	vigie(t, c, "install", "--apply", "--set", "image.pullPolicy=Never", "--set", "relay.nodeSelector={kubernetes.io/hostname: n1}", "--image", vigieImage)
 	c.Apply(t, web)
 	names, addresses := webPods(t, c)
-	awaitAnswer(t, c, func(out string) bool { return strings.Contains(out, "2 of 2 nodes") }, "status")
+	awaitAnswer(t, c, func(out string) bool { return strings.Contains(out, "relays 2 nodes") }, "status")
 
 	mark := fmt.Sprintf("/mark-%d", time.Now().UnixNano())
 	for node, pod := range names {
