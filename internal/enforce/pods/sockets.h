@@ -68,12 +68,24 @@ static __always_inline void ends(struct vg_np_query *q, struct vg_np_context *c,
 }
 
 /* A packet to a service is on its way: who sees it translated has to know whose it is. */
-static __always_inline void introduce(const struct vg_np_context *c)
+static __noinline int introduce(const struct vg_np_context *c, u8 protocol)
 {
-	u64 *known = bpf_map_lookup_elem(&vg_np_local, c->local), cgroup = c->cgroup;
+	struct vg_np_talk who = {};
+	struct vg_np_talk_key k;
+	u64 *known, cgroup;
 
+	if (!c)
+		return 0;
+	cgroup = c->cgroup;
+	known = bpf_map_lookup_elem(&vg_np_local, c->local);
 	if (!known || *known != cgroup)
 		bpf_map_update_elem(&vg_np_local, c->local, &cgroup, BPF_ANY);
+	if (!c->owner.pid)
+		return 0;
+	vg_np_beginner(&k, c->local, c->local_port, protocol);
+	__builtin_memcpy(who.addr, &c->owner, sizeof(c->owner));
+	bpf_map_update_elem(&vg_np_talks, &k, &who, BPF_ANY);
+	return 0;
 }
 
 /* Where a conversation to a service was translated to; NULL: nobody has let it pass. */
@@ -216,7 +228,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 				n->generation = 0;
 				n->port = 0;
 			}
-			introduce(&c);
+			introduce(&c, q.protocol);
 			return 1;
 		}
 	}
@@ -344,7 +356,7 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 		vg_np_who(&q, generation);
 		service = vg_np_service_of(&q);
 		if (service && vg_np_translated()) {
-			introduce(&c);
+			introduce(&c, q.protocol);
 			fresh.flags = VG_NP_DEFERRED;
 			bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
 			return 1;
