@@ -155,7 +155,7 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	talk = bpf_map_lookup_elem(&vg_np_talks, &begun);
 	if (talk)
 		__builtin_memcpy(&c.owner, talk->addr, sizeof(c.owner));
-	if (!itself(&p) && !vg_np_may(pod, &q, &c, generation))
+	if (!itself(&p) && !may(pod, &q, &c, generation))
 		return NF_DROP;
 	if (p.protocol != IPPROTO_TCP)
 		bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);

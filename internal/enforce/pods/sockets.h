@@ -120,7 +120,7 @@ static __noinline int may_all(const struct vg_np_pod *pod, struct vg_np_query *q
 			continue;
 		__builtin_memcpy(q->addr, b->addr, 16);
 		q->port = b->port;
-		if (!vg_np_may(pod, q, c, generation))
+		if (!may(pod, q, c, generation))
 			return 0;
 	}
 	return 1;
@@ -187,7 +187,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 		return settle(n, generation, flags & ~VG_NP_SK_WAITS, 1);
 	if (flags & VG_NP_SK_IN) {
 		q.port = c.local_port;
-		return settle(n, generation, flags, vg_np_may(pod, &q, &c, generation));
+		return settle(n, generation, flags, may(pod, &q, &c, generation));
 	}
 	q.port = c.remote_port;
 	if (in && flags & VG_NP_SK_WAITS) {
@@ -232,7 +232,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 			return 1;
 		}
 	}
-	return settle(n, generation, flags, vg_np_may(pod, &q, &c, generation));
+	return settle(n, generation, flags, may(pod, &q, &c, generation));
 }
 
 /* The SYN to a listener. What follows it belongs to a conversation that was allowed. */
@@ -272,7 +272,7 @@ static __noinline int to_listener(struct __sk_buff *skb)
 	owner_of(sk, &c);
 	ends(&q, &c, &p, 1);
 	q.port = c.local_port;
-	return vg_np_may(pod, &q, &c, generation);
+	return may(pod, &q, &c, generation);
 }
 
 /* A datagram, and any packet of a raw socket; of SCTP the one that begins an association. */
@@ -362,7 +362,7 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 			return 1;
 		}
 	}
-	if (service ? !may_all(pod, &q, &c, service) : !vg_np_may(pod, &q, &c, generation))
+	if (service ? !may_all(pod, &q, &c, service) : !may(pod, &q, &c, generation))
 		return 0;
 	bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
 	return 1;

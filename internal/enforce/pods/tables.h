@@ -388,14 +388,11 @@ __weak __noinline int vg_np_denies(struct vg_np_query *q)
 	return 0;
 }
 
-/* Whose address it is: into q. The key is copied: before 6.2 it may not be a global function's argument. */
+/* Whose address it is: into q. Not in a global function: before 6.2 what it is given may not be a key. */
 static __always_inline void vg_np_who(struct vg_np_query *q, u32 generation)
 {
-	struct vg_np_addr *a;
-	u8 addr[16];
+	struct vg_np_addr *a = bpf_map_lookup_elem(&vg_np_addrs, q->addr);
 
-	__builtin_memcpy(addr, q->addr, 16);
-	a = bpf_map_lookup_elem(&vg_np_addrs, addr);
 	q->class = a ? a->classes[generation & 1] : 0;
 	q->flags = a ? a->flags : 0;
 }
