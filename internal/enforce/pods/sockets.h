@@ -275,6 +275,35 @@ static __noinline int to_listener(struct __sk_buff *skb)
 	return may(pod, &q, &c, generation);
 }
 
+/* The ends of a packet without a connection: 1 passes without being judged, 0 cannot be read, 2 is to be judged. A function of its
+ * own for the sake of the stack: all frames together have 512 bytes. */
+static __noinline int read_ends(struct __sk_buff *skb, u32 in, struct vg_np_query *q, struct vg_np_context *c)
+{
+	struct vg_np_packet p = {};
+
+	if (!q || !c || !read_packet(skb, &p))
+		return 0;
+	if (itself(&p))
+		return 1;
+	q->protocol = p.protocol == IPPROTO_UDPLITE ? IPPROTO_UDP : p.protocol;
+	switch (q->protocol) {
+	case IPPROTO_TCP: /* of a raw socket */
+		if (in)
+			return 1; /* a copy of what is judged where it is meant for */
+		break;
+	case IPPROTO_SCTP:
+		if (!bpf_skb_load_bytes(skb, p.transport + 12, &p.flags, 1) && p.flags != VG_SCTP_INIT)
+			return 1;
+		break;
+	case IPPROTO_UDP:
+		break;
+	default:
+		return 1;
+	}
+	ends(q, c, &p, in);
+	return 2;
+}
+
 /* A datagram, and any packet of a raw socket; of SCTP the one that begins an association. */
 static __noinline int datagram(struct __sk_buff *skb, u32 in)
 {
@@ -285,8 +314,8 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	struct vg_np_service *service = 0;
 	struct bpf_sock *sk = skb->sk;
 	u32 egress;
+	int got;
 	struct vg_np_query q = {};
-	struct vg_np_packet p = {};
 	struct vg_np_pod *pod;
 	struct vg_np_sock *n;
 	bool held;
@@ -311,26 +340,9 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	egress = vg_np_speaks(pod, generation, VG_NP_EGRESS);
 	if (!egress && !vg_np_speaks(pod, generation, VG_NP_INGRESS))
 		return 1;
-	if (!read_packet(skb, &p))
-		return 0;
-	if (itself(&p))
-		return 1;
-	q.protocol = p.protocol == IPPROTO_UDPLITE ? IPPROTO_UDP : p.protocol;
-	switch (q.protocol) {
-	case IPPROTO_TCP: /* of a raw socket */
-		if (in)
-			return 1; /* a copy of what is judged where it is meant for */
-		break;
-	case IPPROTO_SCTP:
-		if (!bpf_skb_load_bytes(skb, p.transport + 12, &p.flags, 1) && p.flags != VG_SCTP_INIT)
-			return 1;
-		break;
-	case IPPROTO_UDP:
-		break;
-	default:
-		return 1;
-	}
-	ends(&q, &c, &p, in);
+	got = read_ends(skb, in, &q, &c);
+	if (got != 2)
+		return got;
 	owner_of(sk, &c);
 	__builtin_memcpy(k.local, c.local, 16);
 	__builtin_memcpy(k.remote, q.addr, 16);
