@@ -43,7 +43,7 @@ type fakeAgent struct {
 	cut     context.CancelFunc
 }
 
-func newFakeAgent(t *testing.T, name string) *fakeAgent {
+func newFakeAgent(t testing.TB, name string) *fakeAgent {
 	t.Helper()
 	f := &fakeAgent{name: name, started: time.Now().Add(-time.Hour), more: make(chan struct{})}
 	f.serve(t, "127.0.0.1:0")
@@ -52,7 +52,7 @@ func newFakeAgent(t *testing.T, name string) *fakeAgent {
 }
 
 // serve opens its port, again after stop.
-func (f *fakeAgent) serve(t *testing.T, address string) {
+func (f *fakeAgent) serve(t testing.TB, address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -178,8 +178,8 @@ func (f *fakeAgent) StreamEvents(ctx context.Context, q *connect.Request[pb.Stre
 		list = nil
 	}
 	for {
-		if len(list) > 0 {
-			if err := out.Send(&pb.StreamEventsResponse{Events: list}); err != nil {
+		for chunk := range slices.Chunk(list, 256) {
+			if err := out.Send(&pb.StreamEventsResponse{Events: chunk}); err != nil {
 				return err
 			}
 		}
@@ -269,7 +269,7 @@ type running struct {
 }
 
 // startRelay runs a relay for agents, with short pauses, and waits until it has heard of them.
-func startRelay(t *testing.T, change func(*Options), agents ...*fakeAgent) *running {
+func startRelay(t testing.TB, change func(*Options), agents ...*fakeAgent) *running {
 	t.Helper()
 	r := &running{agents: &changing{set: make(chan []Agent)}}
 	for _, f := range agents {
@@ -324,7 +324,7 @@ func (r *running) state(name string) string {
 	return ""
 }
 
-func await(t *testing.T, what string, done func() bool) {
+func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

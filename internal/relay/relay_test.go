@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -226,5 +227,38 @@ func TestAListThatChanges(t *testing.T) {
 	}
 	if _, err := r.client.GetStatus(t.Context(), connect.NewRequest(&pb.GetStatusRequest{Node: "a"})); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("status of a node that is gone: %v", err)
+	}
+}
+
+// A client that reads nothing holds up nobody else, and what waits for it in the relay is bounded.
+func TestAClientThatReadsNothing(t *testing.T) {
+	a := newFakeAgent(t, "a")
+	const events = 4000
+	r := startRelay(t, func(o *Options) { o.Queue = 256 }, a)
+	ctx, cancel := context.WithCancel(t.Context())
+	idle, err := r.client.StreamEvents(ctx, connect.NewRequest(&pb.StreamEventsRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cancel() // else Close reads on
+		_ = idle.Close()
+	}()
+	rd := r.read(t, &pb.StreamEventsRequest{})
+	await(t, "the stream", func() bool {
+		a.happen("/first")
+		return len(rd.got()) > 0
+	})
+	long := strings.Repeat("x", 4000) // more than the connections hold
+	for i := range events {
+		a.happen(fmt.Sprintf("/%d/%s", i, long))
+	}
+	await(t, "all events for the one who reads", func() bool {
+		rd.mu.Lock()
+		defer rd.mu.Unlock()
+		return strings.HasPrefix(rd.lines[len(rd.lines)-1], fmt.Sprintf("a /%d/", events-1))
+	})
+	if n := r.Nodes()[0]; n.GetQueued() > 2*(256+256) {
+		t.Errorf("%d events wait in the relay", n.GetQueued())
 	}
 }
