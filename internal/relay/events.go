@@ -106,6 +106,10 @@ func (s *eventStream) run(ctx context.Context) error {
 	if follow {
 		s.live = newFanIn(plan[seen]{relay: s.relay, wanted: s.match, at: timeOf, call: "StreamEvents", open: s.follow()})
 		s.live.begin(ctx)
+		// The headers tell the client that nothing of the nodes that answer is missed from here on.
+		if err := s.send(nil); err != nil {
+			return fmt.Errorf("begin the stream: %w", err)
+		}
 	}
 	if s.asked.GetLast() > 0 || s.asked.GetFilter().GetSince() != nil || !follow {
 		if err := s.sendPast(ctx); err != nil {
