@@ -208,6 +208,9 @@ const overlap = 2 * time.Second
 
 // openStream opens a stream. at, when given, is how far the one before came: what was said already is left out.
 func (s *eventStream) openStream(ctx context.Context, n *node, m *pb.StreamEventsRequest, at *mark) (feed[seen], error) {
+	if err := n.probe(); err != nil { // the agent may have begun anew since it was asked last
+		return feed[seen]{}, err
+	}
 	memory := n.memory()
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := n.client.StreamEvents(ctx, connect.NewRequest(m))
@@ -301,7 +304,7 @@ func (s *eventStream) deliver(batch []entry[seen], news []*pb.NodeStatus) error 
 func (s *eventStream) wait() {
 	for _, f := range []*fanIn[seen]{s.live, s.old} {
 		if f != nil {
-			f.wg.Wait()
+			f.end()
 		}
 	}
 }

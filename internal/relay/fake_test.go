@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,7 +31,8 @@ type fakeAgent struct {
 
 	name    string
 	ahead   time.Duration // of its clock
-	old     bool          // it says no time and knows no map
+	old     bool          // it says no time
+	unknown string        // a call that it does not know
 	address string
 
 	mu      sync.Mutex
@@ -64,6 +66,13 @@ func (f *fakeAgent) serve(t testing.TB, address string) {
 	mux := http.NewServeMux()
 	path, handler := vigiev1connect.NewVigieHandler(f)
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		unknown := f.unknown != "" && strings.HasSuffix(r.URL.Path, "/"+f.unknown)
+		f.mu.Unlock()
+		if unknown {
+			_ = connect.NewErrorWriter().Write(w, r, connect.NewError(connect.CodeUnimplemented, errors.New("not known")))
+			return
+		}
 		w.Header().Set("Date", time.Now().Add(f.ahead).UTC().Format(http.TimeFormat))
 		handler.ServeHTTP(w, r)
 	})
@@ -128,7 +137,9 @@ func (f *fakeAgent) Health(ctx context.Context, _ *connect.Request[pb.HealthRequ
 	f.pause(ctx)
 	m := &pb.HealthResponse{Ready: true}
 	if !f.old {
-		m.Time = timestamppb.New(time.Now().Add(f.ahead))
+		f.mu.Lock()
+		m.Time, m.StartTime = timestamppb.New(time.Now().Add(f.ahead)), timestamppb.New(f.started.Add(f.ahead))
+		f.mu.Unlock()
 	}
 	return connect.NewResponse(m), nil
 }
@@ -150,7 +161,7 @@ func (f *fakeAgent) GetStatus(ctx context.Context, _ *connect.Request[pb.GetStat
 func (f *fakeAgent) from(n int, q *pb.Filter) (out []*pb.Event, more chan struct{}, to int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, e := range f.events[max(n, f.forgot):] {
+	for _, e := range f.events[min(max(n, f.forgot), len(f.events)):] {
 		if q.GetSince() == nil || !e.GetTime().AsTime().Before(q.GetSince().AsTime()) {
 			out = append(out, proto.CloneOf(e))
 		}

@@ -181,7 +181,7 @@ func (s *flowStream) deliver(batch []entry[*observer.GetFlowsResponse], news []*
 func (s *flowStream) wait() {
 	for _, f := range []*fanIn[*observer.GetFlowsResponse]{s.live, s.old} {
 		if f != nil {
-			f.wg.Wait()
+			f.end()
 		}
 	}
 }

@@ -262,3 +262,42 @@ func TestAClientThatReadsNothing(t *testing.T) {
 		t.Errorf("%d events wait in the relay", n.GetQueued())
 	}
 }
+
+// An agent that is upgraded begins to answer what it did not know, in streams that are open already; and its numbers begin anew.
+func TestAnAgentThatIsUpgraded(t *testing.T) {
+	a := newFakeAgent(t, "a")
+	a.unknown = "StreamEvents"
+	r := startRelay(t, nil, a)
+	rd := r.read(t, &pb.StreamEventsRequest{})
+	await(t, "the agent to be told as older", func() bool { return slices.Equal(r.Nodes()[0].GetMissing(), []string{"StreamEvents"}) })
+	upgrade := func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.unknown, a.started, a.events = "", time.Now(), nil
+		a.cut() // its process ends, and the next one is there at once
+		_ = a.served.Close()
+	}
+	upgrade()
+	a.serve(t, a.address)
+	await(t, "its events", func() bool {
+		a.happen("/new")
+		return slices.Contains(rd.got(), "a /new")
+	})
+	if n := r.Nodes()[0]; len(n.GetMissing()) > 0 || n.GetMessage() != "" {
+		t.Errorf("after the upgrade it is told as %v", n)
+	}
+	upgrade()
+	a.serve(t, a.address)
+	await(t, "events of the next one, whose numbers are lower", func() bool {
+		a.happen("/newest")
+		return slices.Contains(rd.got(), "a /newest")
+	})
+}
+
+// Two agents that say the same name are told apart.
+func TestTwoNodesOfOneName(t *testing.T) {
+	r := startRelay(t, nil, newFakeAgent(t, "a"), newFakeAgent(t, "a"))
+	if x, y := r.Nodes()[0].GetName(), r.Nodes()[1].GetName(); x == y || x != "a" || !strings.HasPrefix(y, "a (127.0.0.1:") {
+		t.Errorf("they are called %s and %s", x, y)
+	}
+}
