@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/engine"
 	"github.com/vigie-io/vigie/internal/posture/scan"
@@ -110,6 +113,27 @@ func TestJUnit(t *testing.T) {
 	}
 }
 
+func TestPrometheus(t *testing.T) {
+	var b bytes.Buffer
+	if err := Prometheus(&b, example(t)); err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{"vigie_scan_findings": 1, "vigie_scan_objects": 1, "vigie_scan_problems": 1, "vigie_scan_control_objects": 2} {
+		sum := 0.0
+		for _, m := range families[name].GetMetric() {
+			sum += m.GetGauge().GetValue()
+		}
+		if sum != want {
+			t.Errorf("%s: %v, want %v", name, sum, want)
+		}
+	}
+}
+
 func TestHTMLIsOnePageWithoutScripts(t *testing.T) {
 	var b bytes.Buffer
 	if err := HTML(&b, example(t), "1.2.3", time.Unix(0, 0)); err != nil {
@@ -135,10 +159,11 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 func TestAWriteThatFailsIsTold(t *testing.T) {
 	r := example(t)
 	for name, write := range map[string]func(io.Writer) error{
-		"json":  func(w io.Writer) error { return JSON(w, r) },
-		"sarif": func(w io.Writer) error { return SARIF(w, r, "") },
-		"junit": func(w io.Writer) error { return JUnit(w, r) },
-		"html":  func(w io.Writer) error { return HTML(w, r, "", time.Time{}) },
+		"json":       func(w io.Writer) error { return JSON(w, r) },
+		"sarif":      func(w io.Writer) error { return SARIF(w, r, "") },
+		"junit":      func(w io.Writer) error { return JUnit(w, r) },
+		"prometheus": func(w io.Writer) error { return Prometheus(w, r) },
+		"html":       func(w io.Writer) error { return HTML(w, r, "", time.Time{}) },
 	} {
 		if err := write(full{}); err == nil || !strings.Contains(err.Error(), "disk full") {
 			t.Errorf("%s: %v", name, err)

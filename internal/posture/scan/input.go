@@ -56,12 +56,22 @@ type source struct {
 // all follows the paths that a user gave. A file is read whatever it is called; of a directory those that may hold manifests. What is
 // in a chart or named by an overlay is read as a part of that.
 func (s *source) all() error {
+	if err := s.look(); err != nil {
+		return err
+	}
+	if slices.Contains(s.Paths, Stdin) {
+		s.files++
+		if err := s.documents(s.Stdin, "stdin"); err != nil {
+			return err
+		}
+	}
+	return s.readFound()
+}
+
+// look finds what is under the paths.
+func (s *source) look() error {
 	for _, path := range s.Paths {
 		if path == Stdin {
-			s.files++
-			if err := s.documents(s.Stdin, "stdin"); err != nil {
-				return err
-			}
 			continue
 		}
 		info, err := os.Stat(path)
@@ -77,6 +87,41 @@ func (s *source) all() error {
 			s.found = append(s.found, path)
 		}
 	}
+	return nil
+}
+
+// Found is what is under paths.
+type Found struct {
+	Files    []string // with manifests; those that an overlay lists as its resources are among them, its patches are not
+	Charts   []string
+	Problems []Problem
+}
+
+// Find looks for what a scan of paths would read.
+func Find(paths []string) (Found, error) {
+	var out Found
+	s := &source{Input: Input{Paths: paths}, visited: map[string]bool{}, problem: func(p Problem) { out.Problems = append(out.Problems, p) }}
+	if err := s.look(); err != nil {
+		return out, err
+	}
+	out.Files, out.Charts = s.found, s.charts
+	have := map[string]bool{}
+	for _, file := range out.Files {
+		have[realPath(file)] = true
+	}
+	for _, dir := range s.overlays {
+		for _, file := range render.Resources(dir) {
+			if !have[realPath(file)] {
+				have[realPath(file)] = true
+				out.Files = append(out.Files, file)
+			}
+		}
+	}
+	return out, nil
+}
+
+// readFound reads what the paths led to.
+func (s *source) readFound() error {
 	named := s.named()
 	s.found = slices.DeleteFunc(s.found, func(file string) bool { return named[realPath(file)] })
 	for _, file := range s.found {

@@ -20,8 +20,9 @@ type Report struct {
 	Frameworks []Framework `json:"frameworks"`
 	Files      int         `json:"files"`
 	Objects    int         `json:"objects"`
-	Ignored    int         `json:"ignored"` // documents that are no Kubernetes objects
-	Known      int         `json:"known"`   // findings that the baseline has
+	Ignored    int         `json:"ignored"`          // documents that are no Kubernetes objects
+	Charts     int         `json:"charts,omitempty"` // that were rendered
+	Known      int         `json:"known"`            // findings that the baseline has
 
 	Controls []*control.Control `json:"-"` // those that were asked
 }
