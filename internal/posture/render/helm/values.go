@@ -69,17 +69,17 @@ func (c *Chart) coalesce(values map[string]any) (map[string]any, error) {
 	// What is null for a dependency takes away a value of its own, and so is still needed.
 	out := over(values, c.Values, func(key string) bool {
 		return slices.ContainsFunc(c.Charts, func(sub *Chart) bool { return sub.Meta.Name == key })
-	})
+	}, false)
 	for _, sub := range c.Charts {
 		name := sub.Meta.Name
 		own, ok := out[name].(map[string]any)
 		if have, there := out[name]; there && !ok && have != nil {
 			return nil, fmt.Errorf("the value %s must be an object: it is the chart's of that name", name)
 		}
-		inner := over(nil, own, always)
+		inner := over(nil, own, always, true)
 		global, _ := out["global"].(map[string]any)
 		theirs, _ := inner["global"].(map[string]any)
-		inner["global"] = over(global, theirs, always)
+		inner["global"] = over(global, theirs, always, true)
 		var err error
 		if out[name], err = sub.coalesce(inner); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
@@ -91,16 +91,17 @@ func (c *Chart) coalesce(values map[string]any) (map[string]any, error) {
 func always(string) bool { return true }
 func never(string) bool  { return false }
 
-// over is a copy of base with values laid over it. keepNull are the keys in whose objects null stays null; in others it takes away.
-func over(values, base map[string]any, keepNull func(key string) bool) map[string]any {
+// over is a copy of base with values laid over it. keepNull are the keys in whose objects null stays null; in others it takes away. keepOwn:
+// what is null in base and stands alone stays so too.
+func over(values, base map[string]any, keepNull func(key string) bool, keepOwn bool) map[string]any {
 	out := map[string]any{}
 	for k, v := range base {
-		if _, has := values[k]; has || v == nil && !keepNull(k) {
+		if _, has := values[k]; has || v == nil && !keepOwn {
 			continue
 		}
 		out[k] = clone(v)
-		if m, isMap := out[k].(map[string]any); isMap && !keepNull(k) {
-			out[k] = over(nil, m, never) // without the nulls in it
+		if m, isMap := out[k].(map[string]any); isMap && !keepOwn {
+			out[k] = over(nil, m, never, false) // without the nulls in it
 		}
 	}
 	for k, v := range values {
@@ -110,9 +111,9 @@ func over(values, base map[string]any, keepNull func(key string) bool) map[strin
 		case v == nil && hasKey(base, k) && !keepNull(k):
 			// taken away
 		case isMap && has && keepNull(k):
-			out[k] = over(m, below, always)
+			out[k] = over(m, below, always, true)
 		case isMap && has:
-			out[k] = over(m, below, never)
+			out[k] = over(m, below, never, false)
 		default:
 			out[k] = clone(v)
 		}
