@@ -104,7 +104,7 @@ func writeFindings(out *bufio.Writer, screen term.Screen, findings []scan.Findin
 		if screen.Width > 0 {
 			text = term.Cut(text, screen.Width)
 		}
-		out.WriteString(style(text) + "\n") //nolint:errcheck // Flush tells
+		fmt.Fprintln(out, style(text))
 	}
 	measure(header)
 	for i := range findings {
@@ -114,7 +114,7 @@ func writeFindings(out *bufio.Writer, screen term.Screen, findings []scan.Findin
 	for i := range findings {
 		line(cells(screen.Style, &findings[i]), func(s string) string { return s })
 	}
-	out.WriteByte('\n') //nolint:errcheck // Flush tells
+	fmt.Fprintln(out)
 }
 
 func cells(st term.Style, f *scan.Finding) []string {

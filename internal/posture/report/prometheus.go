@@ -21,14 +21,14 @@ func Prometheus(w io.Writer, r *scan.Report) error {
 		fmt.Fprintf(out, "# HELP vigie_scan_%s %s\n# TYPE vigie_scan_%s gauge\n", name, help, name)
 	}
 	sample := func(name string, value float64, labels ...string) {
-		out.WriteString("vigie_scan_" + name) //nolint:errcheck // Flush tells, of all writes here
+		var pairs []string
 		for i := 0; i+1 < len(labels); i += 2 {
-			out.WriteString(map[bool]string{true: "{", false: ","}[i == 0] + labels[i] + `="` + escapeLabel(labels[i+1]) + `"`) //nolint:errcheck
+			pairs = append(pairs, labels[i]+`="`+escapeLabel(labels[i+1])+`"`)
 		}
-		if len(labels) > 0 {
-			out.WriteByte('}') //nolint:errcheck
+		if len(pairs) > 0 {
+			name += "{" + strings.Join(pairs, ",") + "}"
 		}
-		out.WriteString(" " + strconv.FormatFloat(value, 'g', -1, 64) + "\n") //nolint:errcheck
+		fmt.Fprintf(out, "vigie_scan_%s %s\n", name, strconv.FormatFloat(value, 'g', -1, 64))
 	}
 	counts := map[control.Severity]int{}
 	for i := range r.Findings {

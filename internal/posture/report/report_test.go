@@ -7,13 +7,21 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/xeipuuv/gojsonschema"
 
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/engine"
@@ -91,6 +99,55 @@ func TestJSONIsTheReport(t *testing.T) {
 	}
 }
 
+// TestSARIFHasItsSchema holds a log against the schema of OASIS.
+func TestSARIFHasItsSchema(t *testing.T) {
+	schema := sarifSchema(t)
+	for _, empty := range []bool{false, true} {
+		r := example(t)
+		if empty {
+			r.Findings, r.Problems = []scan.Finding{}, []scan.Problem{}
+		}
+		var b bytes.Buffer
+		if err := SARIF(&b, r, "1.2.3"); err != nil {
+			t.Fatal(err)
+		}
+		result, err := gojsonschema.Validate(gojsonschema.NewStringLoader(schema), gojsonschema.NewBytesLoader(b.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range result.Errors() {
+			t.Error(e)
+		}
+		if _, err := sarif.FromBytes(b.Bytes()); err != nil { // and a reader of others takes it
+			t.Error(err)
+		}
+	}
+}
+
+// sarifSchema is the schema of OASIS, as it stands in the sources of a module that has it for itself.
+func sarifSchema(t *testing.T) string {
+	t.Helper()
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/owenrumney/go-sarif/v3").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "pkg/report/v210/sarif/schema.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := ""
+	ast.Inspect(file, func(n ast.Node) bool {
+		if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+			schema, err = strconv.Unquote(literal.Value)
+		}
+		return err == nil
+	})
+	if err != nil || !strings.Contains(schema, "SARIF") {
+		t.Fatalf("no schema was found: %v", err)
+	}
+	return schema
+}
+
 func TestURIs(t *testing.T) {
 	for path, want := range map[string]string{"deploy/a b.yaml": "deploy/a%20b.yaml", "/etc/a#1.yaml": "file:///etc/a%231.yaml"} {
 		if got := physical(path, 0, 0); got.Artifact.URI != want || got.Region != (sarifRegion{1, 1}) {
@@ -118,8 +175,8 @@ func TestPrometheus(t *testing.T) {
 	if err := Prometheus(&b, example(t)); err != nil {
 		t.Fatal(err)
 	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(&b)
+	text := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := text.TextToMetricFamilies(&b)
 	if err != nil {
 		t.Fatal(err)
 	}
