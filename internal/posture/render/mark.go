@@ -135,7 +135,7 @@ func (r *rendering) locator(s *source, text, withMarks string) manifest.Locate {
 	}
 }
 
-// column is where in its template a value stands: moved by as much as the line is, when the line is the same; else where the line begins.
+// column is where in its template a value stands: moved by as much as the line is, as far as the line is the same; else where the line begins.
 func column(from origin, rendered string, at int) int {
 	lines := bytes.Split(from.source.Text, []byte("\n"))
 	if from.line > len(lines) {
@@ -145,10 +145,13 @@ func column(from origin, rendered string, at int) int {
 	indent := len(line) - len(strings.TrimLeft(line, " \t"))
 	shift := indent - (len(rendered) - len(strings.TrimLeft(rendered, " ")))
 	column := at + shift
-	same := strings.TrimSpace(line) == strings.TrimSpace(rendered)
-	before, _, _ := strings.Cut(line, "{{")
-	if column >= 1 && (same || column <= len(before)) {
+	before, _, action := strings.Cut(line, "{{")
+	switch {
+	case column < 1:
+	case strings.TrimSpace(line) == strings.TrimSpace(rendered), column <= len(before):
 		return column
+	case action && strings.TrimSpace(before) != "" && strings.HasPrefix(strings.TrimSpace(rendered), strings.TrimSpace(before)):
+		return len(before) + 1 // in, or behind, what an action gave
 	}
 	return indent + 1
 }
