@@ -99,7 +99,7 @@ func newReport(controls []*control.Control) *Report {
 
 // add takes in what another part of the scan found.
 func (r *Report) add(other *Report) {
-	r.Findings = append(r.Findings, other.Findings...)
+	r.Findings = append(slices.Grow(r.Findings, len(other.Findings)), other.Findings...)
 	r.Problems = append(r.Problems, other.Problems...)
 	r.Objects += other.Objects
 	r.Ignored += other.Ignored
