@@ -120,7 +120,6 @@ func TestManyPods(t *testing.T) {
 			t.Fatalf("a pod that is not found by its address: %+v", p)
 		}
 	}
-	pods = nil
 	after, systemAfter := heap()
 	s := client.Status()
 	t.Logf("read in %v, %d KiB from the API server, %d watches; heap +%d KiB (%d bytes a pod), at most %d KiB more from the system", took.Round(time.Millisecond), s.BytesReceived>>10, s.Watches,

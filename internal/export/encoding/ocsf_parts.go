@@ -213,7 +213,7 @@ func (s ocsf) endpoints(o *object, c conversation, connection bool) {
 		o.text("ip", ip(end.Address))
 		o.some("port", uint64(end.Address.Port()))
 		o.text("hostname", end.Name)
-		if !connection && !end.Address.IsValid() && end.Workload == nil {
+		if !connection && !end.Address.IsValid() && (end.Workload == nil || end.Workload.Name == "") {
 			o.text("name", "unknown") // the class wants both ends
 		}
 		if w := end.Workload; w != nil {
