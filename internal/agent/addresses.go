@@ -56,7 +56,7 @@ func addressesIn(pid uint32) ([]netip.Addr, error) {
 		return nil, fmt.Errorf("open a network namespace: %w", err)
 	}
 	defer ns.Close()
-	h, err := netlink.NewHandleAt(ns)
+	h, err := askIn(ns)
 	if err != nil {
 		return nil, fmt.Errorf("ask a network namespace: %w", err)
 	}
@@ -72,4 +72,17 @@ func addressesIn(pid uint32) ([]netip.Addr, error) {
 		}
 	}
 	return out, nil
+}
+
+// askIn opens a socket in a network namespace. To enter another than one's own takes CAP_SYS_ADMIN.
+func askIn(ns netns.NsHandle) (*netlink.Handle, error) {
+	own, err := netns.Get()
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	if own.Equal(ns) {
+		return netlink.NewHandle()
+	}
+	return netlink.NewHandleAt(ns)
 }

@@ -207,6 +207,7 @@ func (a *Agent) observe(ctx context.Context) error {
 		if err != nil {
 			a.log.Warn("what the agent before left for this one could not all be taken over", "error", err)
 		}
+		a.awaitKube(ctx)
 		a.river.settle(a.fillArgs)
 		a.river.inherit(inherited)
 		host.Loaded()

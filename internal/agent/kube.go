@@ -97,6 +97,24 @@ func (a *Agent) runKube(ctx context.Context) {
 	}
 }
 
+// kubeAtStart is how long the agent's start waits for Kubernetes at most: what ran before it has its names then.
+const kubeAtStart = 2 * time.Second
+
+// awaitKube waits until what Kubernetes has is known, where nothing is known of an earlier run.
+func (a *Agent) awaitKube(ctx context.Context) {
+	if a.cluster == nil || !a.cluster.Status().Restored.IsZero() {
+		return
+	}
+	limit := time.NewTimer(kubeAtStart)
+	defer limit.Stop()
+	select {
+	case <-a.cluster.View().Synced():
+		a.resolver.PodsChanged()
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+}
+
 // nameCluster has the river name what Kubernetes knows of the ends of conversations.
 func (a *Agent) nameCluster() {
 	if a.cluster == nil {
@@ -215,7 +233,7 @@ func (a *Agent) kubeStatus() *server.Kubernetes {
 		return nil
 	}
 	s := a.cluster.Status()
-	return &server.Kubernetes{Server: s.Server, Node: s.Node, Synced: s.Synced, Problems: s.Problems(time.Now()), Heard: s.Heard, Restored: s.Restored,
+	return &server.Kubernetes{Server: s.Server, Node: s.Node, Synced: s.Synced, Problems: append(s.Problems(time.Now()), a.netpol.notes()...), Heard: s.Heard, Restored: s.Restored,
 		Watches: s.Watches, Pods: s.Pods, OwnPods: s.OwnPods, EventsSent: s.Events.Sent}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -74,8 +75,7 @@ func (a *Agent) newPodPolicies() error {
 	if err != nil {
 		return err
 	}
-	own := func() ([]netip.Addr, error) { return addressesIn(uint32(unix.Getpid())) }
-	a.netpol = &podPolicies{log: a.log, view: a.cluster.View(), objects: objects, own: own, wake: make(chan struct{}, 1),
+	a.netpol = &podPolicies{log: a.log, view: a.cluster.View(), objects: objects, own: ownAddresses, wake: make(chan struct{}, 1),
 		enforcer: pods.New(pods.Options{Log: a.log, Losses: a.losses, Host: a.host, PinDir: a.handoverDir() + "-pods"}),
 		cgroups:  make(map[uint64]podCgroup), parsed: make(map[*policies.Object]parsedObject), lastGood: make(map[string]*netpol.Policy)}
 	others := a.river.decoders[kernel.RecordVerdict]
@@ -91,6 +91,17 @@ func (a *Agent) newPodPolicies() error {
 		}
 	})
 	return a.netpol.findCgroups(a.host.Cgroup2())
+}
+
+// ownAddresses are those of the network that this process is in.
+func ownAddresses() (out []netip.Addr, err error) {
+	addrs, err := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr().Unmap().WithZone(""))
+		}
+	}
+	return out, err
 }
 
 // findCgroups takes in the pods that there are.
@@ -228,7 +239,10 @@ func (p *podPolicies) bring(ctx context.Context) error {
 		viewSynced = true
 	default:
 	}
-	if len(wanted) > 0 && !viewSynced && len(known.Pods) == 0 {
+	if len(wanted) == 0 {
+		return p.apply(ctx, pods.State{}, synced && viewSynced)
+	}
+	if !viewSynced && len(known.Pods) == 0 {
 		return nil // nothing is known: every pod would be held
 	}
 	own, err := p.own()
@@ -238,11 +252,16 @@ func (p *podPolicies) bring(ctx context.Context) error {
 	cluster := p.cluster()
 	cluster.Host = own
 	state := pods.State{Policies: wanted, Cgroups: p.tell(), Cluster: cluster}
+	return p.apply(ctx, state, synced && viewSynced)
+}
+
+// apply puts a state in force, and takes out of force what an earlier agent left when this one knows all.
+func (p *podPolicies) apply(ctx context.Context, state pods.State, all bool) error {
 	if err := p.enforcer.Apply(ctx, state); err != nil {
 		return err
 	}
 	p.state = state
-	if synced && viewSynced && !p.released {
+	if all && !p.released {
 		p.released = true
 		if err := p.enforcer.ReleaseEarlier(); err != nil {
 			return fmt.Errorf("network policies of an earlier agent may still be in force: %w", err)
@@ -313,17 +332,27 @@ func (p *podPolicies) fromObjects(list []*policies.Object) (out []*netpol.Policy
 	return out
 }
 
-// problems are what keeps policies from being in force as they are written.
-func (p *podPolicies) problems() (out []string) {
+// problems are what keeps this node from having policies in force.
+func (p *podPolicies) problems() []string {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.problem == nil {
+		return nil
+	}
+	return []string{"network policies are in force as they were before: " + p.problem.Error()}
+}
+
+// notes are what is wrong with single policies of the cluster, and with following them: no reason to replace the agent.
+func (p *podPolicies) notes() (out []string) {
 	if p == nil {
 		return nil
 	}
 	out = p.objects.Problems()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.problem != nil {
-		out = append(out, "network policies are in force as they were before: "+p.problem.Error())
-	}
 	for o, got := range p.parsed {
 		if got.err != nil {
 			out = append(out, fmt.Sprintf("%s %s/%s is not in force as it is written: %v", o.Kind, o.Namespace, o.Name, got.err))

@@ -114,6 +114,21 @@ func (p *podPolicies) describer() func(*netpol.Policy, *server.Policy) {
 	}
 }
 
+// has reports whether a policy is one of the cluster's objects.
+func (p *podPolicies) has(name string) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, one := range p.lastGood {
+		if one.ID() == name {
+			return true
+		}
+	}
+	return false
+}
+
 // ofCluster lists the policies of the cluster's objects.
 func (p *podPolicies) ofCluster() (out []server.Policy) {
 	if p == nil {

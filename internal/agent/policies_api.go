@@ -5,9 +5,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
+	"github.com/vigie-io/vigie/internal/policy/netpol"
 	"github.com/vigie-io/vigie/internal/server"
 )
 
@@ -46,6 +48,9 @@ func (a *Agent) ApplyPolicies(ctx context.Context, text server.PolicyText) ([]se
 func (a *Agent) SetPolicyMode(ctx context.Context, name, mode string) (server.Policy, error) {
 	if err := a.enforcesNothing(); err != nil {
 		return server.Policy{}, err
+	}
+	if a.netpol.has(name) {
+		return server.Policy{}, server.Refuse(server.Precondition, fmt.Errorf("policy %s is an object of the cluster: give it the annotation %s: %s there", name, netpol.ModeAnnotation, mode))
 	}
 	return a.policies.setMode(ctx, name, mode)
 }

@@ -45,9 +45,10 @@ func (e Env) screen() term.Screen { return term.ScreenOf(e.Out, e.Getenv) }
 func New(env Env, commands ...*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "vigie",
-		Short: "See what workloads do on Linux: processes, files, network",
-		Long: "vigie sees what the workloads of a Linux host do: their processes, files and network.\n\n" +
-			"`vigie run` is the agent; the other commands ask it, over its unix socket.",
+		Short: "See, explain and stop what workloads do: processes, files, network",
+		Long: "vigie sees, explains and stops what workloads do: their processes, files and network, on a Linux host and in Kubernetes.\n\n" +
+			"`vigie run` is the agent; the commands that read ask it over its unix socket, or all agents of a cluster with --cluster.\n" +
+			"Those about Kubernetes objects need no agent.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		// Without Args cobra answers an unknown command with the near ones.
@@ -57,6 +58,7 @@ func New(env Env, commands ...*cobra.Command) *cobra.Command {
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
 	root.AddCommand(commands...)
+	groupCommands(root)
 	root.InitDefaultCompletionCmd()
 	if c, _, err := root.Find([]string{"completion", "powershell"}); err == nil && c.Name() == "powershell" {
 		c.Parent().RemoveCommand(c) // Linux only

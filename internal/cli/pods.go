@@ -38,10 +38,11 @@ func NewPods(env Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pods, err := listPods(cmd.Context(), client, &vigiev1.ListPodsRequest{Namespace: namespace, AllNodes: all})
+			pods, missing, err := askPods(cmd.Context(), client, &vigiev1.ListPodsRequest{Namespace: namespace, AllNodes: all})
 			if err != nil {
 				return to.explain(err)
 			}
+			warnMissing(env.Err, missing)
 			return printPods(env, out, pods)
 		},
 	}
@@ -53,17 +54,23 @@ func NewPods(env Env) *cobra.Command {
 }
 
 func listPods(ctx context.Context, client vigiev1connect.VigieClient, r *vigiev1.ListPodsRequest) ([]*model.Pod, error) {
+	pods, _, err := askPods(ctx, client, r)
+	return pods, err
+}
+
+// askPods is listPods with the nodes that a relay's answer is without.
+func askPods(ctx context.Context, client vigiev1connect.VigieClient, r *vigiev1.ListPodsRequest) ([]*model.Pod, []*vigiev1.NodeError, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	answer, err := client.ListPods(ctx, connect.NewRequest(r))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pods := make([]*model.Pod, 0, len(answer.Msg.GetPods()))
 	for _, p := range answer.Msg.GetPods() {
 		pods = append(pods, wire.PodFromProto(p))
 	}
-	return pods, nil
+	return pods, answer.Msg.GetNodeErrors(), nil
 }
 
 func printPods(env Env, out format, pods []*model.Pod) error {

@@ -21,7 +21,7 @@ const (
 
 // GraphOptions say how to draw a map.
 type GraphOptions struct {
-	// Expand are ids of workloads (a node's, or the workload's own) that are shown by process; "*" is all.
+	// Expand are ids of workloads (a node's, the workload's own, or its pod's uid) that are shown by process; "*" is all.
 	Expand []string
 	// Window is how far the map looks back (Advance); 0: everything that was added counts.
 	Window time.Duration
@@ -111,7 +111,11 @@ func (g *Graph) node(e *model.Endpoint) *node {
 	if w == nil {
 		w = &model.Workload{Kind: model.WorkloadUnknown, Name: "unknown", ID: "unknown"}
 	}
-	parent := g.get("workload:"+w.ID, func(n *model.MapNode) {
+	id := w.ID
+	if w.PodUID != "" {
+		id = "pod:" + w.PodUID // all its containers, and what is known of it from afar
+	}
+	parent := g.get("workload:"+id, func(n *model.MapNode) {
 		n.Kind, n.Name, n.Group, n.Workload = model.MapWorkload, w.Name, cmp.Or(w.Namespace, w.Slice, string(w.Kind)), w
 	})
 	if parent.Kind == model.MapWorkload {
@@ -126,7 +130,7 @@ func (g *Graph) node(e *model.Endpoint) *node {
 		}
 		parent.processes[e.Process.Key] = struct{}{}
 	}
-	if !g.all && !g.expand[w.ID] {
+	if !g.all && !g.expand[id] && !g.expand[w.ID] {
 		return parent
 	}
 	return g.get("process:"+e.Process.ExecID, func(n *model.MapNode) {

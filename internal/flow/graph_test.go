@@ -220,3 +220,25 @@ func TestRequestsAreOnTheEdgeOfTheirFlow(t *testing.T) {
 		}
 	}
 }
+
+// A pod is one place on the map: by any of its containers, and as another node knows it.
+func TestAPodIsOneNode(t *testing.T) {
+	pod := func(e model.Endpoint, id, container string) model.Endpoint {
+		e.Workload = &model.Workload{Kind: model.WorkloadPod, Namespace: "shop", Name: "db-0", ID: id, Container: container, PodUID: "u1"}
+		return e
+	}
+	g := NewGraph(GraphOptions{})
+	g.Add(flowAt(noon, 1, web(), pod(db(), "abc", "db"), 1, 1))
+	g.Add(flowAt(noon, 2, web(), pod(at("10.0.0.2:9090", "db", 21), "def", "metrics"), 1, 1))
+	g.Add(flowAt(noon, 3, web(), pod(at("10.0.0.2:5432", "", 0), "pod:u1", ""), 1, 1))
+	if m := g.Map(100); len(m.Nodes) != 2 || len(m.Edges) != 2 {
+		t.Errorf("map is %+v", m)
+	}
+	for _, expand := range []string{"workload:pod:u1", "abc"} {
+		g := NewGraph(GraphOptions{Expand: []string{expand}})
+		g.Add(flowAt(noon, 1, web(), pod(db(), "abc", "db"), 1, 1))
+		if m := g.Map(100); len(m.Nodes) != 3 {
+			t.Errorf("by process, %s: %+v", expand, m.Nodes)
+		}
+	}
+}

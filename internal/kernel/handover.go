@@ -75,6 +75,12 @@ func (h *Host) Handover(dir string) (err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i, l := range h.links {
+		if _, err := os.Stat(l.pinned); l.pinned != "" && err == nil {
+			continue // outlives the agent by itself
+		}
+		if err := l.Unpin(); l.pinned != "" && err != nil {
+			return fmt.Errorf("forget an old pin of link %d: %w", i, err)
+		}
 		if err := l.Pin(filepath.Join(dir, fmt.Sprintf("link_%d", i))); err != nil {
 			return fmt.Errorf("pin link %d: %w", i, err)
 		}
@@ -109,7 +115,7 @@ func (h *Host) Pin(dir string, which func(sensor string) bool) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, l := range h.links {
+	for i, l := range h.links {
 		if !which(l.sensor) {
 			continue
 		}
@@ -118,6 +124,7 @@ func (h *Host) Pin(dir string, which func(sensor string) bool) error {
 			return Explain("pin a link of "+l.sensor, err)
 		}
 		name := filepath.Join(dir, fmt.Sprintf("link_%d", info.ID))
+		h.links[i].pinned = name
 		if _, err := os.Stat(name); err == nil {
 			continue
 		}

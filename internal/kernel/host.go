@@ -59,6 +59,7 @@ type Host struct {
 type namedLink struct {
 	sensor string
 	link.Link
+	pinned string // by Pin: a handover would take it away from where it is looked for
 }
 
 type namedProgram struct {
@@ -198,7 +199,7 @@ func (h *Host) keep(sensor, name string, p *ebpf.Program, l link.Link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if l != nil {
-		h.links = append(h.links, namedLink{sensor, l})
+		h.links = append(h.links, namedLink{sensor: sensor, Link: l})
 	}
 	h.programs = append(h.programs, namedProgram{sensor, name, p})
 }

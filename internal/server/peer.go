@@ -224,7 +224,8 @@ func loadToken(path string) (*tokenCheck, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read --token-file: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	// Its group may read it: that is how Kubernetes gives a secret to a user other than root.
+	if info.Mode().Perm()&0o037 != 0 {
 		return nil, fmt.Errorf("--token-file %s can be read by others: chmod 600 it", path)
 	}
 	b, err := os.ReadFile(path)

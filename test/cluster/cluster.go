@@ -84,11 +84,36 @@ func prepare(dir string, o lab.Options, wanted ...string) (*cluster, error) {
 			return nil, err
 		}
 	}
+	// Nodes see of the machine what is in the cluster's folder.
+	for i, file := range c.Images {
+		if c.Images[i], err = c.bring(file); err != nil {
+			return nil, err
+		}
+	}
 	data, err := json.MarshalIndent(c, "", "\t")
 	if err != nil {
 		return nil, err
 	}
 	return c, os.WriteFile(c.path(clusterFile), data, 0o644)
+}
+
+// bring puts a file into the folder images, and returns where it is then.
+func (c *cluster) bring(file string) (string, error) {
+	to := c.path("images", filepath.Base(file))
+	if file == to || os.Link(file, to) == nil {
+		return to, nil
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(out, in)
+	return to, errors.Join(err, out.Close())
 }
 
 // clear removes what an earlier cluster left in the folder, unless it still runs.

@@ -23,14 +23,29 @@ type master struct {
 	*processes
 	kubernetes
 	mu    sync.Mutex
-	nodes map[string]*exec.Cmd // that run, or have ended
+	nodes map[string]*node // that have been started and not killed
+}
+
+// node is process 1 of a node.
+type node struct {
+	*exec.Cmd
+	ended chan struct{} // closed when it is gone
+}
+
+func (n *node) gone() bool {
+	select {
+	case <-n.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // controlPlane runs inside the namespaces that up made, until its standard input ends. Whatever it has started ends with it: it is
 // process 1 of a pid namespace.
 func controlPlane(ctx context.Context, c *cluster) error {
 	ctx = untilEOF(ctx, os.Stdin)
-	m := &master{processes: newProcesses(c), nodes: map[string]*exec.Cmd{}}
+	m := &master{processes: newProcesses(c), nodes: map[string]*node{}}
 	outside, err := net.FileListener(os.NewFile(3, "outside"))
 	if err != nil {
 		return err
@@ -119,8 +134,13 @@ func (m *master) boot(ctx context.Context) error {
 		return err
 	}
 	for _, n := range m.NodeNames() {
-		if err := await(ctx, time.Minute, "node "+n+" to be Ready", func() bool { return m.nodeReady(ctx, n) }); err != nil {
+		node := m.node(n)
+		err := await(ctx, time.Minute, "node "+n+" to be Ready", func() bool { return node.gone() || m.nodeReady(ctx, n) })
+		if err != nil {
 			return err
+		}
+		if node.gone() {
+			return fmt.Errorf("node %s has ended", n)
 		}
 		m.say("node %s Ready", n)
 	}
@@ -152,31 +172,42 @@ func (m *master) startNode(n string) error {
 		return err
 	}
 	defer log.Close()
-	node := exec.Command("/proc/self/exe", "node", m.Dir, n)
-	node.Stdout, node.Stderr = log, log
-	node.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWPID}
-	linked, err := node.StdinPipe()
+	cmd := exec.Command("/proc/self/exe", "node", m.Dir, n)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWPID}
+	linked, err := cmd.StdinPipe()
 	if err != nil {
 		return err
 	}
-	if err := node.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("make the namespaces of %s: %w", n, err)
 	}
 	veth := "v-" + n
 	for _, line := range []string{
-		"link add " + veth + " type veth peer name eth0 netns " + strconv.Itoa(node.Process.Pid),
+		"link add " + veth + " type veth peer name eth0 netns " + strconv.Itoa(cmd.Process.Pid),
 		"link set " + veth + " master br0 up",
 		"route replace " + podNet(n) + " via " + nodeIP(n),
 	} {
 		if err := command("ip", strings.Fields(line)...); err != nil {
-			return errors.Join(err, node.Process.Kill(), node.Wait())
+			return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 		}
 	}
 	linked.Close() // for this the node waits
+	started := &node{Cmd: cmd, ended: make(chan struct{})}
+	go func() { // ends with the node, and that with this process at the latest
+		_ = cmd.Wait() // its log says why
+		close(started.ended)
+	}()
 	m.mu.Lock()
-	m.nodes[n] = node
+	m.nodes[n] = started
 	m.mu.Unlock()
 	return nil
+}
+
+func (m *master) node(n string) *node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nodes[n]
 }
 
 // killNode ends process 1 of a node, and with it the kernel ends the node.
@@ -189,7 +220,10 @@ func (m *master) killNode(n string) error {
 		return fmt.Errorf("node %q does not run", n)
 	}
 	err := node.Process.Kill()
-	_ = node.Wait() // "killed" is no news
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	<-node.ended
 	// Its end of the link goes with its network, which the kernel takes down a moment later.
 	_ = command("ip", "link", "del", "v-"+n)
 	return err
@@ -199,10 +233,7 @@ func (m *master) powerOff() error {
 	m.say("stopping")
 	var errs []error
 	for _, n := range m.NodeNames() {
-		m.mu.Lock()
-		runs := m.nodes[n] != nil
-		m.mu.Unlock()
-		if runs {
+		if m.node(n) != nil {
 			errs = append(errs, m.killNode(n))
 		}
 	}
@@ -250,9 +281,7 @@ func (m *master) answer(words []string) string {
 		return fmt.Sprintf("%q: there is no such node; there are %v", words, m.NodeNames())
 	}
 	n := words[1]
-	m.mu.Lock()
-	node := m.nodes[n]
-	m.mu.Unlock()
+	node := m.node(n)
 	var err error
 	switch words[0] {
 	case "pid":

@@ -33,20 +33,28 @@ const (
 	nextImage  = "lab.test/vigie:2"
 )
 
-// product is vigie, built once for all tests of this package.
+// made are the folders that the tests of this package share; they go with its process.
+var made []string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, dir := range made {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// product is the folder with vigie and its images, built once for all tests of this package.
 var product = sync.OnceValues(func() (string, error) {
 	tree, err := lab.Tree()
 	if err != nil {
 		return "", err
 	}
-	cache, err := lab.Cache()
+	dir, err := os.MkdirTemp("", "vigie-product-")
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "product")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
+	made = append(made, dir)
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=1", "-o", dir+"/vigie", "./cmd/vigie")
 	build.Dir, build.Env = tree, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -43,8 +43,10 @@ type sighting struct {
 	Type    string    `json:"type"`
 	Time    time.Time `json:"time"`
 	Process *program  `json:"process"`
-	Loss    struct{ Reason string }
-	Flow    *struct {
+	// PreExisting: it was there before the agent.
+	PreExisting bool `json:"pre_existing"`
+	Loss        struct{ Reason string }
+	Flow        *struct {
 		Protocol    string `json:"protocol"`
 		Direction   string `json:"direction"`
 		Source      end    `json:"source"`
@@ -308,5 +310,12 @@ func copyFile(t *testing.T, from, to string) {
 	}
 }
 
-// inPod reports whether a cgroup is one of a container of a pod.
-func inPod(w *who) bool { return w != nil && strings.Contains(w.Cgroup, "/kubepods") }
+// startsHere reports whether an event is a program that has started in a container of a pod of this node, by its cgroup alone. There are
+// other nodes on this kernel, of other clusters, too.
+func (a *nodeAgent) startsHere(ev *sighting) bool {
+	if ev.Type != "exec" || ev.PreExisting || ev.Process.Workload == nil {
+		return false
+	}
+	path, ok := strings.CutPrefix(ev.Process.Workload.Cgroup, "/lab-"+filepath.Base(a.cluster.Dir)+"-"+a.node)
+	return strings.HasPrefix(path, "/kubepods/") && (ok || path == ev.Process.Workload.Cgroup)
+}

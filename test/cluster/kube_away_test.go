@@ -72,7 +72,7 @@ func TestAPIServerAway(t *testing.T) {
 		return ev.Type == "exec" && ev.Process.Workload != nil && ev.Process.Workload.Name == "alone-n1"
 	}
 	a.await(t, "a static pod to be seen", func() bool { return len(a.events(alone)) > 5 })
-	for _, ev := range a.events(func(ev *sighting) bool { return ev.Type == "exec" && inPod(ev.Process.Workload) }) {
+	for _, ev := range a.events(a.startsHere) {
 		w := ev.Process.Workload
 		if w.Namespace == "" || w.Name == w.PodUID || w.Kind != "pod" || w.Container == "" {
 			t.Errorf("without its names: %s %v: %+v", ev.Process.Binary, ev.Process.Args, *w)
@@ -82,9 +82,10 @@ func TestAPIServerAway(t *testing.T) {
 	// An agent that starts now knows what the one before knew.
 	a.restart(t)
 	a.await(t, "the ticker to be named by an agent that never met the API server", func() bool { return named(a.execsOf("starts")) })
-	if out := a.output(t, "status"); !strings.Contains(out, "as it was known at") || !strings.Contains(out, "pods are named from the state of") {
-		t.Errorf("the status does not say what is known from when:\n%s", out)
-	}
+	a.await(t, "the status to say what is known from when", func() bool {
+		out := a.output(t, "status")
+		return strings.Contains(out, "as it was known at") && strings.Contains(out, "pods are named from the state of")
+	})
 	if out := a.output(t, "pods", "-n", "starts"); !strings.Contains(out, "job/ticker") {
 		t.Errorf("the pods that are known:\n%s", out)
 	}

@@ -101,7 +101,7 @@ func TestNamedAtOnce(t *testing.T) {
 	// Each container of a pod of this node, by its cgroup: whatever the agent believes.
 	programs, unnamed := 0, 0
 	containers := make(map[string]map[string]bool)
-	for _, ev := range near.events(func(ev *sighting) bool { return ev.Type == "exec" && inPod(ev.Process.Workload) }) {
+	for _, ev := range near.events(near.startsHere) {
 		w := ev.Process.Workload
 		if !strings.HasPrefix(w.Name, "client-") {
 			if w.Node == "n1" || w.Name == w.PodUID || w.Name == "" || w.Kind != "pod" {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ func reaches(t *testing.T, c *lab.Cluster, pod, address string, want bool) {
 // TestNetworkPolicies holds that NetworkPolicies are in force on all nodes, for pods and services, from a pod's first packet on,
 // and while the agent is replaced.
 func TestNetworkPolicies(t *testing.T) {
-	for _, o := range []lab.Options{{Nodes: 2, DNS: true}, {Nodes: 2, DNS: true, CNI: "bridge", Proxy: "nftables"}} {
+	for _, o := range []lab.Options{{Nodes: 2, DNS: true, CNI: "ptp"}, {Nodes: 2, CNI: "bridge", Proxy: "nftables"}} {
 		t.Run(o.CNI+o.Proxy, func(t *testing.T) {
 			c := bootWithVigie(t, o)
 			vigie(t, c, "install", "--apply", "--set", "image.pullPolicy=Never", "--set", "relay.enabled=false", "--image", vigieImage)
@@ -96,17 +97,44 @@ func TestNetworkPolicies(t *testing.T) {
 			for _, to := range targets {
 				reaches(t, c, "friend", to, true)
 			}
-			if out := in(t, c, "friend", "dns", "web.default.svc.cluster.local"); !strings.Contains(out, string(service)) {
-				t.Errorf("the friend resolves the service to %s", out)
+			if o.DNS {
+				if out := in(t, c, "friend", "dns", "web.default.svc.cluster.local"); !strings.Contains(out, string(service)) {
+					t.Errorf("the friend resolves the service to %s", out)
+				}
 			}
 			awaitEvent(t, c, "n1", "the verdict on the stranger", func(e event) bool {
 				return e.Type == "verdict" && e.Verdict.Policy == "NetworkPolicy/default/only-friends" && e.Verdict.Action == "denied"
 			}, "--type", "verdict")
 			// The kubelet's probes come in all the while.
 			webPods(t, c)
+			workloadPolicies(t, c)
 			firstPackets(t, c, targets[1])
 			replaced(t, c, targets)
 		})
+	}
+}
+
+// workloadPolicies holds that vigie's own kinds are in force as objects, and that their status says so for all nodes.
+func workloadPolicies(t *testing.T, c *lab.Cluster) {
+	c.Apply(t, `
+apiVersion: vigie.io/v1alpha1
+kind: WorkloadPolicy
+metadata: {name: web, namespace: default}
+spec: {selector: {matchLabels: {app: web}}, mode: audit, network: {egress: {allow: []}}}
+---
+apiVersion: vigie.io/v1alpha1
+kind: WorkloadPolicy
+metadata: {name: wrong, namespace: default}
+spec: {selector: {}, mode: audit, files: {deny: [no-path]}}
+`)
+	c.Await(t, "in force 2/2", "get", "workloadpolicy", "web", "-o", "jsonpath={.status.state} {.status.inForce}")
+	c.Await(t, "failed 0/2", "get", "workloadpolicy", "wrong", "-o", "jsonpath={.status.state} {.status.inForce}")
+	out, err := c.Kubectl(t.Context(), "get", "workloadpolicies").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "cgroup connect4/6") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := c.Kubectl(t.Context(), "delete", "workloadpolicies", "--all").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
@@ -140,6 +168,10 @@ spec:
 
 // replaced holds that there is no moment without policies while the agent of a node is replaced.
 func replaced(t *testing.T, c *lab.Cluster, targets []string) {
+	containers := make([]string, 6) // each waits for an answer for some seconds
+	for i := range containers {
+		containers[i] = fmt.Sprintf(`{name: c%d, image: "lab.test/actor:1", imagePullPolicy: Never, args: [every, 20ms, connect, %s, "%s"]}`, i, []string{"tcp", "udp"}[i%2], targets[0])
+	}
 	c.Apply(t, `
 apiVersion: v1
 kind: Pod
@@ -147,9 +179,9 @@ metadata: {name: knocking, namespace: default, labels: {role: stranger}}
 spec:
   nodeName: n1
   terminationGracePeriodSeconds: 1
-  containers: [{name: c, image: "lab.test/actor:1", imagePullPolicy: Never, args: [every, 20ms, connect, tcp, "`+targets[0]+`"]}]
+  containers: [`+strings.Join(containers, ", ")+`]
 `)
-	c.Await(t, "true", "get", "pod", "knocking", "-o", `jsonpath={.status.containerStatuses[0].ready}`)
+	c.Await(t, strings.TrimSpace(strings.Repeat("true ", len(containers))), "get", "pod", "knocking", "-o", `jsonpath={.status.containerStatuses[*].ready}`)
 	before := agentOf(t, c, "n1")
 	if out, err := c.Kubectl(t.Context(), "-n", "vigie-system", "delete", "pod", before).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -159,7 +191,7 @@ spec:
 		reaches(t, c, "stranger", to, false)
 		reaches(t, c, "friend", to, true)
 	}
-	out, err := c.Kubectl(t.Context(), "logs", "knocking").CombinedOutput()
+	out, err := c.Kubectl(t.Context(), "logs", "knocking", "--all-containers").CombinedOutput()
 	if err != nil || strings.Contains(string(out), "ok") {
 		t.Errorf("while the agent was replaced somebody came through: %v\n%s", err, out)
 	}

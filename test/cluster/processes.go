@@ -24,6 +24,7 @@ type processes struct {
 
 	mu      sync.Mutex
 	running []*exec.Cmd
+	stopped bool
 	wait    sync.WaitGroup
 }
 
@@ -43,6 +44,15 @@ func (p *processes) ready() error {
 
 // start starts a program that logs to log/NAME.log.
 func (p *processes) start(name, program string, args ...string) error {
+	return p.run(false, name, program, args)
+}
+
+// keep is start of a program that is started again when it ends, as a node's service manager does.
+func (p *processes) keep(name, program string, args ...string) error {
+	return p.run(true, name, program, args)
+}
+
+func (p *processes) run(again bool, name, program string, args []string) error {
 	log, err := os.OpenFile(p.path("log", name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -51,14 +61,23 @@ func (p *processes) start(name, program string, args ...string) error {
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, p.environ()
 	cmd.SysProcAttr = &p.attr
+	p.mu.Lock()
+	if p.stopped {
+		p.mu.Unlock()
+		return fmt.Errorf("start %s: all is being stopped", name)
+	}
 	if err := cmd.Start(); err != nil {
+		p.mu.Unlock()
 		return fmt.Errorf("start %s: %w", name, err)
 	}
-	p.mu.Lock()
 	p.running = append(p.running, cmd)
 	p.mu.Unlock()
 	p.wait.Go(func() {
-		err := fmt.Errorf("%s ended: %w; its log ends with:\n%s", name, exitError(cmd.Wait()), tail(log.Name()))
+		ended := exitError(cmd.Wait())
+		if again && p.run(again, name, program, args) == nil {
+			return
+		}
+		err := fmt.Errorf("%s ended: %w; its log ends with:\n%s", name, ended, tail(log.Name()))
 		select {
 		case p.ended <- err:
 		default: // the first is what matters
@@ -70,6 +89,7 @@ func (p *processes) start(name, program string, args ...string) error {
 // stop ends them all and waits for that.
 func (p *processes) stop() {
 	p.mu.Lock()
+	p.stopped = true
 	for _, cmd := range p.running {
 		_ = cmd.Process.Kill() // it may have ended
 	}

@@ -35,7 +35,7 @@ type settings struct {
 	CgroupV1            bool
 }
 
-// nodeServices starts containerd, imports the images, then starts kubelet and kube-proxy, and stays. It ends when one of them does.
+// nodeServices starts containerd, imports the images, then starts kubelet and kube-proxy, and stays. It ends when one of them but containerd does, which is started again.
 func nodeServices(c *cluster, n string) error {
 	p := newProcesses(c)
 	defer p.stop()
@@ -47,7 +47,7 @@ func nodeServices(c *cluster, n string) error {
 	if err := s.write(); err != nil {
 		return err
 	}
-	if err := p.start(n+"-containerd", filepath.Join(c.Tools.Containerd, "containerd"), "--config", "/etc/containerd/config.toml"); err != nil {
+	if err := p.keep(n+"-containerd", filepath.Join(c.Tools.Containerd, "containerd"), "--config", "/etc/containerd/config.toml"); err != nil {
 		return err
 	}
 	if err := p.orEnd(context.Background(), p.images); err != nil {

@@ -480,7 +480,9 @@ func (x *ListPodsRequest) GetAllNodes() bool {
 type ListPodsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The pods.
-	Pods          []*Pod `protobuf:"bytes,1,rep,name=pods,proto3" json:"pods,omitempty"`
+	Pods []*Pod `protobuf:"bytes,1,rep,name=pods,proto3" json:"pods,omitempty"`
+	// Of a relay: the nodes that are missing from it.
+	NodeErrors    []*NodeError `protobuf:"bytes,15,rep,name=node_errors,json=nodeErrors,proto3" json:"node_errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -518,6 +520,13 @@ func (*ListPodsResponse) Descriptor() ([]byte, []int) {
 func (x *ListPodsResponse) GetPods() []*Pod {
 	if x != nil {
 		return x.Pods
+	}
+	return nil
+}
+
+func (x *ListPodsResponse) GetNodeErrors() []*NodeError {
+	if x != nil {
+		return x.NodeErrors
 	}
 	return nil
 }
@@ -1034,9 +1043,11 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\x0fListPodsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
-	"\tall_nodes\x18\x03 \x01(\bR\ballNodes\"5\n" +
+	"\tall_nodes\x18\x03 \x01(\bR\ballNodes\"k\n" +
 	"\x10ListPodsResponse\x12!\n" +
-	"\x04pods\x18\x01 \x03(\v2\r.vigie.v1.PodR\x04pods\"\xa1\x01\n" +
+	"\x04pods\x18\x01 \x03(\v2\r.vigie.v1.PodR\x04pods\x124\n" +
+	"\vnode_errors\x18\x0f \x03(\v2\x13.vigie.v1.NodeErrorR\n" +
+	"nodeErrors\"\xa1\x01\n" +
 	"\x14ListProcessesRequest\x12(\n" +
 	"\x06filter\x18\x01 \x01(\v2\x10.vigie.v1.FilterR\x06filter\x12#\n" +
 	"\rinclude_ended\x18\x02 \x01(\bR\fincludeEnded\x12\x1b\n" +
@@ -1162,57 +1173,58 @@ var file_vigie_v1_vigie_proto_depIdxs = []int32{
 	17, // 8: vigie.v1.ListFlowsResponse.flows:type_name -> vigie.v1.Event
 	20, // 9: vigie.v1.ListFlowsResponse.node_errors:type_name -> vigie.v1.NodeError
 	21, // 10: vigie.v1.ListPodsResponse.pods:type_name -> vigie.v1.Pod
-	16, // 11: vigie.v1.ListProcessesRequest.filter:type_name -> vigie.v1.Filter
-	22, // 12: vigie.v1.ListProcessesResponse.processes:type_name -> vigie.v1.Process
-	20, // 13: vigie.v1.ListProcessesResponse.node_errors:type_name -> vigie.v1.NodeError
-	22, // 14: vigie.v1.GetProcessResponse.process:type_name -> vigie.v1.Process
-	22, // 15: vigie.v1.GetProcessResponse.ancestors:type_name -> vigie.v1.Process
-	22, // 16: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
-	23, // 17: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
-	19, // 18: vigie.v1.HealthResponse.time:type_name -> google.protobuf.Timestamp
-	0,  // 19: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
-	2,  // 20: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
-	24, // 21: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
-	4,  // 22: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
-	25, // 23: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
-	26, // 24: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
-	8,  // 25: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
-	10, // 26: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
-	12, // 27: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
-	6,  // 28: vigie.v1.Vigie.ListPods:input_type -> vigie.v1.ListPodsRequest
-	27, // 29: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
-	28, // 30: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
-	29, // 31: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
-	30, // 32: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
-	31, // 33: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
-	32, // 34: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
-	33, // 35: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
-	34, // 36: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
-	14, // 37: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
-	1,  // 38: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
-	3,  // 39: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
-	35, // 40: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
-	5,  // 41: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
-	36, // 42: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
-	37, // 43: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
-	9,  // 44: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
-	11, // 45: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
-	13, // 46: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
-	7,  // 47: vigie.v1.Vigie.ListPods:output_type -> vigie.v1.ListPodsResponse
-	38, // 48: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
-	39, // 49: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
-	40, // 50: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
-	41, // 51: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
-	42, // 52: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
-	43, // 53: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
-	44, // 54: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
-	45, // 55: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
-	15, // 56: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
-	38, // [38:57] is the sub-list for method output_type
-	19, // [19:38] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	20, // 11: vigie.v1.ListPodsResponse.node_errors:type_name -> vigie.v1.NodeError
+	16, // 12: vigie.v1.ListProcessesRequest.filter:type_name -> vigie.v1.Filter
+	22, // 13: vigie.v1.ListProcessesResponse.processes:type_name -> vigie.v1.Process
+	20, // 14: vigie.v1.ListProcessesResponse.node_errors:type_name -> vigie.v1.NodeError
+	22, // 15: vigie.v1.GetProcessResponse.process:type_name -> vigie.v1.Process
+	22, // 16: vigie.v1.GetProcessResponse.ancestors:type_name -> vigie.v1.Process
+	22, // 17: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
+	23, // 18: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
+	19, // 19: vigie.v1.HealthResponse.time:type_name -> google.protobuf.Timestamp
+	0,  // 20: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
+	2,  // 21: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
+	24, // 22: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
+	4,  // 23: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
+	25, // 24: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
+	26, // 25: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
+	8,  // 26: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
+	10, // 27: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
+	12, // 28: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
+	6,  // 29: vigie.v1.Vigie.ListPods:input_type -> vigie.v1.ListPodsRequest
+	27, // 30: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
+	28, // 31: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
+	29, // 32: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
+	30, // 33: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
+	31, // 34: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
+	32, // 35: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
+	33, // 36: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
+	34, // 37: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
+	14, // 38: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
+	1,  // 39: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
+	3,  // 40: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
+	35, // 41: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
+	5,  // 42: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
+	36, // 43: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
+	37, // 44: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
+	9,  // 45: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
+	11, // 46: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
+	13, // 47: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
+	7,  // 48: vigie.v1.Vigie.ListPods:output_type -> vigie.v1.ListPodsResponse
+	38, // 49: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
+	39, // 50: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
+	40, // 51: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
+	41, // 52: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
+	42, // 53: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
+	43, // 54: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
+	44, // 55: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
+	45, // 56: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
+	15, // 57: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
+	39, // [39:58] is the sub-list for method output_type
+	20, // [20:39] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_vigie_proto_init() }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
 )
@@ -21,6 +22,15 @@ const forwardName = name + " forward"
 func (e *Enforcer) load() error {
 	if e.loaded {
 		return nil
+	}
+	err := e.options.InHost(func() error {
+		var st unix.Stat_t
+		err := unix.Stat("/proc/thread-self/ns/net", &st)
+		e.netns = uint32(st.Ino)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("look at the node's network namespace: %w", err)
 	}
 	spec, err := loadBpf()
 	if err != nil {
@@ -56,7 +66,7 @@ func (e *Enforcer) loadForward() error {
 	return nil
 }
 
-// srcNAT and conntrack are priorities of netfilter's own hooks (include/uapi/linux/netfilter_ipv4.h).
+// srcNAT and filter are priorities of netfilter's own hooks (include/uapi/linux/netfilter_ipv4.h).
 const (
 	srcNAT = 100
 	filter = 0

@@ -59,6 +59,7 @@ type bpfVgNpForce struct {
 	_          structs.HostLayout
 	Generation uint32
 	Translated uint32
+	Netns      uint32
 }
 
 type bpfVgNpHitKey struct {

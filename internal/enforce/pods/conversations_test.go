@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +90,11 @@ func TestHeld(t *testing.T) {
 	w.expect(4, target{netpoltest.Address(1, false), unix.IPPROTO_UDP, 80}, false)
 	if w.enforcer.count(bpfVgNpCountVG_NP_COUNT_HELD) == 0 {
 		t.Error("no packet was counted as held")
+	}
+	// One in the node's own network is not held, as an agent is that nobody knows yet.
+	host := w.startPeer(w.node, filepath.Join(w.parent, "pod"+w.cluster.Pods[1].UID), w.cluster.Pods[1])
+	if got := host.probe(t, testkit.Deadline, target{netpoltest.Address(4, false), unix.IPPROTO_TCP, 80}); !got[0] {
+		t.Error("a process in the node's network is held")
 	}
 	w.cgroups[pod] = Cgroup{} // its cgroup is known, what it is is not
 	w.apply(closed)

@@ -126,7 +126,7 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 		return NF_ACCEPT;
 	c.cgroup = *cgroup;
 	pod = bpf_map_lookup_elem(&vg_np_pods, &c.cgroup);
-	if (!pod || pod->kind != VG_NP_POD || itself(&p))
+	if (!pod || pod->kind != VG_NP_POD || !vg_np_speaks(pod, generation, VG_NP_EGRESS))
 		return NF_ACCEPT;
 	if (!got)
 		return NF_DROP;
@@ -151,7 +151,7 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	vg_np_who(&q, generation);
 	if (!(q.flags & VG_NP_HOST) && vg_np_service_of(&q))
 		return NF_ACCEPT; /* not translated yet: IPVS does it behind this hook, and it comes by again */
-	if (!vg_np_may(pod, &q, &c, generation))
+	if (!itself(&p) && !vg_np_may(pod, &q, &c, generation))
 		return NF_DROP;
 	if (p.protocol != IPPROTO_TCP)
 		bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);

@@ -25,12 +25,17 @@ static __always_inline bool is_local(const u8 *addr)
 	return !w[2] && w[3] == bpf_htonl(1);
 }
 
+static __always_inline bool same(const u8 *x, const u8 *y)
+{
+	const u64 *a = (const u64 *)x, *b = (const u64 *)y;
+
+	return a[0] == b[0] && a[1] == b[1];
+}
+
 /* A pod and itself. */
 static __always_inline bool itself(const struct vg_np_packet *p)
 {
-	const u64 *a = (const u64 *)p->from, *b = (const u64 *)p->to;
-
-	return is_local(p->to) || (a[0] == b[0] && a[1] == b[1]);
+	return is_local(p->to) || same(p->from, p->to);
 }
 
 /* What was let pass, by the addresses that are on the packets. Full: the least recently used is forgotten, and the next
@@ -55,7 +60,7 @@ struct vg_np_talk {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 131072);
+	__uint(max_entries, 65536);
 	__type(key, struct vg_np_talk_key);
 	__type(value, struct vg_np_talk);
 } vg_np_talks SEC(".maps");

@@ -72,6 +72,7 @@ type Enforcer struct {
 	next       uint32            // number of a table
 	hits       map[string]uint64 // of tables that are gone, by rule
 	started    uint64            // boot time
+	netns      uint32            // inode number of the node\'s network namespace
 	learned    names
 	domains    atomic.Bool // some table has rules about names
 	forVerdict atomic.Pointer[known]

@@ -102,6 +102,26 @@ func TestServices(t *testing.T) {
 	}
 }
 
+// TestHairpin holds that a pod may talk to itself by its own service, whatever policies say; the node masquerades that.
+func TestHairpin(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	w.node.Do(t, func() error {
+		cmd := exec.Command("nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(fmt.Sprintf("table ip hairpin {\nchain postrouting {\ntype nat hook postrouting priority srcnat\nip saddr %[1]s ip daddr %[1]s masquerade\n}\n}\n", netpoltest.Address(0, false)))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("nft: %w: %s", err, out)
+		}
+		return nil
+	})
+	own := target{serviceAddress(0, false), unix.IPPROTO_TCP, 8000}
+	w.expect(0, own, true)
+	w.apply(closed)
+	w.expect(0, own, true)
+	w.expect(0, target{serviceAddress(1, false), unix.IPPROTO_TCP, 8000}, false)
+}
+
 // TestServiceFromBefore holds that a conversation to a service is judged by where it was translated to when policies change.
 func TestServiceFromBefore(t *testing.T) {
 	w := newWorld(t)

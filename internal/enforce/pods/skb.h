@@ -41,6 +41,16 @@ static __noinline int read_packet(struct __sk_buff *skb, struct vg_np_packet *p)
 	return 1;
 }
 
+/* A socket in the node's own network is none of a pod that policies select, whatever else is known of the pod: so an agent that is
+ * new finds the API server, also while the programs of the one before hold it for unknown. */
+static __always_inline bool in_host_network(struct __sk_buff *skb)
+{
+	struct sock *sk = 0;
+
+	bpf_probe_read_kernel(&sk, sizeof(sk), (void *)skb + bpf_core_field_offset(struct sk_buff, sk));
+	return sk && BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) == vg_np_host_netns();
+}
+
 #define VG_NP_LEVELS 16 /* of cgroups; what lies deeper is not looked for */
 
 /* The pod that a packet's socket is of. NULL: it is of none. *cgroup is its number. Below a parent that is no pod that is
@@ -59,12 +69,14 @@ static __always_inline struct vg_np_pod *pod_of(struct __sk_buff *skb, u64 *cgro
 		p = bpf_map_lookup_elem(&vg_np_pods, &id);
 		if (p && p->kind != VG_NP_PARENT) {
 			*cgroup = id;
-			*held = p->kind == VG_NP_HELD;
+			*held = p->kind == VG_NP_HELD && !in_host_network(skb);
 			return p;
 		}
 		*held = below && !p;
-		if (*held)
+		if (*held) {
+			*held = !in_host_network(skb);
 			break;
+		}
 		below = p;
 	}
 	return 0;

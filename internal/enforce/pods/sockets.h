@@ -170,12 +170,13 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 	else if (!(flags & (VG_NP_SK_OUT | VG_NP_SK_IN)))
 		flags = began(skb, known);
 	flags &= ~(VG_NP_SK_DENIED | VG_NP_SK_NONE);
+	q.direction = flags & VG_NP_SK_IN ? VG_NP_INGRESS : VG_NP_EGRESS;
+	if (!vg_np_speaks(pod, generation, q.direction))
+		return settle(n, generation, flags & ~VG_NP_SK_WAITS, 1);
 	if (flags & VG_NP_SK_IN) {
-		q.direction = VG_NP_INGRESS;
 		q.port = c.local_port;
 		return settle(n, generation, flags, vg_np_may(pod, &q, &c, generation));
 	}
-	q.direction = VG_NP_EGRESS;
 	q.port = c.remote_port;
 	if (in && flags & VG_NP_SK_WAITS) {
 		u8 bits = 0;
@@ -195,9 +196,13 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 		}
 		__builtin_memcpy(q.addr, talk->addr, 16);
 		q.port = talk->port;
+		if (same(q.addr, c.local))
+			return settle(n, generation, flags, 1); /* a service that led to the pod itself */
 	} else if (n && n->port && state != TCP_SYN_SENT) {
 		__builtin_memcpy(q.addr, n->peer, 16);
 		q.port = n->port;
+		if (same(q.addr, c.local))
+			return settle(n, generation, flags, 1);
 	} else {
 		vg_np_who(&q, generation);
 		service = vg_np_service_of(&q);
@@ -267,6 +272,7 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	struct vg_np_context c = {};
 	struct vg_np_service *service = 0;
 	struct bpf_sock *sk = skb->sk;
+	u32 egress;
 	struct vg_np_query q = {};
 	struct vg_np_packet p = {};
 	struct vg_np_pod *pod;
@@ -290,6 +296,9 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 		n = bpf_sk_storage_get(&vg_np_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		return settle(n, generation, VG_NP_SK_NONE, 1);
 	}
+	egress = vg_np_speaks(pod, generation, VG_NP_EGRESS);
+	if (!egress && !vg_np_speaks(pod, generation, VG_NP_INGRESS))
+		return 1;
 	if (!read_packet(skb, &p))
 		return 0;
 	if (itself(&p))
@@ -331,7 +340,7 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	}
 	q.direction = fresh.direction;
 	q.port = fresh.direction == VG_NP_EGRESS ? c.remote_port : c.local_port;
-	if (q.direction == VG_NP_EGRESS) {
+	if (q.direction == VG_NP_EGRESS && egress) {
 		vg_np_who(&q, generation);
 		service = vg_np_service_of(&q);
 		if (service && vg_np_translated()) {

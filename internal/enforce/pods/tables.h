@@ -26,6 +26,7 @@
 struct vg_np_force {
 	u32 generation;
 	u32 translated; /* forward.bpf.c sees packets after translation */
+	u32 netns;	/* inode number of the node's own network namespace */
 };
 
 struct {
@@ -43,6 +44,14 @@ static __always_inline u32 vg_np_generation(void)
 	struct vg_np_force *s = bpf_map_lookup_elem(&vg_np_state, &zero);
 
 	return s ? *(volatile u32 *)&s->generation : 0;
+}
+
+static __always_inline u32 vg_np_host_netns(void)
+{
+	u32 zero = 0;
+	struct vg_np_force *s = bpf_map_lookup_elem(&vg_np_state, &zero);
+
+	return s ? s->netns : 0;
 }
 
 static __always_inline bool vg_np_translated(void)

@@ -155,6 +155,23 @@ static __noinline int tell(const struct vg_np_query *q, const struct vg_np_conte
 	return 0;
 }
 
+/* Whether a table of a pod says something of a direction. Global, so that it is verified once. */
+__weak __noinline int vg_np_speaks(const struct vg_np_pod *pod, u32 generation, u32 direction)
+{
+	u32 world = generation & 1, table, audit;
+	struct vg_np_table *t;
+
+	if (!pod)
+		return 0;
+	table = world ? pod->tables[1] : pod->tables[0];
+	audit = world ? pod->audits[1] : pod->audits[0];
+	t = bpf_map_lookup_elem(&vg_np_tables, &table);
+	if (t && t->flags & VG_NP_SPEAKS << (direction & 1))
+		return 1;
+	t = bpf_map_lookup_elem(&vg_np_tables, &audit);
+	return t && t->flags & VG_NP_SPEAKS << (direction & 1);
+}
+
 /* Decides about a conversation, whose other end, port, protocol and direction are in q: 1 lets it be. Global, so that it is
  * verified once. */
 __weak __noinline int vg_np_may(const struct vg_np_pod *pod, struct vg_np_query *q, const struct vg_np_context *c, u32 generation)

@@ -90,7 +90,7 @@ func (e *Enforcer) write(p *plan) error {
 
 // raise makes what was written what is in force.
 func (e *Enforcer) raise() error {
-	next := bpfVgNpForce{Generation: e.in.generation + 1}
+	next := bpfVgNpForce{Generation: e.in.generation + 1, Netns: e.netns}
 	if next.Generation == 0 { // none is 0: it stands for what was never decided
 		next.Generation = 2
 	}

@@ -17,9 +17,12 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/vigie-io/vigie/api/crd/v1alpha1"
 	"github.com/vigie-io/vigie/internal/kube"
+	"github.com/vigie-io/vigie/internal/kube/policies"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/testkit/lab"
@@ -49,6 +52,30 @@ apiVersion: v1
 kind: Pod
 metadata: {name: nightly-1-a, namespace: default, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: nightly-1, uid: %s, controller: true}]}
 spec: {nodeName: n1, restartPolicy: Never, containers: [{name: a, image: a}]}
+`
+
+// foreign is a kind of others that the agent follows where it is installed.
+const foreign = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: %[2]s.%[1]s, annotations: {api-approved.kubernetes.io: "https://example.org"}}
+spec:
+  group: %[1]s
+  names: {plural: %[2]s, kind: %[3]s}
+  scope: %[4]s
+  versions: [{name: %[5]s, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
+`
+
+const workloadPolicies = `
+apiVersion: vigie.io/v1alpha1
+kind: WorkloadPolicy
+metadata: {name: p, namespace: default}
+spec: {selector: {matchLabels: {a: b}}, mode: audit, files: {deny: [{path: /x, access: [read]}]}}
+---
+apiVersion: vigie.io/v1alpha1
+kind: ClusterWorkloadPolicy
+metadata: {name: p}
+spec: {selector: {matchLabels: {a: b}}, mode: audit, files: {deny: [{path: /x, access: [read]}]}}
 `
 
 // breakage is what is missing without a right: how an agent that lacks it shows that.
@@ -83,6 +110,15 @@ func breakages() map[string]breakage {
 	for _, what := range []string{"pods", "namespaces", "nodes", "services", "endpointslices"} {
 		all[what+" list"], all[what+" watch"] = unfollowed(what), unfollowed(what)
 	}
+	for _, k := range policies.Kinds() {
+		gone := func(f *follower) bool {
+			return slices.ContainsFunc(f.policies.Problems(), func(p string) bool { return strings.Contains(p, "kind "+k.Kind+" ") })
+		}
+		all[k.Resource.Resource+" list"], all[k.Resource.Resource+" watch"] = gone, gone
+		if k.Resource.Group == "vigie.io" {
+			all[k.Resource.Resource+"/status patch"] = func(f *follower) bool { return apierrors.IsForbidden(f.report(k.Kind)) }
+		}
+	}
 	return all
 }
 
@@ -101,7 +137,7 @@ func TestEachRightIsNeeded(t *testing.T) {
 		case "ClusterRole":
 			role = o
 			objects = append(objects, o)
-		case "Namespace", "ServiceAccount", "ClusterRoleBinding":
+		case "Namespace", "ServiceAccount", "ClusterRoleBinding", "CustomResourceDefinition":
 			objects = append(objects, o)
 		}
 	}
@@ -116,6 +152,14 @@ func TestEachRightIsNeeded(t *testing.T) {
 		return string(out)
 	}
 	api.Apply(t, "{apiVersion: v1, kind: Node, metadata: {name: n1}}")
+	for _, k := range policies.Kinds()[1:4] {
+		scope := "Cluster"
+		if k.Kind == "CiliumNetworkPolicy" {
+			scope = "Namespaced"
+		}
+		api.Apply(t, fmt.Sprintf(foreign, k.Resource.Group, k.Resource.Resource, k.Kind, scope, k.Resource.Version))
+	}
+	api.Apply(t, workloadPolicies)
 	api.Apply(t, nightly)
 	api.Apply(t, fmt.Sprintf(nightlyRun, uid("cronjob", "nightly")))
 	api.Apply(t, fmt.Sprintf(nightlyPod, uid("job", "nightly-1")))
@@ -124,6 +168,9 @@ func TestEachRightIsNeeded(t *testing.T) {
 	f := follow(t, account)
 	f.await(t, "a healthy agent with all rights", func() bool {
 		s := f.client.Status()
+		if _, all := f.policies.Objects(); !all || len(f.policies.Problems()) > 0 || f.report("WorkloadPolicy") != nil || f.report("ClusterWorkloadPolicy") != nil {
+			return false
+		}
 		return s.Synced && len(s.Problems(time.Now())) == 0 && f.controller() == model.Controller{Kind: "CronJob", Name: "nightly"} && s.Events.Sent == 1
 	})
 	f.stop()
@@ -204,32 +251,38 @@ clusters: [{name: a, cluster: {server: %q, certificate-authority-data: %s}}]}`, 
 
 // follower is what an agent knows of the cluster.
 type follower struct {
-	client *kube.Client
-	log    *locked
-	later  atomic.Int64 // how far its clock is ahead
-	stop   func()
+	client   *kube.Client
+	policies *policies.Watcher
+	log      *locked
+	later    atomic.Int64 // how far its clock is ahead
+	stop     func()
 }
 
 // follow starts one, to which something has happened in the pod.
 func follow(t *testing.T, kubeconfig string) *follower {
 	t.Helper()
 	f := &follower{log: new(locked)}
-	client, err := kube.Open(kube.Options{Choice: kubeconfig, Node: "n1", Version: "test", Losses: new(pipeline.Losses),
-		Log: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	client, err := kube.Open(kube.Options{Choice: kubeconfig, Node: "n1", Version: "test", Losses: new(pipeline.Losses), Log: log,
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.later.Load())) }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	config, err := kube.RestConfig(kubeconfig, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.client = client
+	if f.policies, err = policies.New(policies.Options{Config: config, Kinds: policies.Kinds(), Log: log}); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		client.Run(ctx)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { client.Run(ctx) })
+	running.Go(func() { f.policies.Run(ctx) })
 	f.stop = sync.OnceFunc(func() {
 		cancel()
-		<-ended
+		running.Wait()
 	})
 	t.Cleanup(f.stop)
 	f.happen()
@@ -238,6 +291,17 @@ func follow(t *testing.T, kubeconfig string) *follower {
 
 func (f *follower) happen() {
 	f.client.Events().Add(kube.Occurrence{Namespace: "default", Pod: "nightly-1-a", UID: "u", Reason: "PolicyDenied", Action: "exec", Rule: "r", Note: "n", Time: time.Now()})
+}
+
+// report says how the policy of this kind is doing.
+func (f *follower) report(kind string) error {
+	list, _ := f.policies.Objects()
+	for _, o := range list {
+		if o.Kind == kind {
+			return f.policies.Report(context.Background(), o, v1alpha1.NodeStatus{Name: "n1", State: "in force", Mode: "audit"})
+		}
+	}
+	return fmt.Errorf("no %s is known yet", kind)
 }
 
 // controller is what stands for the pod of the Job.
@@ -255,7 +319,9 @@ func (f *follower) await(t *testing.T, what string, met func() bool) {
 	for end := time.Now().Add(time.Minute); !met(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			s := f.client.Status()
-			t.Fatalf("waited in vain for %s: %+v\nproblems %q\ncontroller %v\n%s", what, s, s.Problems(time.Now()), f.controller(), f.log)
+			text := f.log.String()
+			t.Fatalf("waited in vain for %s: %+v\nproblems %q %q\ncontroller %v, reports %v\n%s", what, s, s.Problems(time.Now()), f.policies.Problems(), f.controller(),
+				f.report("WorkloadPolicy"), text[max(0, len(text)-3000):])
 		}
 	}
 }

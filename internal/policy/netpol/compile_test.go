@@ -67,7 +67,7 @@ func TestTablesAgreeWithVerdict(t *testing.T) {
 	}
 	compiler := netpol.NewCompiler()
 	denied, audited := 0, 0
-	for seed := range uint64(400) {
+	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		text := netpoltest.Policies(r, 6)
 		policies, err := netpol.Parse("test.yaml", []byte(text))

@@ -149,6 +149,9 @@ func (t tool) make(ctx context.Context, tree string, log io.Writer) error {
 		return nil
 	}
 	source := filepath.Join(tree, "test/cluster/tools", t.name)
+	if _, err := goTool(ctx, source, "mod", "download", t.module); err != nil { // without which its folder is not told
+		return err
+	}
 	about, err := goTool(ctx, source, "list", "-m", "-f", "{{.Version}} {{.Dir}}", t.module)
 	if err != nil {
 		return err

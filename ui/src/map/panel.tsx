@@ -118,6 +118,9 @@ function NodeBody(props: Props & { node: MapNode }) {
         )}
       </div>
       <dl className="facts">
+        {w?.controller && <Fact name={w.controller.kind} value={w.controller.name} />}
+        {w?.serviceAccount && <Fact name="Service account" value={w.serviceAccount} />}
+        {w?.node && <Fact name="Node" value={w.node} />}
         {w?.image && <Fact name="Image" value={w.image} />}
         {w?.user && <Fact name="User" value={w.user} />}
         {node.process && <Fact name="Program" value={`${node.process.binary} (${node.process.pid})`} />}

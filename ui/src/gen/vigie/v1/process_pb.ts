@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vigie/v1/process.proto.
  */
 export const file_vigie_v1_process: GenFile = /*@__PURE__*/
-  fileDesc("ChZ2aWdpZS92MS9wcm9jZXNzLnByb3RvEgh2aWdpZS52MSLfBQoHUHJvY2VzcxIPCgdleGVjX2lkGAEgASgJEgsKA3BpZBgCIAEoDRIOCgZiaW5hcnkYAyABKAkSDAoEYXJncxgEIAMoCRIWCg5hcmdzX3RydW5jYXRlZBgFIAEoCBILCgNjd2QYBiABKAkSCwoDdWlkGAcgASgNEgsKA2dpZBgIIAEoDRIMCgRldWlkGAkgASgNEgwKBGVnaWQYCiABKA0SDAoEc3VpZBgLIAEoDRIMCgRzZ2lkGAwgASgNEg0KBWZzdWlkGA0gASgNEg0KBWZzZ2lkGA4gASgNEhYKCWxvZ2luX3VpZBgPIAEoDUgAiAEBEhUKDWNhcF9wZXJtaXR0ZWQYECABKAkSFQoNY2FwX2VmZmVjdGl2ZRgRIAEoCRIXCg9jYXBfaW5oZXJpdGFibGUYEiABKAkSFAoMY2FwX2JvdW5kaW5nGBMgASgJEhMKC2NhcF9hbWJpZW50GBQgASgJEi4KCnN0YXJ0X3RpbWUYFSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGCAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN0dHkYFiABKAkSIAoEZmlsZRgXIAEoCzISLnZpZ2llLnYxLkV4ZWNGaWxlEigKCm5hbWVzcGFjZXMYGCABKAsyFC52aWdpZS52MS5OYW1lc3BhY2VzEhEKCWNncm91cF9pZBgZIAEoBBIYChBjZ3JvdXBfaGllcmFyY2h5GB8gASgNEiQKCHdvcmtsb2FkGBogASgLMhIudmlnaWUudjEuV29ya2xvYWQSJAoGcGFyZW50GBsgASgLMhQudmlnaWUudjEuUHJvY2Vzc1JlZhIUCgxwcmVfZXhpc3RpbmcYHCABKAgSDgoGZm9ya2VkGB0gASgIEhUKDWtlcm5lbF90aHJlYWQYHiABKAhCDAoKX2xvZ2luX3VpZCJICgpQcm9jZXNzUmVmEg8KB2V4ZWNfaWQYASABKAkSCwoDcGlkGAIgASgNEg4KBmJpbmFyeRgDIAEoCRIMCgRhcmdzGAQgAygJIo8CCgVDcmVkcxILCgN1aWQYASABKA0SCwoDZ2lkGAIgASgNEgwKBGV1aWQYAyABKA0SDAoEZWdpZBgEIAEoDRIMCgRzdWlkGAUgASgNEgwKBHNnaWQYBiABKA0SDQoFZnN1aWQYByABKA0SDQoFZnNnaWQYCCABKA0SFgoJbG9naW5fdWlkGAkgASgNSACIAQESFQoNY2FwX3Blcm1pdHRlZBgKIAEoCRIVCg1jYXBfZWZmZWN0aXZlGAsgASgJEhcKD2NhcF9pbmhlcml0YWJsZRgMIAEoCRIUCgxjYXBfYm91bmRpbmcYDSABKAkSEwoLY2FwX2FtYmllbnQYDiABKAlCDAoKX2xvZ2luX3VpZCJ5CgpOYW1lc3BhY2VzEgsKA3V0cxgBIAEoDRILCgNpcGMYAiABKA0SCwoDbW50GAMgASgNEgsKA3BpZBgEIAEoDRILCgNuZXQYBSABKA0SDgoGY2dyb3VwGAYgASgNEgwKBHVzZXIYByABKA0SDAoEdGltZRgIIAEoDSLuAQoIRXhlY0ZpbGUSDQoFaW5vZGUYASABKAQSDgoGZGV2aWNlGAIgASgJEgwKBG1vZGUYAyABKAkSCwoDdWlkGAQgASgNEgsKA2dpZBgFIAEoDRINCgVtZW1mZBgGIAEoCBIPCgdkZWxldGVkGAcgASgIEhUKDW92ZXJsYXlfdXBwZXIYCCABKAgSDgoGc2NyaXB0GAkgASgJEhMKC2ludGVycHJldGVyGAogASgJEhUKDXNldHVpZF9nYWluZWQYCyABKAgSEwoLY2Fwc19nYWluZWQYDCADKAkSEwoLc2VjdXJlX2V4ZWMYDSABKAgilQIKCFdvcmtsb2FkEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIRCgluYW1lc3BhY2UYAyABKAkSCgoCaWQYBCABKAkSDwoHcnVudGltZRgFIAEoCRINCgVpbWFnZRgGIAEoCRIRCgljb250YWluZXIYByABKAkSDwoHcG9kX3VpZBgIIAEoCRIMCgR1c2VyGAkgASgJEg0KBXNsaWNlGAogASgJEi4KBmxhYmVscxgLIAMoCzIeLnZpZ2llLnYxLldvcmtsb2FkLkxhYmVsc0VudHJ5Eg4KBmNncm91cBgMIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQjBaLmdpdGh1Yi5jb20vdmlnaWUtaW8vdmlnaWUvYXBpL3ZpZ2llL3YxO3ZpZ2lldjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChZ2aWdpZS92MS9wcm9jZXNzLnByb3RvEgh2aWdpZS52MSLfBQoHUHJvY2VzcxIPCgdleGVjX2lkGAEgASgJEgsKA3BpZBgCIAEoDRIOCgZiaW5hcnkYAyABKAkSDAoEYXJncxgEIAMoCRIWCg5hcmdzX3RydW5jYXRlZBgFIAEoCBILCgNjd2QYBiABKAkSCwoDdWlkGAcgASgNEgsKA2dpZBgIIAEoDRIMCgRldWlkGAkgASgNEgwKBGVnaWQYCiABKA0SDAoEc3VpZBgLIAEoDRIMCgRzZ2lkGAwgASgNEg0KBWZzdWlkGA0gASgNEg0KBWZzZ2lkGA4gASgNEhYKCWxvZ2luX3VpZBgPIAEoDUgAiAEBEhUKDWNhcF9wZXJtaXR0ZWQYECABKAkSFQoNY2FwX2VmZmVjdGl2ZRgRIAEoCRIXCg9jYXBfaW5oZXJpdGFibGUYEiABKAkSFAoMY2FwX2JvdW5kaW5nGBMgASgJEhMKC2NhcF9hbWJpZW50GBQgASgJEi4KCnN0YXJ0X3RpbWUYFSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGCAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgN0dHkYFiABKAkSIAoEZmlsZRgXIAEoCzISLnZpZ2llLnYxLkV4ZWNGaWxlEigKCm5hbWVzcGFjZXMYGCABKAsyFC52aWdpZS52MS5OYW1lc3BhY2VzEhEKCWNncm91cF9pZBgZIAEoBBIYChBjZ3JvdXBfaGllcmFyY2h5GB8gASgNEiQKCHdvcmtsb2FkGBogASgLMhIudmlnaWUudjEuV29ya2xvYWQSJAoGcGFyZW50GBsgASgLMhQudmlnaWUudjEuUHJvY2Vzc1JlZhIUCgxwcmVfZXhpc3RpbmcYHCABKAgSDgoGZm9ya2VkGB0gASgIEhUKDWtlcm5lbF90aHJlYWQYHiABKAhCDAoKX2xvZ2luX3VpZCJICgpQcm9jZXNzUmVmEg8KB2V4ZWNfaWQYASABKAkSCwoDcGlkGAIgASgNEg4KBmJpbmFyeRgDIAEoCRIMCgRhcmdzGAQgAygJIo8CCgVDcmVkcxILCgN1aWQYASABKA0SCwoDZ2lkGAIgASgNEgwKBGV1aWQYAyABKA0SDAoEZWdpZBgEIAEoDRIMCgRzdWlkGAUgASgNEgwKBHNnaWQYBiABKA0SDQoFZnN1aWQYByABKA0SDQoFZnNnaWQYCCABKA0SFgoJbG9naW5fdWlkGAkgASgNSACIAQESFQoNY2FwX3Blcm1pdHRlZBgKIAEoCRIVCg1jYXBfZWZmZWN0aXZlGAsgASgJEhcKD2NhcF9pbmhlcml0YWJsZRgMIAEoCRIUCgxjYXBfYm91bmRpbmcYDSABKAkSEwoLY2FwX2FtYmllbnQYDiABKAlCDAoKX2xvZ2luX3VpZCJ5CgpOYW1lc3BhY2VzEgsKA3V0cxgBIAEoDRILCgNpcGMYAiABKA0SCwoDbW50GAMgASgNEgsKA3BpZBgEIAEoDRILCgNuZXQYBSABKA0SDgoGY2dyb3VwGAYgASgNEgwKBHVzZXIYByABKA0SDAoEdGltZRgIIAEoDSLuAQoIRXhlY0ZpbGUSDQoFaW5vZGUYASABKAQSDgoGZGV2aWNlGAIgASgJEgwKBG1vZGUYAyABKAkSCwoDdWlkGAQgASgNEgsKA2dpZBgFIAEoDRINCgVtZW1mZBgGIAEoCBIPCgdkZWxldGVkGAcgASgIEhUKDW92ZXJsYXlfdXBwZXIYCCABKAgSDgoGc2NyaXB0GAkgASgJEhMKC2ludGVycHJldGVyGAogASgJEhUKDXNldHVpZF9nYWluZWQYCyABKAgSEwoLY2Fwc19nYWluZWQYDCADKAkSEwoLc2VjdXJlX2V4ZWMYDSABKAgi5gIKCFdvcmtsb2FkEgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIRCgluYW1lc3BhY2UYAyABKAkSCgoCaWQYBCABKAkSDwoHcnVudGltZRgFIAEoCRINCgVpbWFnZRgGIAEoCRIRCgljb250YWluZXIYByABKAkSDwoHcG9kX3VpZBgIIAEoCRIMCgR1c2VyGAkgASgJEg0KBXNsaWNlGAogASgJEi4KBmxhYmVscxgLIAMoCzIeLnZpZ2llLnYxLldvcmtsb2FkLkxhYmVsc0VudHJ5Eg4KBmNncm91cBgMIAEoCRIoCgpjb250cm9sbGVyGA0gASgLMhQudmlnaWUudjEuQ29udHJvbGxlchIXCg9zZXJ2aWNlX2FjY291bnQYDiABKAkSDAoEbm9kZRgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIigKCkNvbnRyb2xsZXISDAoEa2luZBgBIAEoCRIMCgRuYW1lGAIgASgJQjBaLmdpdGh1Yi5jb20vdmlnaWUtaW8vdmlnaWUvYXBpL3ZpZ2llL3YxO3ZpZ2lldjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * Process is one program image of one process: a fork inherits the image under its own pid, an exec
@@ -675,6 +675,28 @@ export type Workload = Message<"vigie.v1.Workload"> & {
    * @generated from field: string cgroup = 12;
    */
   cgroup: string;
+
+  /**
+   * What made the pod and would make it again: its Deployment, not the ReplicaSet. Absent for a pod that nobody made, and until
+   * Kubernetes has told.
+   *
+   * @generated from field: vigie.v1.Controller controller = 13;
+   */
+  controller?: Controller | undefined;
+
+  /**
+   * Service account of a pod.
+   *
+   * @generated from field: string service_account = 14;
+   */
+  serviceAccount: string;
+
+  /**
+   * Node that a pod runs on.
+   *
+   * @generated from field: string node = 15;
+   */
+  node: string;
 };
 
 /**
@@ -683,4 +705,32 @@ export type Workload = Message<"vigie.v1.Workload"> & {
  */
 export const WorkloadSchema: GenMessage<Workload> = /*@__PURE__*/
   messageDesc(file_vigie_v1_process, 5);
+
+/**
+ * Controller is an object of Kubernetes that makes pods.
+ *
+ * @generated from message vigie.v1.Controller
+ */
+export type Controller = Message<"vigie.v1.Controller"> & {
+  /**
+   * Deployment, StatefulSet, DaemonSet, CronJob, Job, …
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * Its name; its namespace is the pod's.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message vigie.v1.Controller.
+ * Use `create(ControllerSchema)` to create a new message.
+ */
+export const ControllerSchema: GenMessage<Controller> = /*@__PURE__*/
+  messageDesc(file_vigie_v1_process, 6);
 

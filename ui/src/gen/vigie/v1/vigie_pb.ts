@@ -11,6 +11,8 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Pod } from "./cluster_pb";
+import { file_vigie_v1_cluster } from "./cluster_pb";
 import type { Event } from "./event_pb";
 import { file_vigie_v1_event } from "./event_pb";
 import type { Filter } from "./filter_pb";
@@ -29,7 +31,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vigie/v1/vigie.proto.
  */
 export const file_vigie_v1_vigie: GenFile = /*@__PURE__*/
-  fileDesc("ChR2aWdpZS92MS92aWdpZS5wcm90bxIIdmlnaWUudjEiWAoTU3RyZWFtRXZlbnRzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISDAoEbGFzdBgCIAEoDRIRCglub19mb2xsb3cYAyABKAgiXAoUU3RyZWFtRXZlbnRzUmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8udmlnaWUudjEuRXZlbnQSIwoFbm9kZXMYAiADKAsyFC52aWdpZS52MS5Ob2RlU3RhdHVzInMKElF1ZXJ5RXZlbnRzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISFAoMbmV3ZXN0X2ZpcnN0GAIgASgIEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIq0BChNRdWVyeUV2ZW50c1Jlc3BvbnNlEh8KBmV2ZW50cxgBIAMoCzIPLnZpZ2llLnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIyCg5jb21wbGV0ZV9zaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoLbm9kZV9lcnJvcnMYDyADKAsyEy52aWdpZS52MS5Ob2RlRXJyb3IiQwoQTGlzdEZsb3dzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISDQoFbGltaXQYAiABKA0ibwoRTGlzdEZsb3dzUmVzcG9uc2USHgoFZmxvd3MYASADKAsyDy52aWdpZS52MS5FdmVudBIQCghsZWZ0X291dBgCIAEoBBIoCgtub2RlX2Vycm9ycxgPIAMoCzITLnZpZ2llLnYxLk5vZGVFcnJvciJ2ChRMaXN0UHJvY2Vzc2VzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISFQoNaW5jbHVkZV9lbmRlZBgCIAEoCBIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSKPAQoVTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlEiQKCXByb2Nlc3NlcxgBIAMoCzIRLnZpZ2llLnYxLlByb2Nlc3MSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBW5vZGVzGAMgAygJEigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIj8KEUdldFByb2Nlc3NSZXF1ZXN0Eg8KB2V4ZWNfaWQYASABKAkSCwoDcGlkGAIgASgNEgwKBG5vZGUYAyABKAkikQEKEkdldFByb2Nlc3NSZXNwb25zZRIiCgdwcm9jZXNzGAEgASgLMhEudmlnaWUudjEuUHJvY2VzcxIkCglhbmNlc3RvcnMYAiADKAsyES52aWdpZS52MS5Qcm9jZXNzEiMKCGNoaWxkcmVuGAMgAygLMhEudmlnaWUudjEuUHJvY2VzcxIMCgRub2RlGAQgASgJIiAKEEdldFN0YXR1c1JlcXVlc3QSDAoEbm9kZRgBIAEoCSI1ChFHZXRTdGF0dXNSZXNwb25zZRIgCgZzdGF0dXMYASABKAsyEC52aWdpZS52MS5TdGF0dXMiDwoNSGVhbHRoUmVxdWVzdCJbCg5IZWFsdGhSZXNwb25zZRINCgVyZWFkeRgBIAEoCBIQCghwcm9ibGVtcxgCIAMoCRIoCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDKrCwoFVmlnaWUSUQoMU3RyZWFtRXZlbnRzEh0udmlnaWUudjEuU3RyZWFtRXZlbnRzUmVxdWVzdBoeLnZpZ2llLnYxLlN0cmVhbUV2ZW50c1Jlc3BvbnNlIgAwARJPCgtRdWVyeUV2ZW50cxIcLnZpZ2llLnYxLlF1ZXJ5RXZlbnRzUmVxdWVzdBodLnZpZ2llLnYxLlF1ZXJ5RXZlbnRzUmVzcG9uc2UiA5ACARJJCglBZ2dyZWdhdGUSGi52aWdpZS52MS5BZ2dyZWdhdGVSZXF1ZXN0GhsudmlnaWUudjEuQWdncmVnYXRlUmVzcG9uc2UiA5ACARJJCglMaXN0Rmxvd3MSGi52aWdpZS52MS5MaXN0Rmxvd3NSZXF1ZXN0GhsudmlnaWUudjEuTGlzdEZsb3dzUmVzcG9uc2UiA5ACARJACgZHZXRNYXASFy52aWdpZS52MS5HZXRNYXBSZXF1ZXN0GhgudmlnaWUudjEuR2V0TWFwUmVzcG9uc2UiA5ACARJICglTdHJlYW1NYXASGi52aWdpZS52MS5TdHJlYW1NYXBSZXF1ZXN0GhsudmlnaWUudjEuU3RyZWFtTWFwUmVzcG9uc2UiADABElUKDUxpc3RQcm9jZXNzZXMSHi52aWdpZS52MS5MaXN0UHJvY2Vzc2VzUmVxdWVzdBofLnZpZ2llLnYxLkxpc3RQcm9jZXNzZXNSZXNwb25zZSIDkAIBEkwKCkdldFByb2Nlc3MSGy52aWdpZS52MS5HZXRQcm9jZXNzUmVxdWVzdBocLnZpZ2llLnYxLkdldFByb2Nlc3NSZXNwb25zZSIDkAIBEkkKCUdldFN0YXR1cxIaLnZpZ2llLnYxLkdldFN0YXR1c1JlcXVlc3QaGy52aWdpZS52MS5HZXRTdGF0dXNSZXNwb25zZSIDkAIBElIKDExpc3RQb2xpY2llcxIdLnZpZ2llLnYxLkxpc3RQb2xpY2llc1JlcXVlc3QaHi52aWdpZS52MS5MaXN0UG9saWNpZXNSZXNwb25zZSIDkAIBElIKDUFwcGx5UG9saWNpZXMSHi52aWdpZS52MS5BcHBseVBvbGljaWVzUmVxdWVzdBofLnZpZ2llLnYxLkFwcGx5UG9saWNpZXNSZXNwb25zZSIAElIKDVNldFBvbGljeU1vZGUSHi52aWdpZS52MS5TZXRQb2xpY3lNb2RlUmVxdWVzdBofLnZpZ2llLnYxLlNldFBvbGljeU1vZGVSZXNwb25zZSIAEk8KDERlbGV0ZVBvbGljeRIdLnZpZ2llLnYxLkRlbGV0ZVBvbGljeVJlcXVlc3QaHi52aWdpZS52MS5EZWxldGVQb2xpY3lSZXNwb25zZSIAEl4KEFNpbXVsYXRlUG9saWNpZXMSIS52aWdpZS52MS5TaW11bGF0ZVBvbGljaWVzUmVxdWVzdBoiLnZpZ2llLnYxLlNpbXVsYXRlUG9saWNpZXNSZXNwb25zZSIDkAIBEk8KC0xlYXJuUG9saWN5EhwudmlnaWUudjEuTGVhcm5Qb2xpY3lSZXF1ZXN0Gh0udmlnaWUudjEuTGVhcm5Qb2xpY3lSZXNwb25zZSIDkAIBElIKDEV4cGxhaW5FdmVudBIdLnZpZ2llLnYxLkV4cGxhaW5FdmVudFJlcXVlc3QaHi52aWdpZS52MS5FeHBsYWluRXZlbnRSZXNwb25zZSIDkAIBElgKDkxpc3REZXRlY3Rpb25zEh8udmlnaWUudjEuTGlzdERldGVjdGlvbnNSZXF1ZXN0GiAudmlnaWUudjEuTGlzdERldGVjdGlvbnNSZXNwb25zZSIDkAIBEkAKBkhlYWx0aBIXLnZpZ2llLnYxLkhlYWx0aFJlcXVlc3QaGC52aWdpZS52MS5IZWFsdGhSZXNwb25zZSIDkAIBQjBaLmdpdGh1Yi5jb20vdmlnaWUtaW8vdmlnaWUvYXBpL3ZpZ2llL3YxO3ZpZ2lldjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_vigie_v1_event, file_vigie_v1_filter, file_vigie_v1_map, file_vigie_v1_policy, file_vigie_v1_process, file_vigie_v1_status]);
+  fileDesc("ChR2aWdpZS92MS92aWdpZS5wcm90bxIIdmlnaWUudjEiWAoTU3RyZWFtRXZlbnRzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISDAoEbGFzdBgCIAEoDRIRCglub19mb2xsb3cYAyABKAgiXAoUU3RyZWFtRXZlbnRzUmVzcG9uc2USHwoGZXZlbnRzGAEgAygLMg8udmlnaWUudjEuRXZlbnQSIwoFbm9kZXMYAiADKAsyFC52aWdpZS52MS5Ob2RlU3RhdHVzInMKElF1ZXJ5RXZlbnRzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISFAoMbmV3ZXN0X2ZpcnN0GAIgASgIEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIq0BChNRdWVyeUV2ZW50c1Jlc3BvbnNlEh8KBmV2ZW50cxgBIAMoCzIPLnZpZ2llLnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIyCg5jb21wbGV0ZV9zaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoLbm9kZV9lcnJvcnMYDyADKAsyEy52aWdpZS52MS5Ob2RlRXJyb3IiQwoQTGlzdEZsb3dzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISDQoFbGltaXQYAiABKA0ibwoRTGlzdEZsb3dzUmVzcG9uc2USHgoFZmxvd3MYASADKAsyDy52aWdpZS52MS5FdmVudBIQCghsZWZ0X291dBgCIAEoBBIoCgtub2RlX2Vycm9ycxgPIAMoCzITLnZpZ2llLnYxLk5vZGVFcnJvciJFCg9MaXN0UG9kc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJYWxsX25vZGVzGAMgASgIIi8KEExpc3RQb2RzUmVzcG9uc2USGwoEcG9kcxgBIAMoCzINLnZpZ2llLnYxLlBvZCJ2ChRMaXN0UHJvY2Vzc2VzUmVxdWVzdBIgCgZmaWx0ZXIYASABKAsyEC52aWdpZS52MS5GaWx0ZXISFQoNaW5jbHVkZV9lbmRlZBgCIAEoCBIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSKPAQoVTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlEiQKCXByb2Nlc3NlcxgBIAMoCzIRLnZpZ2llLnYxLlByb2Nlc3MSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBW5vZGVzGAMgAygJEigKC25vZGVfZXJyb3JzGA8gAygLMhMudmlnaWUudjEuTm9kZUVycm9yIj8KEUdldFByb2Nlc3NSZXF1ZXN0Eg8KB2V4ZWNfaWQYASABKAkSCwoDcGlkGAIgASgNEgwKBG5vZGUYAyABKAkikQEKEkdldFByb2Nlc3NSZXNwb25zZRIiCgdwcm9jZXNzGAEgASgLMhEudmlnaWUudjEuUHJvY2VzcxIkCglhbmNlc3RvcnMYAiADKAsyES52aWdpZS52MS5Qcm9jZXNzEiMKCGNoaWxkcmVuGAMgAygLMhEudmlnaWUudjEuUHJvY2VzcxIMCgRub2RlGAQgASgJIiAKEEdldFN0YXR1c1JlcXVlc3QSDAoEbm9kZRgBIAEoCSI1ChFHZXRTdGF0dXNSZXNwb25zZRIgCgZzdGF0dXMYASABKAsyEC52aWdpZS52MS5TdGF0dXMiDwoNSGVhbHRoUmVxdWVzdCJbCg5IZWFsdGhSZXNwb25zZRINCgVyZWFkeRgBIAEoCBIQCghwcm9ibGVtcxgCIAMoCRIoCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDLzCwoFVmlnaWUSUQoMU3RyZWFtRXZlbnRzEh0udmlnaWUudjEuU3RyZWFtRXZlbnRzUmVxdWVzdBoeLnZpZ2llLnYxLlN0cmVhbUV2ZW50c1Jlc3BvbnNlIgAwARJPCgtRdWVyeUV2ZW50cxIcLnZpZ2llLnYxLlF1ZXJ5RXZlbnRzUmVxdWVzdBodLnZpZ2llLnYxLlF1ZXJ5RXZlbnRzUmVzcG9uc2UiA5ACARJJCglBZ2dyZWdhdGUSGi52aWdpZS52MS5BZ2dyZWdhdGVSZXF1ZXN0GhsudmlnaWUudjEuQWdncmVnYXRlUmVzcG9uc2UiA5ACARJJCglMaXN0Rmxvd3MSGi52aWdpZS52MS5MaXN0Rmxvd3NSZXF1ZXN0GhsudmlnaWUudjEuTGlzdEZsb3dzUmVzcG9uc2UiA5ACARJACgZHZXRNYXASFy52aWdpZS52MS5HZXRNYXBSZXF1ZXN0GhgudmlnaWUudjEuR2V0TWFwUmVzcG9uc2UiA5ACARJICglTdHJlYW1NYXASGi52aWdpZS52MS5TdHJlYW1NYXBSZXF1ZXN0GhsudmlnaWUudjEuU3RyZWFtTWFwUmVzcG9uc2UiADABElUKDUxpc3RQcm9jZXNzZXMSHi52aWdpZS52MS5MaXN0UHJvY2Vzc2VzUmVxdWVzdBofLnZpZ2llLnYxLkxpc3RQcm9jZXNzZXNSZXNwb25zZSIDkAIBEkwKCkdldFByb2Nlc3MSGy52aWdpZS52MS5HZXRQcm9jZXNzUmVxdWVzdBocLnZpZ2llLnYxLkdldFByb2Nlc3NSZXNwb25zZSIDkAIBEkkKCUdldFN0YXR1cxIaLnZpZ2llLnYxLkdldFN0YXR1c1JlcXVlc3QaGy52aWdpZS52MS5HZXRTdGF0dXNSZXNwb25zZSIDkAIBEkYKCExpc3RQb2RzEhkudmlnaWUudjEuTGlzdFBvZHNSZXF1ZXN0GhoudmlnaWUudjEuTGlzdFBvZHNSZXNwb25zZSIDkAIBElIKDExpc3RQb2xpY2llcxIdLnZpZ2llLnYxLkxpc3RQb2xpY2llc1JlcXVlc3QaHi52aWdpZS52MS5MaXN0UG9saWNpZXNSZXNwb25zZSIDkAIBElIKDUFwcGx5UG9saWNpZXMSHi52aWdpZS52MS5BcHBseVBvbGljaWVzUmVxdWVzdBofLnZpZ2llLnYxLkFwcGx5UG9saWNpZXNSZXNwb25zZSIAElIKDVNldFBvbGljeU1vZGUSHi52aWdpZS52MS5TZXRQb2xpY3lNb2RlUmVxdWVzdBofLnZpZ2llLnYxLlNldFBvbGljeU1vZGVSZXNwb25zZSIAEk8KDERlbGV0ZVBvbGljeRIdLnZpZ2llLnYxLkRlbGV0ZVBvbGljeVJlcXVlc3QaHi52aWdpZS52MS5EZWxldGVQb2xpY3lSZXNwb25zZSIAEl4KEFNpbXVsYXRlUG9saWNpZXMSIS52aWdpZS52MS5TaW11bGF0ZVBvbGljaWVzUmVxdWVzdBoiLnZpZ2llLnYxLlNpbXVsYXRlUG9saWNpZXNSZXNwb25zZSIDkAIBEk8KC0xlYXJuUG9saWN5EhwudmlnaWUudjEuTGVhcm5Qb2xpY3lSZXF1ZXN0Gh0udmlnaWUudjEuTGVhcm5Qb2xpY3lSZXNwb25zZSIDkAIBElIKDEV4cGxhaW5FdmVudBIdLnZpZ2llLnYxLkV4cGxhaW5FdmVudFJlcXVlc3QaHi52aWdpZS52MS5FeHBsYWluRXZlbnRSZXNwb25zZSIDkAIBElgKDkxpc3REZXRlY3Rpb25zEh8udmlnaWUudjEuTGlzdERldGVjdGlvbnNSZXF1ZXN0GiAudmlnaWUudjEuTGlzdERldGVjdGlvbnNSZXNwb25zZSIDkAIBEkAKBkhlYWx0aBIXLnZpZ2llLnYxLkhlYWx0aFJlcXVlc3QaGC52aWdpZS52MS5IZWFsdGhSZXNwb25zZSIDkAIBQjBaLmdpdGh1Yi5jb20vdmlnaWUtaW8vdmlnaWUvYXBpL3ZpZ2llL3YxO3ZpZ2lldjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_vigie_v1_cluster, file_vigie_v1_event, file_vigie_v1_filter, file_vigie_v1_map, file_vigie_v1_policy, file_vigie_v1_process, file_vigie_v1_status]);
 
 /**
  * StreamEventsRequest says which events to send.
@@ -243,6 +245,62 @@ export const ListFlowsResponseSchema: GenMessage<ListFlowsResponse> = /*@__PURE_
   messageDesc(file_vigie_v1_vigie, 5);
 
 /**
+ * ListPodsRequest says which pods to list.
+ *
+ * @generated from message vigie.v1.ListPodsRequest
+ */
+export type ListPodsRequest = Message<"vigie.v1.ListPodsRequest"> & {
+  /**
+   * Only of this namespace; of all when empty.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Only of this name; all when empty.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Also pods of other nodes.
+   *
+   * @generated from field: bool all_nodes = 3;
+   */
+  allNodes: boolean;
+};
+
+/**
+ * Describes the message vigie.v1.ListPodsRequest.
+ * Use `create(ListPodsRequestSchema)` to create a new message.
+ */
+export const ListPodsRequestSchema: GenMessage<ListPodsRequest> = /*@__PURE__*/
+  messageDesc(file_vigie_v1_vigie, 6);
+
+/**
+ * ListPodsResponse is the list.
+ *
+ * @generated from message vigie.v1.ListPodsResponse
+ */
+export type ListPodsResponse = Message<"vigie.v1.ListPodsResponse"> & {
+  /**
+   * The pods.
+   *
+   * @generated from field: repeated vigie.v1.Pod pods = 1;
+   */
+  pods: Pod[];
+};
+
+/**
+ * Describes the message vigie.v1.ListPodsResponse.
+ * Use `create(ListPodsResponseSchema)` to create a new message.
+ */
+export const ListPodsResponseSchema: GenMessage<ListPodsResponse> = /*@__PURE__*/
+  messageDesc(file_vigie_v1_vigie, 7);
+
+/**
  * ListProcessesRequest says which processes to list.
  *
  * @generated from message vigie.v1.ListProcessesRequest
@@ -283,7 +341,7 @@ export type ListProcessesRequest = Message<"vigie.v1.ListProcessesRequest"> & {
  * Use `create(ListProcessesRequestSchema)` to create a new message.
  */
 export const ListProcessesRequestSchema: GenMessage<ListProcessesRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_vigie, 6);
+  messageDesc(file_vigie_v1_vigie, 8);
 
 /**
  * ListProcessesResponse is a page of processes.
@@ -325,7 +383,7 @@ export type ListProcessesResponse = Message<"vigie.v1.ListProcessesResponse"> & 
  * Use `create(ListProcessesResponseSchema)` to create a new message.
  */
 export const ListProcessesResponseSchema: GenMessage<ListProcessesResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_vigie, 7);
+  messageDesc(file_vigie_v1_vigie, 9);
 
 /**
  * GetProcessRequest names a process.
@@ -360,7 +418,7 @@ export type GetProcessRequest = Message<"vigie.v1.GetProcessRequest"> & {
  * Use `create(GetProcessRequestSchema)` to create a new message.
  */
 export const GetProcessRequestSchema: GenMessage<GetProcessRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_vigie, 8);
+  messageDesc(file_vigie_v1_vigie, 10);
 
 /**
  * GetProcessResponse is a process with its family.
@@ -402,7 +460,7 @@ export type GetProcessResponse = Message<"vigie.v1.GetProcessResponse"> & {
  * Use `create(GetProcessResponseSchema)` to create a new message.
  */
 export const GetProcessResponseSchema: GenMessage<GetProcessResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_vigie, 9);
+  messageDesc(file_vigie_v1_vigie, 11);
 
 /**
  * GetStatusRequest asks for all of the status.
@@ -423,7 +481,7 @@ export type GetStatusRequest = Message<"vigie.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_vigie, 10);
+  messageDesc(file_vigie_v1_vigie, 12);
 
 /**
  * GetStatusResponse is the status.
@@ -444,7 +502,7 @@ export type GetStatusResponse = Message<"vigie.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_vigie, 11);
+  messageDesc(file_vigie_v1_vigie, 13);
 
 /**
  * HealthRequest asks whether the agent is ready.
@@ -459,7 +517,7 @@ export type HealthRequest = Message<"vigie.v1.HealthRequest"> & {
  * Use `create(HealthRequestSchema)` to create a new message.
  */
 export const HealthRequestSchema: GenMessage<HealthRequest> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_vigie, 12);
+  messageDesc(file_vigie_v1_vigie, 14);
 
 /**
  * HealthResponse says whether the agent is ready.
@@ -494,7 +552,7 @@ export type HealthResponse = Message<"vigie.v1.HealthResponse"> & {
  * Use `create(HealthResponseSchema)` to create a new message.
  */
 export const HealthResponseSchema: GenMessage<HealthResponse> = /*@__PURE__*/
-  messageDesc(file_vigie_v1_vigie, 13);
+  messageDesc(file_vigie_v1_vigie, 15);
 
 /**
  * Vigie reads what the agent sees and changes what it enforces. Calls that change something are for root and the agent's
@@ -595,6 +653,17 @@ export const Vigie: GenService<{
     methodKind: "unary";
     input: typeof GetStatusRequestSchema;
     output: typeof GetStatusResponseSchema;
+  },
+  /**
+   * ListPods lists the pods that the agent knows of, ordered by namespace and name. Error: failed_precondition where no Kubernetes
+   * is configured.
+   *
+   * @generated from rpc vigie.v1.Vigie.ListPods
+   */
+  listPods: {
+    methodKind: "unary";
+    input: typeof ListPodsRequestSchema;
+    output: typeof ListPodsResponseSchema;
   },
   /**
    * ListPolicies lists the policies that the agent has, ordered by name, each with its status.
