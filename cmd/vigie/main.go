@@ -42,6 +42,8 @@ func run() int {
 		cli.NewRecord(env, cli.CaptureFile),
 		cli.NewPolicy(env),
 		cli.NewScan(env),
+		cli.NewFix(env),
+		cli.NewImport(env),
 		cli.NewControls(env),
 		cli.NewAdmit(env),
 		doctor.NewCommand(doctor.Streams{Out: env.Out, Err: env.Err, Getenv: env.Getenv}),

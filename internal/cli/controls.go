@@ -184,6 +184,16 @@ func explainControl(env Env, c *control.Control) error {
 	for name, p := range c.Parameters {
 		fmt.Fprintf(w, "Set:    --set %s.%s=%s\n        %s\n", term.Escape(c.ID), term.Escape(name), term.Escape(p.Default), term.Escape(p.Description))
 	}
+	if f := c.Fix; f != nil {
+		risk := "nothing that worked stops"
+		if f.Risk != "" {
+			risk = f.Risk
+		}
+		if f.Proof != "" {
+			risk += " (safe when an agent saw for 14 days: " + f.Proof + ")"
+		}
+		fmt.Fprintf(w, "Fix:    vigie fix --only %s: %s\n", term.Escape(c.ID), term.Escape(risk))
+	}
 	fmt.Fprintf(w, "Checks:\n")
 	for _, v := range c.Policy.Spec.Validations {
 		fmt.Fprintf(w, "        %s\n", term.Escape(v.Expression))

@@ -181,7 +181,7 @@ func vigieWith(ctx context.Context, t *testing.T, run Agent, args ...string) (co
 	var out, errs bytes.Buffer
 	env := Env{In: &bytes.Buffer{}, Out: &out, Err: &errs, Getenv: func(string) string { return "" },
 		Now: func() time.Time { return testNow }, Version: "1.2.3", Commit: "abc"}
-	code = Execute(ctx, env, New(env, NewRun(env, agent.Default(), run), NewStatus(env), NewPS(env), NewPods(env), NewLifecycle(env), NewEvents(env), NewTop(env), NewQuery(env), NewPolicy(env), NewScan(env), NewControls(env), NewAdmit(env), NewRules(env), NewInstall(env), NewUninstall(env), NewCleanup(env), NewVersion(env), NewMan(env)), args)
+	code = Execute(ctx, env, New(env, NewRun(env, agent.Default(), run), NewStatus(env), NewPS(env), NewPods(env), NewLifecycle(env), NewEvents(env), NewTop(env), NewQuery(env), NewPolicy(env), NewScan(env), NewFix(env), NewImport(env), NewControls(env), NewAdmit(env), NewRules(env), NewInstall(env), NewUninstall(env), NewCleanup(env), NewVersion(env), NewMan(env)), args)
 	return code, out.String(), errs.String()
 }
 

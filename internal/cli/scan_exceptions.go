@@ -105,7 +105,7 @@ func readFile(name string) ([]*manifest.Document, error) {
 }
 
 // whereOf is the place of a finding, for people.
-func whereOf(r *scan.Report, f scan.Finding) string {
+func whereOf(r *scan.Report, f *scan.Finding) string {
 	if r.Live {
 		return f.Path
 	}
@@ -113,8 +113,7 @@ func whereOf(r *scan.Report, f scan.Finding) string {
 }
 
 // printExcused tells what fails and may, until when, and who answers for it.
-func printExcused(env Env, r *scan.Report) {
-	st := env.screen().Style
+func printExcused(out io.Writer, st term.Style, r *scan.Report) {
 	seen := map[string]int{}
 	for _, e := range r.Excused {
 		seen[e.Exception]++
@@ -125,7 +124,7 @@ func printExcused(env Env, r *scan.Report) {
 			continue
 		}
 		told = append(told, e.Exception)
-		fmt.Fprintf(env.Out, "%s %s: %s, by %s until %s: %s\n", st.Yellow("excused"), st.Bold(term.Escape(e.Exception)), plural(seen[e.Exception], "finding"),
+		fmt.Fprintf(out, "%s %s: %s, by %s until %s: %s\n", st.Yellow("excused"), st.Bold(term.Escape(e.Exception)), plural(seen[e.Exception], "finding"),
 			term.Escape(e.Owner), e.Expires.Format("2006-01-02 15:04 MST"), term.Escape(strings.TrimSpace(e.Reason)))
 	}
 }

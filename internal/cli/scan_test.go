@@ -77,6 +77,7 @@ func TestControlsCommands(t *testing.T) {
 		{[]string{"list", "--control", "framework:pss-restricted", "-o", "wide"}, 0, "pss-restricted Volume Types"},
 		{[]string{"list", "-o", "json", "--control", "privileged"}, 0, `"id":"privileged"`},
 		{[]string{"explain", "image-registry"}, 0, "--set image-registry.registries="},
+		{[]string{"explain", "read-only-root"}, 0, "vigie fix --only read-only-root: what writes outside of its volumes stops (safe when"},
 		{[]string{"explain", "privileged", "--policy"}, 0, "kind: ValidatingAdmissionPolicy"},
 		{[]string{"explain", "service-selects-nothing", "--policy"}, 2, ""},
 		{[]string{"explain", "none"}, 2, ""},

@@ -41,6 +41,7 @@ func benchmarks() []benchmark {
 		{"flow", (*bench).flowCost},
 		{"follow", (*bench).flowFollow},
 		{"table", (*bench).flowMemory},
+		{"scan", (*bench).scans},
 	}
 }
 

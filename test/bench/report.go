@@ -19,7 +19,7 @@ func (r *results) report(w io.Writer, rng *rand.Rand) {
 		"with an agent that was started for its sample alone and wrote all events as JSON to a file. Times are only worth\n"+
 		"something beside their baseline.\n\n")
 	r.header(w)
-	rows := slices.Concat(r.rows(c), r.policyRows(rng), r.detectRows(), r.flowRows(rng), r.historyRows())
+	rows := slices.Concat(r.rows(c), r.policyRows(rng), r.detectRows(), r.flowRows(rng), r.historyRows(), r.scanRows())
 	fmt.Fprint(w, "\n## The bars\n\n| what | bar | measured | verdict |\n|---|---|---|---|\n")
 	for _, x := range rows {
 		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", x.what, x.bar, x.measured, x.verdict)

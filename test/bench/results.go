@@ -39,6 +39,8 @@ type results struct {
 	Mix          []portion  `json:"mix,omitempty"` // of the events that detections looked at
 	DefaultRules int        `json:"default_rules,omitempty"`
 
+	Scans []scanned `json:"scans,omitempty"`
+
 	History   *historyDay `json:"history,omitempty"`
 	Flows     []sample    `json:"flows,omitempty"` // an agent in each arm
 	Flowed    *flowed     `json:"flowed,omitempty"`

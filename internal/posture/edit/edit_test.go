@@ -41,6 +41,8 @@ func TestApply(t *testing.T) {
 		{"an element", "a:\n- x # 1\n- y # 2\n- z\n", "a:\n- x # 1\n- z\n", Op{Path: path("a/1"), Remove: true}},
 		{"an object in a list", "a:\n  - n: x\n    v: 1\n  - n: y\n    v: 2\nb: 1\n", "a:\n  - n: x\n    v: 1\nb: 1\n", Op{Path: path("a/1"), Remove: true}},
 		{"the only element", "a:\n  b: 1\n  c:\n  - x\n", "a:\n  b: 1\n", Op{Path: path("a/c/0"), Remove: true}},
+		{"the only key of what must stay", "spec:\n  a: 1\nb: 2\n", "spec:\n  {}\nb: 2\n", Op{Path: path("spec/a"), Remove: true}},
+		{"the only element of what must stay", "containers:\n- x\nb: 2\n", "containers:\n  []\nb: 2\n", Op{Path: path("containers/0"), Remove: true}},
 		{"what is not there", "a: 1\n", "a: 1\n", Op{Path: path("b"), Remove: true}},
 		{"a text of several lines before it", "a:\n  b: |+\n    x\n\n\nc: 1\n", "a:\n  b: |+\n    x\n\n\n  d: 2\nc: 1\n", Op{Path: path("a/d"), Value: 2}},
 		{"a word that YAML takes for a boolean", "a: 1\n", "a: 1\nb: \"no\"\n", Op{Path: path("b"), Value: "no"}},

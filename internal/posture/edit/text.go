@@ -277,6 +277,12 @@ func (e *editor) remove(parent *yaml.Node, name string) [][]byte {
 		indent, _ = e.dash(entry)
 	}
 	last := e.lastLine(entry.Line, e.bounds[entry], indent)
+	if i == 0 && next == nil { // the only one: what is left is empty, not absent
+		if width == 1 {
+			return [][]byte{e.splice(e.start(entry.Line), e.start(last+1), strings.Repeat(" ", indent+2)+"[]"+e.newline())}
+		}
+		return [][]byte{e.splice(start, e.start(last+1), "{}"+e.newline())}
+	}
 	out := [][]byte{e.splice(e.start(entry.Line), e.start(last+1), "")}
 	if next != nil { // the first of an object stands behind a dash: the next one takes its place
 		out = append(out, e.splice(start, e.offset(next.Line, next.Column), ""))

@@ -51,6 +51,15 @@ const rounds = 20
 
 // File fixes the text of a file.
 func (f *Fixer) File(ctx context.Context, name string, text []byte) (*Result, error) {
+	mark := []byte("\ufeff") // a byte order mark stays where it is
+	if rest, ok := bytes.CutPrefix(text, mark); ok {
+		r, err := f.File(ctx, name, rest)
+		if err != nil {
+			return nil, err
+		}
+		r.Before, r.After = text, append(mark, r.After...)
+		return r, nil
+	}
 	r := &Result{File: name, Before: text, After: text}
 	first, err := f.scan(ctx, name, text)
 	if err != nil {

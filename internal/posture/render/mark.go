@@ -19,14 +19,6 @@ import (
 
 var markInText = regexp.MustCompile(` #~(\d+):(\d+)~`)
 
-// mark gives the engine templates with marks.
-func (c *Chart) mark() {
-	for i, s := range c.templates {
-		s.marked = marked(s.text, i)
-		*s.data = s.marked
-	}
-}
-
 // marked puts marks before the line ends that are text, and where an action that gives text ends a line.
 func marked(text []byte, number int) []byte {
 	at := map[int]bool{} // offsets of line ends
@@ -111,7 +103,7 @@ type origin struct {
 }
 
 // locator goes from a line of the rendered text to a template.
-func (c *Chart) locator(s *source, text, withMarks string) manifest.Locate {
+func (r *rendering) locator(s *source, text, withMarks string) manifest.Locate {
 	lines := strings.Split(text, "\n")
 	origins := make([]origin, len(lines))
 	markedLines := strings.Split(withMarks, "\n")
@@ -124,8 +116,8 @@ func (c *Chart) locator(s *source, text, withMarks string) manifest.Locate {
 			if m := markInText.FindStringSubmatch(markedLines[i]); m != nil {
 				number, _ := strconv.Atoi(m[1]) // digits
 				line, _ := strconv.Atoi(m[2])
-				if number < len(c.templates) {
-					last = origin{c.templates[number], line}
+				if number < len(r.sources) {
+					last = origin{r.sources[number], line}
 				}
 			}
 		}
@@ -143,9 +135,9 @@ func (c *Chart) locator(s *source, text, withMarks string) manifest.Locate {
 	}
 }
 
-// column is where in its template a value stands: moved by as much as the line is, when the line is the same; else where the line begins.
+// column is where in its template a value stands: moved by as much as the line is, as far as the line is the same; else where the line begins.
 func column(from origin, rendered string, at int) int {
-	lines := bytes.Split(from.source.text, []byte("\n"))
+	lines := bytes.Split(from.source.Text, []byte("\n"))
 	if from.line > len(lines) {
 		return 1
 	}
@@ -153,10 +145,13 @@ func column(from origin, rendered string, at int) int {
 	indent := len(line) - len(strings.TrimLeft(line, " \t"))
 	shift := indent - (len(rendered) - len(strings.TrimLeft(rendered, " ")))
 	column := at + shift
-	same := strings.TrimSpace(line) == strings.TrimSpace(rendered)
-	before, _, _ := strings.Cut(line, "{{")
-	if column >= 1 && (same || column <= len(before)) {
+	before, _, action := strings.Cut(line, "{{")
+	switch {
+	case column < 1:
+	case strings.TrimSpace(line) == strings.TrimSpace(rendered), column <= len(before):
 		return column
+	case action && strings.TrimSpace(before) != "" && strings.HasPrefix(strings.TrimSpace(rendered), strings.TrimSpace(before)):
+		return len(before) + 1 // in, or behind, what an action gave
 	}
 	return indent + 1
 }

@@ -111,6 +111,19 @@ func References(dir string) []string {
 	return out
 }
 
+// Resources are the files that the kustomization of a directory takes objects from.
+func Resources(dir string) []string {
+	o := &overlay{docs: map[string][]*manifest.Document{}}
+	refs, _ := o.references(dir)
+	var out []string
+	for _, r := range refs {
+		if r.field == "resources" && isFile(r.target) {
+			out = append(out, r.target)
+		}
+	}
+	return out
+}
+
 // IsComponent reports whether the kustomization of a directory is a part of others, and nothing by itself.
 func IsComponent(dir string) bool {
 	o := &overlay{docs: map[string][]*manifest.Document{}}

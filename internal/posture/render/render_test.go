@@ -112,10 +112,10 @@ func TestAValueIsAtItsPlaceInTheTemplate(t *testing.T) {
 		path, want string
 	}{
 		{"spec.template.spec.hostNetwork", "templates/deploy.yaml:14:20 true"},
-		{"spec.replicas", "templates/deploy.yaml:11:3 5"},
+		{"spec.replicas", "templates/deploy.yaml:11:13 5"},
 		{"metadata.labels.tier", "templates/_helpers.tpl:6:7 web"},
-		{"metadata.labels.app", "templates/_helpers.tpl:5:1 release-name-shop"},
-		{"metadata.name", "templates/deploy.yaml:5:3 release-name-shop"},
+		{"metadata.labels.app", "templates/_helpers.tpl:5:6 release-name-shop"},
+		{"metadata.name", "templates/deploy.yaml:5:9 release-name-shop"},
 		{"spec.template.spec.containers[0].image", "templates/deploy.yaml:18:16 nginx"},
 		{"spec.template.spec.containers[1].tty", "templates/deploy.yaml:23:14 true"},
 		{"spec.template.spec.containers[1].resources.limits.memory", "templates/deploy.yaml:21:11 1Gi"},
@@ -156,7 +156,8 @@ func TestTemplatesThatDoNotParse(t *testing.T) {
 	}
 	files["templates/_helpers.tpl"] = "\n\n{{ define }}"
 	manifests, problems := renderChart(t, tree(t, files), Values{})
-	if len(problems) < 2 || len(manifests) != 1 {
+	helper := func(p Problem) bool { return strings.HasSuffix(p.File, "_helpers.tpl") && p.Line == 3 }
+	if !slices.ContainsFunc(problems, helper) || len(manifests) != 3 {
 		t.Errorf("%d manifests, problems: %+v", len(manifests), problems)
 	}
 }

@@ -7,10 +7,21 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/xeipuuv/gojsonschema"
 
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/engine"
@@ -88,6 +99,55 @@ func TestJSONIsTheReport(t *testing.T) {
 	}
 }
 
+// TestSARIFHasItsSchema holds a log against the schema of OASIS.
+func TestSARIFHasItsSchema(t *testing.T) {
+	schema := sarifSchema(t)
+	for _, empty := range []bool{false, true} {
+		r := example(t)
+		if empty {
+			r.Findings, r.Problems = []scan.Finding{}, []scan.Problem{}
+		}
+		var b bytes.Buffer
+		if err := SARIF(&b, r, "1.2.3"); err != nil {
+			t.Fatal(err)
+		}
+		result, err := gojsonschema.Validate(gojsonschema.NewStringLoader(schema), gojsonschema.NewBytesLoader(b.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range result.Errors() {
+			t.Error(e)
+		}
+		if _, err := sarif.FromBytes(b.Bytes()); err != nil { // and a reader of others takes it
+			t.Error(err)
+		}
+	}
+}
+
+// sarifSchema is the schema of OASIS, as it stands in the sources of a module that has it for itself.
+func sarifSchema(t *testing.T) string {
+	t.Helper()
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/owenrumney/go-sarif/v3").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "pkg/report/v210/sarif/schema.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := ""
+	ast.Inspect(file, func(n ast.Node) bool {
+		if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+			schema, err = strconv.Unquote(literal.Value)
+		}
+		return err == nil
+	})
+	if err != nil || !strings.Contains(schema, "SARIF") {
+		t.Fatalf("no schema was found: %v", err)
+	}
+	return schema
+}
+
 func TestURIs(t *testing.T) {
 	for path, want := range map[string]string{"deploy/a b.yaml": "deploy/a%20b.yaml", "/etc/a#1.yaml": "file:///etc/a%231.yaml"} {
 		if got := physical(path, 0, 0); got.Artifact.URI != want || got.Region != (sarifRegion{1, 1}) {
@@ -107,6 +167,27 @@ func TestJUnit(t *testing.T) {
 	}
 	if all.Tests != 3 || all.Failures != 1 || all.Errors != 1 || len(all.Suites) != 3 {
 		t.Errorf("%d tests, %d failures, %d errors in %d suites", all.Tests, all.Failures, all.Errors, len(all.Suites))
+	}
+}
+
+func TestPrometheus(t *testing.T) {
+	var b bytes.Buffer
+	if err := Prometheus(&b, example(t)); err != nil {
+		t.Fatal(err)
+	}
+	text := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := text.TextToMetricFamilies(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]float64{"vigie_scan_findings": 1, "vigie_scan_objects": 1, "vigie_scan_problems": 1, "vigie_scan_control_objects": 2} {
+		sum := 0.0
+		for _, m := range families[name].GetMetric() {
+			sum += m.GetGauge().GetValue()
+		}
+		if sum != want {
+			t.Errorf("%s: %v, want %v", name, sum, want)
+		}
 	}
 }
 
@@ -135,10 +216,11 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 func TestAWriteThatFailsIsTold(t *testing.T) {
 	r := example(t)
 	for name, write := range map[string]func(io.Writer) error{
-		"json":  func(w io.Writer) error { return JSON(w, r) },
-		"sarif": func(w io.Writer) error { return SARIF(w, r, "") },
-		"junit": func(w io.Writer) error { return JUnit(w, r) },
-		"html":  func(w io.Writer) error { return HTML(w, r, "", time.Time{}) },
+		"json":       func(w io.Writer) error { return JSON(w, r) },
+		"sarif":      func(w io.Writer) error { return SARIF(w, r, "") },
+		"junit":      func(w io.Writer) error { return JUnit(w, r) },
+		"prometheus": func(w io.Writer) error { return Prometheus(w, r) },
+		"html":       func(w io.Writer) error { return HTML(w, r, "", time.Time{}) },
 	} {
 		if err := write(full{}); err == nil || !strings.Contains(err.Error(), "disk full") {
 			t.Errorf("%s: %v", name, err)

@@ -3,12 +3,10 @@
 package scan
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,12 +54,22 @@ type source struct {
 // all follows the paths that a user gave. A file is read whatever it is called; of a directory those that may hold manifests. What is
 // in a chart or named by an overlay is read as a part of that.
 func (s *source) all() error {
+	if err := s.look(); err != nil {
+		return err
+	}
+	if slices.Contains(s.Paths, Stdin) {
+		s.files++
+		if err := s.documents(s.Stdin, "stdin"); err != nil {
+			return err
+		}
+	}
+	return s.readFound()
+}
+
+// look finds what is under the paths.
+func (s *source) look() error {
 	for _, path := range s.Paths {
 		if path == Stdin {
-			s.files++
-			if err := s.documents(s.Stdin, "stdin"); err != nil {
-				return err
-			}
 			continue
 		}
 		info, err := os.Stat(path)
@@ -77,6 +85,41 @@ func (s *source) all() error {
 			s.found = append(s.found, path)
 		}
 	}
+	return nil
+}
+
+// Found is what is under paths.
+type Found struct {
+	Files    []string // with manifests; those that an overlay lists as its resources are among them, its patches are not
+	Charts   []string
+	Problems []Problem
+}
+
+// Find looks for what a scan of paths would read.
+func Find(paths []string) (Found, error) {
+	var out Found
+	s := &source{Input: Input{Paths: paths}, visited: map[string]bool{}, problem: func(p Problem) { out.Problems = append(out.Problems, p) }}
+	if err := s.look(); err != nil {
+		return out, err
+	}
+	out.Files, out.Charts = s.found, s.charts
+	have := map[string]bool{}
+	for _, file := range out.Files {
+		have[realPath(file)] = true
+	}
+	for _, dir := range s.overlays {
+		for _, file := range render.Resources(dir) {
+			if !have[realPath(file)] {
+				have[realPath(file)] = true
+				out.Files = append(out.Files, file)
+			}
+		}
+	}
+	return out, nil
+}
+
+// readFound reads what the paths led to.
+func (s *source) readFound() error {
 	named := s.named()
 	s.found = slices.DeleteFunc(s.found, func(file string) bool { return named[realPath(file)] })
 	for _, file := range s.found {
@@ -183,49 +226,6 @@ func (s *source) file(path string) error {
 		s.Progress(Progress{Files: s.files, Found: len(s.found), Bytes: s.read})
 	}
 	return s.documents(f, path)
-}
-
-// chart renders one. What does not render is a problem.
-func (s *source) chart(path string) error {
-	s.files++
-	c, err := render.OpenChart(path)
-	if err != nil {
-		s.fail(path, err)
-		return nil
-	}
-	if s.values == nil {
-		if s.values, err = render.ValuesOf(s.Values); err != nil {
-			return fmt.Errorf("scan: %w", err)
-		}
-	}
-	manifests, problems, err := c.Render(s.ctx, maps.Clone(s.values), s.Values.Version)
-	if err != nil {
-		s.fail(path, err)
-		return nil
-	}
-	return s.rendered(manifests, problems)
-}
-
-func (s *source) overlay(dir string) error {
-	if render.IsComponent(dir) {
-		s.problem(Problem{File: render.OverlayIn(dir), Line: 1, Column: 1, Note: true, Message: "a component that no overlay here uses: it is nothing by itself"})
-		return nil
-	}
-	s.files++
-	manifests, problems := render.Overlay(dir)
-	return s.rendered(manifests, problems)
-}
-
-func (s *source) rendered(manifests []render.Manifest, problems []render.Problem) error {
-	for _, p := range problems {
-		s.problem(Problem{File: p.File, Line: p.Line, Column: p.Column, Message: p.Message, Note: p.Note})
-	}
-	for _, m := range manifests {
-		if err := s.texts(manifest.NewReader(bytes.NewReader(m.Text), m.File), m.File, m.Locate); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // documents sends on what is in a stream. An error is one of sending; what cannot be read is a problem.

@@ -21,8 +21,9 @@ type Report struct {
 	Frameworks []Framework `json:"frameworks"`
 	Files      int         `json:"files"`
 	Objects    int         `json:"objects"`
-	Ignored    int         `json:"ignored"` // documents that are no Kubernetes objects
-	Known      int         `json:"known"`   // findings that the baseline has
+	Ignored    int         `json:"ignored"`          // documents that are no Kubernetes objects
+	Charts     int         `json:"charts,omitempty"` // that were rendered
+	Known      int         `json:"known"`            // findings that the baseline has
 	Excused    []Excused   `json:"excused,omitempty"`
 	// Live: the objects stand in no file. Then a finding's file is where the object is, and its line says nothing.
 	Live bool `json:"live,omitempty"`
@@ -107,7 +108,7 @@ func newReport(controls []*control.Control) *Report {
 
 // add takes in what another part of the scan found.
 func (r *Report) add(other *Report) {
-	r.Findings = append(r.Findings, other.Findings...)
+	r.Findings = append(slices.Grow(r.Findings, len(other.Findings)), other.Findings...)
 	r.Problems = append(r.Problems, other.Problems...)
 	r.Objects += other.Objects
 	r.Ignored += other.Ignored

@@ -94,7 +94,7 @@ func (s *state) readAll(ctx context.Context, in Input) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	s.report.Files = src.files
+	s.report.Files, s.report.Charts = src.files, len(src.charts)
 	for _, w := range owns {
 		s.report.add(w.report)
 		s.kept = append(s.kept, w.kept...)
