@@ -57,10 +57,11 @@ test: deps check-generated check-ui lint ## all checks and tests of the unit and
 	@# descriptor beside its own read when a program ends at once, and the detector says so about one run in ten. Two whose
 	@# actors are thousands of copies of the test: each takes a tenth of a second to start with it. Two that have much to look at
 	@# in one goroutine: thousands of objects, and every file of the tree. And one whose actors' TLS is probed where Go's compiler
-	@# puts it, which with the detector is elsewhere. Last a module of its own, which links DuckDB to read what the agent wrote;
-	@# its go.mod follows this one.
+	@# puts it, which with the detector is elsewhere. Last two modules of their own, whose go.mod follow this one: Helm reads the
+	@# chart, and DuckDB what the agent wrote.
 	set -o pipefail; { go test $(TEST_FLAGS) -p 1 $$(go list ./... | grep -v $(patsubst %,-e '%$$',$(NO_RACE))) && \
 		go test $(filter-out -race,$(TEST_FLAGS)) -p 1 $(patsubst %,.%,$(NO_RACE)) && \
+		go -C test/helm test -mod=mod $(filter-out -race,$(TEST_FLAGS)) ./... && \
 		go -C test/history test -mod=mod $(filter-out -race,$(TEST_FLAGS)) ./...; } | tools/summary.sh
 
 .PHONY: test-kernel
@@ -108,7 +109,7 @@ bench-admission: cluster-tools ## what admission adds to a request, beside nothi
 	go test -run '^$$' -bench 'ScanCluster' -benchtime 1x -timeout 30m ./internal/posture/agreement
 
 .PHONY: cluster-tools
-cluster-tools: ## build what a test cluster runs, Kubernetes above all: about 15 minutes on two cores, once; CLUSTER_TOOLS="etcd kube-1.36" for some
+cluster-tools: ## build what a test cluster runs, Kubernetes above all: half an hour on two cores, once; CLUSTER_TOOLS="etcd kube-1.36" for some
 	nice go run ./test/cluster build $(CLUSTER_TOOLS)
 
 .PHONY: test-cluster

@@ -208,10 +208,9 @@ func (t *table) draw(compared bool, changes []string, orderBy string) []*pb.Aggr
 	var rows []*pb.AggregateRow
 	for _, s := range t.rows {
 		row := &pb.AggregateRow{Keys: s.keys}
-		switch {
-		case s.now == nil:
+		if s.now == nil {
 			row.Values, row.Change = make([]float64, len(t.measures)), "vanished"
-		default:
+		} else {
 			row.Values = t.finish(s.now)
 		}
 		if s.before != nil {

@@ -106,6 +106,10 @@ func (s *eventStream) run(ctx context.Context) error {
 	if follow {
 		s.live = newFanIn(plan[seen]{relay: s.relay, wanted: s.match, at: timeOf, call: "StreamEvents", open: s.follow()})
 		s.live.begin(ctx)
+		// The headers tell the client that nothing of the nodes that answer is missed from here on.
+		if err := s.send(nil); err != nil {
+			return fmt.Errorf("begin the stream: %w", err)
+		}
 	}
 	if s.asked.GetLast() > 0 || s.asked.GetFilter().GetSince() != nil || !follow {
 		if err := s.sendPast(ctx); err != nil {
@@ -204,6 +208,9 @@ const overlap = 2 * time.Second
 
 // openStream opens a stream. at, when given, is how far the one before came: what was said already is left out.
 func (s *eventStream) openStream(ctx context.Context, n *node, m *pb.StreamEventsRequest, at *mark) (feed[seen], error) {
+	if err := n.probe(); err != nil { // the agent may have begun anew since it was asked last
+		return feed[seen]{}, err
+	}
 	memory := n.memory()
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := n.client.StreamEvents(ctx, connect.NewRequest(m))
@@ -297,7 +304,7 @@ func (s *eventStream) deliver(batch []entry[seen], news []*pb.NodeStatus) error 
 func (s *eventStream) wait() {
 	for _, f := range []*fanIn[seen]{s.live, s.old} {
 		if f != nil {
-			f.wg.Wait()
+			f.end()
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,7 +31,8 @@ type fakeAgent struct {
 
 	name    string
 	ahead   time.Duration // of its clock
-	old     bool          // it says no time and knows no map
+	old     bool          // it says no time
+	unknown string        // a call that it does not know
 	address string
 
 	mu      sync.Mutex
@@ -43,7 +45,7 @@ type fakeAgent struct {
 	cut     context.CancelFunc
 }
 
-func newFakeAgent(t *testing.T, name string) *fakeAgent {
+func newFakeAgent(t testing.TB, name string) *fakeAgent {
 	t.Helper()
 	f := &fakeAgent{name: name, started: time.Now().Add(-time.Hour), more: make(chan struct{})}
 	f.serve(t, "127.0.0.1:0")
@@ -52,7 +54,7 @@ func newFakeAgent(t *testing.T, name string) *fakeAgent {
 }
 
 // serve opens its port, again after stop.
-func (f *fakeAgent) serve(t *testing.T, address string) {
+func (f *fakeAgent) serve(t testing.TB, address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -64,6 +66,13 @@ func (f *fakeAgent) serve(t *testing.T, address string) {
 	mux := http.NewServeMux()
 	path, handler := vigiev1connect.NewVigieHandler(f)
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		unknown := f.unknown != "" && strings.HasSuffix(r.URL.Path, "/"+f.unknown)
+		f.mu.Unlock()
+		if unknown {
+			_ = connect.NewErrorWriter().Write(w, r, connect.NewError(connect.CodeUnimplemented, errors.New("not known")))
+			return
+		}
 		w.Header().Set("Date", time.Now().Add(f.ahead).UTC().Format(http.TimeFormat))
 		handler.ServeHTTP(w, r)
 	})
@@ -128,7 +137,9 @@ func (f *fakeAgent) Health(ctx context.Context, _ *connect.Request[pb.HealthRequ
 	f.pause(ctx)
 	m := &pb.HealthResponse{Ready: true}
 	if !f.old {
-		m.Time = timestamppb.New(time.Now().Add(f.ahead))
+		f.mu.Lock()
+		m.Time, m.StartTime = timestamppb.New(time.Now().Add(f.ahead)), timestamppb.New(f.started.Add(f.ahead))
+		f.mu.Unlock()
 	}
 	return connect.NewResponse(m), nil
 }
@@ -150,7 +161,7 @@ func (f *fakeAgent) GetStatus(ctx context.Context, _ *connect.Request[pb.GetStat
 func (f *fakeAgent) from(n int, q *pb.Filter) (out []*pb.Event, more chan struct{}, to int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, e := range f.events[max(n, f.forgot):] {
+	for _, e := range f.events[min(max(n, f.forgot), len(f.events)):] {
 		if q.GetSince() == nil || !e.GetTime().AsTime().Before(q.GetSince().AsTime()) {
 			out = append(out, proto.CloneOf(e))
 		}
@@ -178,8 +189,8 @@ func (f *fakeAgent) StreamEvents(ctx context.Context, q *connect.Request[pb.Stre
 		list = nil
 	}
 	for {
-		if len(list) > 0 {
-			if err := out.Send(&pb.StreamEventsResponse{Events: list}); err != nil {
+		for chunk := range slices.Chunk(list, 256) {
+			if err := out.Send(&pb.StreamEventsResponse{Events: chunk}); err != nil {
 				return err
 			}
 		}
@@ -269,7 +280,7 @@ type running struct {
 }
 
 // startRelay runs a relay for agents, with short pauses, and waits until it has heard of them.
-func startRelay(t *testing.T, change func(*Options), agents ...*fakeAgent) *running {
+func startRelay(t testing.TB, change func(*Options), agents ...*fakeAgent) *running {
 	t.Helper()
 	r := &running{agents: &changing{set: make(chan []Agent)}}
 	for _, f := range agents {
@@ -324,7 +335,7 @@ func (r *running) state(name string) string {
 	return ""
 }
 
-func await(t *testing.T, what string, done func() bool) {
+func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

@@ -45,6 +45,7 @@ type plan[T any] struct {
 type fanIn[T any] struct {
 	plan[T]
 	ready chan struct{} // there may be something to take
+	news  chan struct{} // there may be something to tell of a node
 	wg    sync.WaitGroup
 
 	mu      sync.Mutex
@@ -84,7 +85,7 @@ func newFanIn[T any](p plan[T]) *fanIn[T] {
 	case p.unordered:
 		window = 0
 	}
-	return &fanIn[T]{plan: p, ready: make(chan struct{}, 1), merger: newMerger[T](window, p.relay.o.Queue, p.past), arms: make(map[*node]*arm[T]),
+	return &fanIn[T]{plan: p, ready: make(chan struct{}, 1), news: make(chan struct{}, 1), merger: newMerger[T](window, p.relay.o.Queue, p.past), arms: make(map[*node]*arm[T]),
 		owners: make(map[*lane[T]]*arm[T])}
 }
 
@@ -109,7 +110,11 @@ func (f *fanIn[T]) extend(ctx context.Context) []*pb.NodeStatus {
 			f.wg.Go(func() { f.follow(ctx, a) })
 		}
 		f.reckon(a)
-		if m := n.report(); a.learn(m.GetState(), m.GetMessage()) {
+		m := n.report()
+		if m.GetState() == stateConnected && !a.open && a.err != nil && connect.CodeOf(a.err) == connect.CodeResourceExhausted {
+			m.Message = text(a.err) // it answers, and has no room for this stream
+		}
+		if a.learn(m.GetState(), m.GetMessage()) {
 			news = append(news, m)
 		}
 	}
@@ -159,7 +164,10 @@ func (f *fanIn[T]) follow(ctx context.Context, a *arm[T]) {
 			return
 		case code == connect.CodeUnimplemented:
 			a.node.lacks(f.call)
-			return
+			if f.past || a.node.replaced(ctx) != nil {
+				return
+			}
+			continue // it was upgraded, maybe
 		case code == connect.CodeInvalidArgument:
 			f.settle(a, func() { f.failure = err })
 			return
@@ -181,9 +189,13 @@ func (f *fanIn[T]) settle(a *arm[T], change func()) {
 	f.mu.Lock()
 	change()
 	f.reckon(a)
+	refused := a.err != nil
 	f.mu.Unlock()
 	a.once.Do(func() { close(a.begun) })
 	wake(f.ready)
+	if refused {
+		wake(f.news)
+	}
 }
 
 // read reads one stream to its end.
@@ -309,6 +321,8 @@ func (f *fanIn[T]) run(ctx context.Context, send func([]entry[T], []*pb.NodeStat
 				return err
 			}
 		case <-changed:
+			wake(f.news)
+		case <-f.news:
 			if err := extend(); err != nil {
 				return err
 			}
@@ -317,6 +331,17 @@ func (f *fanIn[T]) run(ctx context.Context, send func([]entry[T], []*pb.NodeStat
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// end waits for what runs of it, whose context has ended, and forgets what nobody takes any more.
+func (f *fanIn[T]) end() {
+	f.wg.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.arms {
+		left := int64(len(a.lane.items))
+		a.node.count(func(n *node) { n.queued -= left })
 	}
 }
 
@@ -370,19 +395,6 @@ func feedOf[T any](stream receiver[T], cancel context.CancelFunc) feed[*T] {
 		}
 		return nil, io.EOF
 	}, close: func() { cancel(); _ = stream.Close() }}
-}
-
-// errors are why nodes are missing from a part of the past.
-func (f *fanIn[T]) errors() []*pb.NodeError {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var list []*pb.NodeError
-	for n, a := range f.arms {
-		if a.err != nil {
-			list = append(list, nodeError(n, a.err))
-		}
-	}
-	return list
 }
 
 // count changes the figures of a node.

@@ -143,7 +143,7 @@ func (a *api) StreamMap(ctx context.Context, q *connect.Request[pb.StreamMapRequ
 			}
 			return feedOf(stream, cancel), nil
 		}})
-	defer f.wg.Wait()
+	defer f.end()
 	defer cancel()
 	s := mapStream{relay: r, match: match, limit: bounded(m.GetMaxNodes(), defaultNodes, maxNodes), sheets: make(map[*node]*sheet), changed: true}
 	return f.run(ctx, func(batch []entry[*pb.StreamMapResponse], news []*pb.NodeStatus) error {

@@ -61,6 +61,9 @@ func (s *flowStream) run(ctx context.Context) error {
 			return m
 		}, false)
 		s.live.begin(ctx)
+		if err := s.respond(nil); err != nil { // the headers: from here on every flow is in the stream
+			return fmt.Errorf("begin the stream: %w", err)
+		}
 	}
 	if !q.GetFollow() || q.GetNumber() > 0 || q.GetSince() != nil {
 		if err := s.past(ctx); err != nil || !q.GetFollow() {
@@ -178,7 +181,7 @@ func (s *flowStream) deliver(batch []entry[*observer.GetFlowsResponse], news []*
 func (s *flowStream) wait() {
 	for _, f := range []*fanIn[*observer.GetFlowsResponse]{s.live, s.old} {
 		if f != nil {
-			f.wg.Wait()
+			f.end()
 		}
 	}
 }

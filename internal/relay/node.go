@@ -38,6 +38,7 @@ type node struct {
 	options []connect.ClientOption
 
 	mu        sync.Mutex
+	life      context.Context // as long as it is in the list
 	name      string
 	state     string
 	why       error // of unavailable
@@ -69,9 +70,10 @@ func newNode(r *Relay, a Agent, c *http.Client, base string, options ...connect.
 // watch asks the agent how it is, again and again, until ctx ends.
 func (n *node) watch(ctx context.Context) {
 	defer n.leave(stateGone, nil)
+	n.count(func(n *node) { n.life = ctx })
 	failures := 0
 	for {
-		err := n.probe(ctx)
+		err := n.probe()
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -101,8 +103,11 @@ func (r *Relay) pause(failures int) time.Duration {
 	return d*3/4 + time.Duration(rand.Int64N(int64(d)/2+1))
 }
 
-// probe asks once: whether the agent is there, what time it has there and, first, who it is.
-func (n *node) probe(life context.Context) error {
+// probe asks once: whether the agent is there, what time it has there and, of one that has just come or begun anew, who it is.
+func (n *node) probe() error {
+	n.mu.Lock()
+	life, known := n.life, n.status.GetStartTime().AsTime()
+	n.mu.Unlock()
 	ctx, cancel := context.WithTimeoutCause(life, n.relay.o.Patience, fmt.Errorf("it took the question and did not answer within %v: see whether the node is overloaded or its agent stopped",
 		n.relay.o.Patience))
 	defer cancel()
@@ -119,14 +124,15 @@ func (n *node) probe(life context.Context) error {
 		}
 	}
 	var status *pb.Status
-	if n.current() != stateConnected {
+	anew := health.Msg.GetStartTime() != nil && !health.Msg.GetStartTime().AsTime().Equal(known)
+	if anew || n.current() != stateConnected {
 		got, err := n.client.GetStatus(ctx, connect.NewRequest(&pb.GetStatusRequest{}))
 		if err != nil {
 			return because(ctx, err)
 		}
 		status = got.Msg.GetStatus()
 	}
-	n.arrive(life, status, health.Msg.GetProblems(), func(c *clock) {
+	n.arrive(life, status, n.relay.nameFor(n, status), health.Msg.GetProblems(), func(c *clock) {
 		if err == nil {
 			c.measure(asked, answered, there, coarse)
 		}
@@ -143,7 +149,7 @@ func because(ctx context.Context, err error) error {
 }
 
 // arrive notes that the node answered. status is nil unless it has just come. What is asked of it from now on ends with life.
-func (n *node) arrive(life context.Context, status *pb.Status, problems []string, measure func(*clock)) {
+func (n *node) arrive(life context.Context, status *pb.Status, name string, problems []string, measure func(*clock)) {
 	n.mu.Lock()
 	defer n.announce()
 	n.lastSeen = n.relay.o.Now()
@@ -156,19 +162,32 @@ func (n *node) arrive(life context.Context, status *pb.Status, problems []string
 		return
 	}
 	n.status = status
-	if told := nameOf(status); told != "" {
-		n.name = told
+	if name != "" {
+		n.name = name
+	}
+	if n.endOf != nil {
+		n.endOf() // what was asked of the agent before
 	}
 	n.session, n.endOf = context.WithCancel(life)
+	if n.state == stateConnected {
+		close(n.changed)
+		n.changed = make(chan struct{})
+	}
 	n.turn(stateConnected, nil)
 }
 
-// nameOf is what an agent says that its node is called.
-func nameOf(s *pb.Status) string {
-	if s.GetNode() != "" {
-		return s.GetNode()
+// nameFor is what an agent says that its node is called; with its address where another node has that name.
+func (r *Relay) nameFor(n *node, s *pb.Status) string {
+	name := s.GetNode()
+	if name == "" {
+		name = s.GetHost()
 	}
-	return s.GetHost()
+	for _, other := range r.all() {
+		if name != "" && other != n && other.called() == name {
+			return name + " (" + n.agent.Address + ")"
+		}
+	}
+	return name
 }
 
 // leave notes that the node does not answer.
@@ -240,6 +259,29 @@ func (n *node) await(ctx context.Context) error {
 			return nil
 		case stateGone:
 			return errGone
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// replaced returns when another agent answers there than the one that does now. Errors: as of await.
+func (n *node) replaced(ctx context.Context) error {
+	n.mu.Lock()
+	before := n.status
+	n.mu.Unlock()
+	for {
+		n.mu.Lock()
+		state, changed, now := n.state, n.changed, n.status
+		n.mu.Unlock()
+		switch {
+		case state == stateGone:
+			return errGone
+		case state == stateConnected && now.GetStartTime().AsTime() != before.GetStartTime().AsTime():
+			return nil
 		}
 		select {
 		case <-changed:

@@ -34,7 +34,7 @@ func TestPagesMakeTheWhole(t *testing.T) {
 		for _, size := range []uint32{1, 7, 64, 1000} {
 			var got []string
 			token := ""
-			for pages := 0; pages < 500; pages++ {
+			for pages := range 500 {
 				p, err := r.client.QueryEvents(t.Context(), connect.NewRequest(&pb.QueryEventsRequest{NewestFirst: newest, PageSize: size, PageToken: token}))
 				if err != nil {
 					t.Fatal(err)

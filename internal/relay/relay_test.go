@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -226,5 +227,77 @@ func TestAListThatChanges(t *testing.T) {
 	}
 	if _, err := r.client.GetStatus(t.Context(), connect.NewRequest(&pb.GetStatusRequest{Node: "a"})); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("status of a node that is gone: %v", err)
+	}
+}
+
+// A client that reads nothing holds up nobody else, and what waits for it in the relay is bounded.
+func TestAClientThatReadsNothing(t *testing.T) {
+	a := newFakeAgent(t, "a")
+	const events = 4000
+	r := startRelay(t, func(o *Options) { o.Queue = 256 }, a)
+	ctx, cancel := context.WithCancel(t.Context())
+	idle, err := r.client.StreamEvents(ctx, connect.NewRequest(&pb.StreamEventsRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cancel() // else Close reads on
+		_ = idle.Close()
+	}()
+	rd := r.read(t, &pb.StreamEventsRequest{})
+	await(t, "the stream", func() bool {
+		a.happen("/first")
+		return len(rd.got()) > 0
+	})
+	long := strings.Repeat("x", 4000) // more than the connections hold
+	for i := range events {
+		a.happen(fmt.Sprintf("/%d/%s", i, long))
+	}
+	await(t, "all events for the one who reads", func() bool {
+		rd.mu.Lock()
+		defer rd.mu.Unlock()
+		return strings.HasPrefix(rd.lines[len(rd.lines)-1], fmt.Sprintf("a /%d/", events-1))
+	})
+	if n := r.Nodes()[0]; n.GetQueued() > 2*(256+256) {
+		t.Errorf("%d events wait in the relay", n.GetQueued())
+	}
+}
+
+// An agent that is upgraded begins to answer what it did not know, in streams that are open already; and its numbers begin anew.
+func TestAnAgentThatIsUpgraded(t *testing.T) {
+	a := newFakeAgent(t, "a")
+	a.unknown = "StreamEvents"
+	r := startRelay(t, nil, a)
+	rd := r.read(t, &pb.StreamEventsRequest{})
+	await(t, "the agent to be told as older", func() bool { return slices.Equal(r.Nodes()[0].GetMissing(), []string{"StreamEvents"}) })
+	upgrade := func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.unknown, a.started, a.events = "", time.Now(), nil
+		a.cut() // its process ends, and the next one is there at once
+		_ = a.served.Close()
+	}
+	upgrade()
+	a.serve(t, a.address)
+	await(t, "its events", func() bool {
+		a.happen("/new")
+		return slices.Contains(rd.got(), "a /new")
+	})
+	if n := r.Nodes()[0]; len(n.GetMissing()) > 0 || n.GetMessage() != "" {
+		t.Errorf("after the upgrade it is told as %v", n)
+	}
+	upgrade()
+	a.serve(t, a.address)
+	await(t, "events of the next one, whose numbers are lower", func() bool {
+		a.happen("/newest")
+		return slices.Contains(rd.got(), "a /newest")
+	})
+}
+
+// Two agents that say the same name are told apart.
+func TestTwoNodesOfOneName(t *testing.T) {
+	r := startRelay(t, nil, newFakeAgent(t, "a"), newFakeAgent(t, "a"))
+	if x, y := r.Nodes()[0].GetName(), r.Nodes()[1].GetName(); x == y || x != "a" || !strings.HasPrefix(y, "a (127.0.0.1:") {
+		t.Errorf("they are called %s and %s", x, y)
 	}
 }

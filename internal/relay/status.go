@@ -143,5 +143,6 @@ func (a *api) Health(context.Context, *connect.Request[pb.HealthRequest]) (*conn
 			problems = append(problems, fmt.Sprintf("node %s: %s", n.GetName(), p))
 		}
 	}
-	return connect.NewResponse(&pb.HealthResponse{Ready: len(problems) == 0, Problems: problems, Time: timestamppb.New(r.o.Now())}), nil
+	return connect.NewResponse(&pb.HealthResponse{Ready: len(problems) == 0, Problems: problems, Time: timestamppb.New(r.o.Now()),
+		StartTime: timestamppb.New(r.started)}), nil
 }

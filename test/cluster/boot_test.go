@@ -77,10 +77,11 @@ func in(t *testing.T, c *lab.Cluster, pod string, args ...string) string {
 
 func TestPodsTalk(t *testing.T) {
 	for _, o := range []lab.Options{
-		{Nodes: 2, DNS: true},
-		{Nodes: 2, DNS: true, Minor: "1.35", CNI: "bridge", Proxy: "nftables"},
+		{Nodes: 2, DNS: true, CNI: "ptp", Proxy: "iptables"},
+		{Nodes: 2, DNS: true, CNI: "bridge", Proxy: "nftables"},
+		{Nodes: 2, DNS: true, CNI: "bridge", Proxy: "iptables", Minor: "1.35"},
 	} {
-		t.Run(o.Minor+o.CNI+o.Proxy, func(t *testing.T) {
+		t.Run(o.CNI+" "+o.Proxy+o.Minor, func(t *testing.T) {
 			c := lab.Boot(t, o)
 			version, err := c.Kubectl(t.Context(), "get", "nodes", "-o", "jsonpath={.items[*].status.nodeInfo.kubeletVersion}").Output()
 			if err != nil || strings.Count(string(version), "v"+c.Minor+".") != o.Nodes {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,7 +82,7 @@ func bootWithVigie(t *testing.T, o lab.Options) *lab.Cluster {
 		t.Skip("a cluster makes namespaces and needs root")
 	}
 	if tree, err := lab.Tree(); err == nil {
-		if _, err := lab.Find(tree, lab.DefaultMinor, "containerd", "cni"); errors.Is(err, lab.ErrNotBuilt) {
+		if _, err := lab.Find(tree, cmp.Or(o.Minor, lab.DefaultMinor), "containerd", "cni"); errors.Is(err, lab.ErrNotBuilt) {
 			t.Skip(err) // before vigie is built for it
 		}
 	}
@@ -285,13 +286,15 @@ func tcxOf(t *testing.T, c *lab.Cluster, node string) (ids []ebpf.ProgramID) {
 
 func TestInstallUpgradeUninstall(t *testing.T) {
 	for _, o := range []lab.Options{
-		{Nodes: 2},
-		{Nodes: 2, Minor: "1.35", CNI: "bridge", Proxy: "nftables"},
+		{Nodes: 2, CNI: "ptp", Proxy: "iptables"},
+		{Nodes: 2, CNI: "bridge", Proxy: "nftables"},
+		{Nodes: 1, CNI: "bridge", Proxy: "iptables", Minor: "1.35"},
 	} {
-		t.Run(o.Minor+o.CNI+o.Proxy, func(t *testing.T) {
+		t.Run(o.CNI+" "+o.Proxy+o.Minor, func(t *testing.T) {
 			c := bootWithVigie(t, o)
 			c.Apply(t, web)
 			names, addresses := webPods(t, c)
+			last := c.NodeNames()[c.Nodes-1]
 			neighbour := attachTCX(t, c, "n1")
 			for _, n := range c.NodeNames() {
 				c.Output(t, n, "rm", "-rf", "/var/lib/vigie") // the node sees what this machine's agents left in its own
@@ -306,13 +309,13 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 			seen := func() {
 				t.Helper()
 				for node, pod := range names {
-					mark := fmt.Sprintf("http://%s:8080/%s-%d", addresses["n2"], node, time.Now().UnixNano())
+					mark := fmt.Sprintf("http://%s:8080/%s-%d", addresses[last], node, time.Now().UnixNano())
 					in(t, c, pod, "get", mark)
 					awaitEvent(t, c, node, "the exec in "+pod, func(e event) bool {
 						return slices.Contains(e.Process.Args, mark) && e.Process.Workload.Name == pod && e.Process.Workload.Namespace == "default"
 					}, "--type", "exec", "--workload", pod)
 					awaitEvent(t, c, node, "the conversation of "+pod, func(e event) bool {
-						return slices.Contains(e.Process.Args, mark) && strings.HasPrefix(e.Flow.Destination.Address, addresses["n2"])
+						return slices.Contains(e.Process.Args, mark) && strings.HasPrefix(e.Flow.Destination.Address, addresses[last])
 					}, "--type", "flow", "--workload", pod)
 				}
 				if ids := tcxOf(t, c, "n1"); !slices.Contains(ids, neighbour) {
@@ -332,7 +335,7 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 			if after := differ(before, traces(t, c)); after != "" {
 				t.Errorf("after the uninstall\n%s", after)
 			}
-			in(t, c, names["n1"], "get", "http://"+addresses["n2"]+":8080/")
+			in(t, c, names["n1"], "get", "http://"+addresses[last]+":8080/")
 		})
 	}
 }

@@ -162,7 +162,8 @@ func (a *nodeAgent) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.logged = new(voice)
 	cmd := a.cluster.Exec(ctx, a.node, append([]string{a.binary, "run", "--node-name", a.node, "--state-dir", a.dir, "--socket", a.socket(), "--lock-file", filepath.Join(a.dir, "lock"),
-		"--policy-dir", filepath.Join(a.dir, "policies"), "--http", "off", "--tetragon-api", "off", "--hubble-api", "off", "--log-level", "info"}, a.args...)...)
+		"--policy-dir", filepath.Join(a.dir, "policies"), "--http", "off", "--tetragon-api", "off", "--hubble-api", "off", "--history", "off",
+		"--sensors", "exec,socket", "--rules", "off"}, a.args...)...)
 	cmd.Stdout, cmd.Stderr = a.logged, a.logged
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -263,6 +264,13 @@ func (a *nodeAgent) events(wanted func(*sighting) bool) []*sighting {
 		}
 	}
 	return out
+}
+
+// hasLost reports whether an event was lost that could have been seen here.
+func (a *nodeAgent) hasLost() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lost
 }
 
 // execsOf are the execs in containers of pods in a namespace, by what the agent says.

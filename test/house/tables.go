@@ -77,5 +77,5 @@ func listedRooms() []string {
 // notMembers are folders of listed rooms that are not members: "folder" and why.
 func notMembers() map[string]string {
 	return map[string]string{"internal/enforce/subject": "no back-end: it says which process is under which policies, and all of them ask it",
-		"internal/enforce/pods":    "no back-end of policies about processes: it judges whole pods"}
+		"internal/enforce/pods": "no back-end of policies about processes: it judges whole pods"}
 }

@@ -952,7 +952,9 @@ type HealthResponse struct {
 	// What does not.
 	Problems []string `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"`
 	// The agent's clock when it answered.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// When the agent started: numbers of events are of one run.
+	StartTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1004,6 +1006,13 @@ func (x *HealthResponse) GetProblems() []string {
 func (x *HealthResponse) GetTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Time
+	}
+	return nil
+}
+
+func (x *HealthResponse) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
 	}
 	return nil
 }
@@ -1073,11 +1082,13 @@ const file_vigie_v1_vigie_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"=\n" +
 	"\x11GetStatusResponse\x12(\n" +
 	"\x06status\x18\x01 \x01(\v2\x10.vigie.v1.StatusR\x06status\"\x0f\n" +
-	"\rHealthRequest\"r\n" +
+	"\rHealthRequest\"\xad\x01\n" +
 	"\x0eHealthResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x1a\n" +
 	"\bproblems\x18\x02 \x03(\tR\bproblems\x12.\n" +
-	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time2\xf3\v\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x129\n" +
+	"\n" +
+	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime2\xf3\v\n" +
 	"\x05Vigie\x12Q\n" +
 	"\fStreamEvents\x12\x1d.vigie.v1.StreamEventsRequest\x1a\x1e.vigie.v1.StreamEventsResponse\"\x000\x01\x12O\n" +
 	"\vQueryEvents\x12\x1c.vigie.v1.QueryEventsRequest\x1a\x1d.vigie.v1.QueryEventsResponse\"\x03\x90\x02\x01\x12I\n" +
@@ -1182,49 +1193,50 @@ var file_vigie_v1_vigie_proto_depIdxs = []int32{
 	22, // 17: vigie.v1.GetProcessResponse.children:type_name -> vigie.v1.Process
 	23, // 18: vigie.v1.GetStatusResponse.status:type_name -> vigie.v1.Status
 	19, // 19: vigie.v1.HealthResponse.time:type_name -> google.protobuf.Timestamp
-	0,  // 20: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
-	2,  // 21: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
-	24, // 22: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
-	4,  // 23: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
-	25, // 24: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
-	26, // 25: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
-	8,  // 26: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
-	10, // 27: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
-	12, // 28: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
-	6,  // 29: vigie.v1.Vigie.ListPods:input_type -> vigie.v1.ListPodsRequest
-	27, // 30: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
-	28, // 31: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
-	29, // 32: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
-	30, // 33: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
-	31, // 34: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
-	32, // 35: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
-	33, // 36: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
-	34, // 37: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
-	14, // 38: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
-	1,  // 39: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
-	3,  // 40: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
-	35, // 41: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
-	5,  // 42: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
-	36, // 43: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
-	37, // 44: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
-	9,  // 45: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
-	11, // 46: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
-	13, // 47: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
-	7,  // 48: vigie.v1.Vigie.ListPods:output_type -> vigie.v1.ListPodsResponse
-	38, // 49: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
-	39, // 50: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
-	40, // 51: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
-	41, // 52: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
-	42, // 53: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
-	43, // 54: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
-	44, // 55: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
-	45, // 56: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
-	15, // 57: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
-	39, // [39:58] is the sub-list for method output_type
-	20, // [20:39] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	19, // 20: vigie.v1.HealthResponse.start_time:type_name -> google.protobuf.Timestamp
+	0,  // 21: vigie.v1.Vigie.StreamEvents:input_type -> vigie.v1.StreamEventsRequest
+	2,  // 22: vigie.v1.Vigie.QueryEvents:input_type -> vigie.v1.QueryEventsRequest
+	24, // 23: vigie.v1.Vigie.Aggregate:input_type -> vigie.v1.AggregateRequest
+	4,  // 24: vigie.v1.Vigie.ListFlows:input_type -> vigie.v1.ListFlowsRequest
+	25, // 25: vigie.v1.Vigie.GetMap:input_type -> vigie.v1.GetMapRequest
+	26, // 26: vigie.v1.Vigie.StreamMap:input_type -> vigie.v1.StreamMapRequest
+	8,  // 27: vigie.v1.Vigie.ListProcesses:input_type -> vigie.v1.ListProcessesRequest
+	10, // 28: vigie.v1.Vigie.GetProcess:input_type -> vigie.v1.GetProcessRequest
+	12, // 29: vigie.v1.Vigie.GetStatus:input_type -> vigie.v1.GetStatusRequest
+	6,  // 30: vigie.v1.Vigie.ListPods:input_type -> vigie.v1.ListPodsRequest
+	27, // 31: vigie.v1.Vigie.ListPolicies:input_type -> vigie.v1.ListPoliciesRequest
+	28, // 32: vigie.v1.Vigie.ApplyPolicies:input_type -> vigie.v1.ApplyPoliciesRequest
+	29, // 33: vigie.v1.Vigie.SetPolicyMode:input_type -> vigie.v1.SetPolicyModeRequest
+	30, // 34: vigie.v1.Vigie.DeletePolicy:input_type -> vigie.v1.DeletePolicyRequest
+	31, // 35: vigie.v1.Vigie.SimulatePolicies:input_type -> vigie.v1.SimulatePoliciesRequest
+	32, // 36: vigie.v1.Vigie.LearnPolicy:input_type -> vigie.v1.LearnPolicyRequest
+	33, // 37: vigie.v1.Vigie.ExplainEvent:input_type -> vigie.v1.ExplainEventRequest
+	34, // 38: vigie.v1.Vigie.ListDetections:input_type -> vigie.v1.ListDetectionsRequest
+	14, // 39: vigie.v1.Vigie.Health:input_type -> vigie.v1.HealthRequest
+	1,  // 40: vigie.v1.Vigie.StreamEvents:output_type -> vigie.v1.StreamEventsResponse
+	3,  // 41: vigie.v1.Vigie.QueryEvents:output_type -> vigie.v1.QueryEventsResponse
+	35, // 42: vigie.v1.Vigie.Aggregate:output_type -> vigie.v1.AggregateResponse
+	5,  // 43: vigie.v1.Vigie.ListFlows:output_type -> vigie.v1.ListFlowsResponse
+	36, // 44: vigie.v1.Vigie.GetMap:output_type -> vigie.v1.GetMapResponse
+	37, // 45: vigie.v1.Vigie.StreamMap:output_type -> vigie.v1.StreamMapResponse
+	9,  // 46: vigie.v1.Vigie.ListProcesses:output_type -> vigie.v1.ListProcessesResponse
+	11, // 47: vigie.v1.Vigie.GetProcess:output_type -> vigie.v1.GetProcessResponse
+	13, // 48: vigie.v1.Vigie.GetStatus:output_type -> vigie.v1.GetStatusResponse
+	7,  // 49: vigie.v1.Vigie.ListPods:output_type -> vigie.v1.ListPodsResponse
+	38, // 50: vigie.v1.Vigie.ListPolicies:output_type -> vigie.v1.ListPoliciesResponse
+	39, // 51: vigie.v1.Vigie.ApplyPolicies:output_type -> vigie.v1.ApplyPoliciesResponse
+	40, // 52: vigie.v1.Vigie.SetPolicyMode:output_type -> vigie.v1.SetPolicyModeResponse
+	41, // 53: vigie.v1.Vigie.DeletePolicy:output_type -> vigie.v1.DeletePolicyResponse
+	42, // 54: vigie.v1.Vigie.SimulatePolicies:output_type -> vigie.v1.SimulatePoliciesResponse
+	43, // 55: vigie.v1.Vigie.LearnPolicy:output_type -> vigie.v1.LearnPolicyResponse
+	44, // 56: vigie.v1.Vigie.ExplainEvent:output_type -> vigie.v1.ExplainEventResponse
+	45, // 57: vigie.v1.Vigie.ListDetections:output_type -> vigie.v1.ListDetectionsResponse
+	15, // 58: vigie.v1.Vigie.Health:output_type -> vigie.v1.HealthResponse
+	40, // [40:59] is the sub-list for method output_type
+	21, // [21:40] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_vigie_v1_vigie_proto_init() }

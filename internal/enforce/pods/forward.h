@@ -111,7 +111,7 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	u32 generation = vg_np_generation();
 	struct vg_np_talk fresh = {.generation = generation, .direction = VG_NP_EGRESS}, *talk;
 	struct vg_np_query q = {.direction = VG_NP_EGRESS};
-	struct vg_np_talk_key k = {};
+	struct vg_np_talk_key k = {}, begun;
 	struct vg_np_context c = {.hook = VG_NP_HOOK_FORWARD};
 	struct vg_np_packet p = {};
 	struct vg_np_pod *pod;
@@ -151,7 +151,11 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	vg_np_who(&q, generation);
 	if (!(q.flags & VG_NP_HOST) && vg_np_service_of(&q))
 		return NF_ACCEPT; /* not translated yet: IPVS does it behind this hook, and it comes by again */
-	if (!itself(&p) && !vg_np_may(pod, &q, &c, generation))
+	vg_np_beginner(&begun, p.from, p.source, p.protocol);
+	talk = bpf_map_lookup_elem(&vg_np_talks, &begun);
+	if (talk)
+		__builtin_memcpy(&c.owner, talk->addr, sizeof(c.owner));
+	if (!itself(&p) && !may(pod, &q, &c, generation))
 		return NF_DROP;
 	if (p.protocol != IPPROTO_TCP)
 		bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);

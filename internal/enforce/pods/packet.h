@@ -74,6 +74,13 @@ static __always_inline void vg_np_translation(struct vg_np_talk_key *k, const u8
 	k->protocol = protocol;
 }
 
+/* The key under which stands who began it, while it is on its way: vg_np_talk.addr is a vg_image. */
+static __always_inline void vg_np_beginner(struct vg_np_talk_key *k, const u8 *local, u16 port, u8 protocol)
+{
+	vg_np_translation(k, local, port, protocol);
+	k->pad[0] = 1;
+}
+
 /* What happened beside verdicts. The agent reads it. */
 enum vg_np_count {
 	VG_NP_COUNT_HELD,	  /* packets of pods that are not known yet */

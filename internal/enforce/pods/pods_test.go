@@ -77,7 +77,7 @@ func TestMatrix(t *testing.T) {
 	begun := time.Now()
 	probes, denied := 0, 0
 	for seed := range uint64(*cases) {
-		text := netpoltest.Policies(rand.New(rand.NewPCG(seed, 7)), 5)
+		text := netpoltest.Policies(t, rand.New(rand.NewPCG(seed, 7)), 5)
 		policies := w.apply(text)
 		six := seed%3 == 2
 		n, no, wrong := w.compare(policies, six)

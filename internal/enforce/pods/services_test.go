@@ -100,6 +100,9 @@ func TestServices(t *testing.T) {
 	if v := ev.Verdict; v.Policy != "NetworkPolicy/x/only-a" || v.Rule != "egress" || v.Subject != "x/b" {
 		t.Errorf("the verdict is %+v", *v)
 	}
+	if ev.Key.PID != uint32(w.pods[1].cmd.Process.Pid) {
+		t.Errorf("the verdict is of process %d, want who connected, %d", ev.Key.PID, w.pods[1].cmd.Process.Pid)
+	}
 }
 
 // TestHairpin holds that a pod may talk to itself by its own service, whatever policies say; the node masquerades that.

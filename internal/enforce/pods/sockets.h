@@ -68,12 +68,24 @@ static __always_inline void ends(struct vg_np_query *q, struct vg_np_context *c,
 }
 
 /* A packet to a service is on its way: who sees it translated has to know whose it is. */
-static __always_inline void introduce(const struct vg_np_context *c)
+static __noinline int introduce(const struct vg_np_context *c, u8 protocol)
 {
-	u64 *known = bpf_map_lookup_elem(&vg_np_local, c->local), cgroup = c->cgroup;
+	struct vg_np_talk who = {};
+	struct vg_np_talk_key k;
+	u64 *known, cgroup;
 
+	if (!c)
+		return 0;
+	cgroup = c->cgroup;
+	known = bpf_map_lookup_elem(&vg_np_local, c->local);
 	if (!known || *known != cgroup)
 		bpf_map_update_elem(&vg_np_local, c->local, &cgroup, BPF_ANY);
+	if (!c->owner.pid)
+		return 0;
+	vg_np_beginner(&k, c->local, c->local_port, protocol);
+	__builtin_memcpy(who.addr, &c->owner, sizeof(c->owner));
+	bpf_map_update_elem(&vg_np_talks, &k, &who, BPF_ANY);
+	return 0;
 }
 
 /* Where a conversation to a service was translated to; NULL: nobody has let it pass. */
@@ -108,7 +120,7 @@ static __noinline int may_all(const struct vg_np_pod *pod, struct vg_np_query *q
 			continue;
 		__builtin_memcpy(q->addr, b->addr, 16);
 		q->port = b->port;
-		if (!vg_np_may(pod, q, c, generation))
+		if (!may(pod, q, c, generation))
 			return 0;
 	}
 	return 1;
@@ -175,7 +187,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 		return settle(n, generation, flags & ~VG_NP_SK_WAITS, 1);
 	if (flags & VG_NP_SK_IN) {
 		q.port = c.local_port;
-		return settle(n, generation, flags, vg_np_may(pod, &q, &c, generation));
+		return settle(n, generation, flags, may(pod, &q, &c, generation));
 	}
 	q.port = c.remote_port;
 	if (in && flags & VG_NP_SK_WAITS) {
@@ -216,11 +228,11 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 				n->generation = 0;
 				n->port = 0;
 			}
-			introduce(&c);
+			introduce(&c, q.protocol);
 			return 1;
 		}
 	}
-	return settle(n, generation, flags, vg_np_may(pod, &q, &c, generation));
+	return settle(n, generation, flags, may(pod, &q, &c, generation));
 }
 
 /* The SYN to a listener. What follows it belongs to a conversation that was allowed. */
@@ -260,7 +272,36 @@ static __noinline int to_listener(struct __sk_buff *skb)
 	owner_of(sk, &c);
 	ends(&q, &c, &p, 1);
 	q.port = c.local_port;
-	return vg_np_may(pod, &q, &c, generation);
+	return may(pod, &q, &c, generation);
+}
+
+/* The ends of a packet without a connection: 1 passes without being judged, 0 cannot be read, 2 is to be judged. A function of its
+ * own for the sake of the stack: all frames together have 512 bytes. */
+static __noinline int read_ends(struct __sk_buff *skb, u32 in, struct vg_np_query *q, struct vg_np_context *c)
+{
+	struct vg_np_packet p = {};
+
+	if (!q || !c || !read_packet(skb, &p))
+		return 0;
+	if (itself(&p))
+		return 1;
+	q->protocol = p.protocol == IPPROTO_UDPLITE ? IPPROTO_UDP : p.protocol;
+	switch (q->protocol) {
+	case IPPROTO_TCP: /* of a raw socket */
+		if (in)
+			return 1; /* a copy of what is judged where it is meant for */
+		break;
+	case IPPROTO_SCTP:
+		if (!bpf_skb_load_bytes(skb, p.transport + 12, &p.flags, 1) && p.flags != VG_SCTP_INIT)
+			return 1;
+		break;
+	case IPPROTO_UDP:
+		break;
+	default:
+		return 1;
+	}
+	ends(q, c, &p, in);
+	return 2;
 }
 
 /* A datagram, and any packet of a raw socket; of SCTP the one that begins an association. */
@@ -273,8 +314,8 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	struct vg_np_service *service = 0;
 	struct bpf_sock *sk = skb->sk;
 	u32 egress;
+	int got;
 	struct vg_np_query q = {};
-	struct vg_np_packet p = {};
 	struct vg_np_pod *pod;
 	struct vg_np_sock *n;
 	bool held;
@@ -299,26 +340,9 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	egress = vg_np_speaks(pod, generation, VG_NP_EGRESS);
 	if (!egress && !vg_np_speaks(pod, generation, VG_NP_INGRESS))
 		return 1;
-	if (!read_packet(skb, &p))
-		return 0;
-	if (itself(&p))
-		return 1;
-	q.protocol = p.protocol == IPPROTO_UDPLITE ? IPPROTO_UDP : p.protocol;
-	switch (q.protocol) {
-	case IPPROTO_TCP: /* of a raw socket */
-		if (in)
-			return 1; /* a copy of what is judged where it is meant for */
-		break;
-	case IPPROTO_SCTP:
-		if (!bpf_skb_load_bytes(skb, p.transport + 12, &p.flags, 1) && p.flags != VG_SCTP_INIT)
-			return 1;
-		break;
-	case IPPROTO_UDP:
-		break;
-	default:
-		return 1;
-	}
-	ends(&q, &c, &p, in);
+	got = read_ends(skb, in, &q, &c);
+	if (got != 2)
+		return got;
 	owner_of(sk, &c);
 	__builtin_memcpy(k.local, c.local, 16);
 	__builtin_memcpy(k.remote, q.addr, 16);
@@ -344,13 +368,13 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 		vg_np_who(&q, generation);
 		service = vg_np_service_of(&q);
 		if (service && vg_np_translated()) {
-			introduce(&c);
+			introduce(&c, q.protocol);
 			fresh.flags = VG_NP_DEFERRED;
 			bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
 			return 1;
 		}
 	}
-	if (service ? !may_all(pod, &q, &c, service) : !vg_np_may(pod, &q, &c, generation))
+	if (service ? !may_all(pod, &q, &c, service) : !may(pod, &q, &c, generation))
 		return 0;
 	bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
 	return 1;

@@ -388,7 +388,7 @@ __weak __noinline int vg_np_denies(struct vg_np_query *q)
 	return 0;
 }
 
-/* Whose address it is: into q. */
+/* Whose address it is: into q. Not in a global function: before 6.2 what it is given may not be a key. */
 static __always_inline void vg_np_who(struct vg_np_query *q, u32 generation)
 {
 	struct vg_np_addr *a = bpf_map_lookup_elem(&vg_np_addrs, q->addr);

@@ -172,8 +172,7 @@ __weak __noinline int vg_np_speaks(const struct vg_np_pod *pod, u32 generation, 
 	return t && t->flags & VG_NP_SPEAKS << (direction & 1);
 }
 
-/* Decides about a conversation, whose other end, port, protocol and direction are in q: 1 lets it be. Global, so that it is
- * verified once. */
+/* Decides about a conversation that is in q whole: 1 lets it be. Global, so that it is verified once. */
 __weak __noinline int vg_np_may(const struct vg_np_pod *pod, struct vg_np_query *q, const struct vg_np_context *c, u32 generation)
 {
 	u32 world = generation & 1, table, audit;
@@ -182,7 +181,6 @@ __weak __noinline int vg_np_may(const struct vg_np_pod *pod, struct vg_np_query 
 		return 0;
 	table = world ? pod->tables[1] : pod->tables[0];
 	audit = world ? pod->audits[1] : pod->audits[0];
-	vg_np_who(q, generation);
 	if (q->direction == VG_NP_INGRESS && q->flags & VG_NP_HOST)
 		return 1;
 	if (table) {
@@ -198,6 +196,12 @@ __weak __noinline int vg_np_may(const struct vg_np_pod *pod, struct vg_np_query 
 			tell(q, c, 0);
 	}
 	return 1;
+}
+
+static __always_inline int may(const struct vg_np_pod *pod, struct vg_np_query *q, const struct vg_np_context *c, u32 generation)
+{
+	vg_np_who(q, generation);
+	return vg_np_may(pod, q, c, generation);
 }
 
 #endif

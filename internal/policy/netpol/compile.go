@@ -186,7 +186,6 @@ type ruleIndex struct {
 	rules     []tableRule
 	any       []int // that have no Peers
 	byMatcher map[uint32][]int
-	named     []int // of any and byMatcher: that name a port
 }
 
 type tableRule struct {

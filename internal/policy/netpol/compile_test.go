@@ -69,7 +69,7 @@ func TestTablesAgreeWithVerdict(t *testing.T) {
 	denied, audited := 0, 0
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		text := netpoltest.Policies(r, 6)
+		text := netpoltest.Policies(t, r, 6)
 		policies, err := netpol.Parse("test.yaml", []byte(text))
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)

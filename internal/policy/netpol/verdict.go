@@ -166,7 +166,7 @@ func (c *Cluster) isPeer(p Peer, d Direction, pod *model.Pod, other netip.Addr) 
 	case p.Nodes != nil:
 		return node != nil && p.Nodes.Matches(node.Labels)
 	case p.Block != nil:
-		return p.Block.contains(other) && !(p.Block.Outside && inside)
+		return p.Block.contains(other) && (!p.Block.Outside || !inside)
 	case p.Domain != "":
 		return d == Egress && c.Names != nil && slices.ContainsFunc(c.Names(pod, other), func(n string) bool { return policy.MatchName(p.Domain, n) })
 	}

@@ -21,12 +21,12 @@ type Report struct {
 	Frameworks []Framework `json:"frameworks"`
 	Files      int         `json:"files"`
 	Objects    int         `json:"objects"`
-	Ignored    int         `json:"ignored"`          // documents that are no Kubernetes objects
-	Charts     int         `json:"charts,omitempty"` // that were rendered
-	Known      int         `json:"known"`            // findings that the baseline has
 	Excused    []Excused   `json:"excused,omitempty"`
 	// Live: the objects stand in no file. Then a finding's file is where the object is, and its line says nothing.
-	Live bool `json:"live,omitempty"`
+	Live    bool `json:"live,omitempty"`
+	Ignored int  `json:"ignored"`          // documents that are no Kubernetes objects
+	Charts  int  `json:"charts,omitempty"` // that were rendered
+	Known   int  `json:"known"`            // findings that the baseline has
 
 	Controls []*control.Control `json:"-"` // those that were asked
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"testing"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
@@ -67,13 +68,14 @@ func Cluster() *netpol.Cluster {
 }
 
 // Policies makes up to n policies, as YAML.
-func Policies(r *rand.Rand, n int) string {
+func Policies(t testing.TB, r *rand.Rand, n int) string {
+	t.Helper()
 	g := generator{r}
 	var docs []string
 	for i := range 1 + r.IntN(n) {
 		b, err := yaml.Marshal(g.policy(i))
 		if err != nil {
-			panic(err) // it is made of maps, lists and texts
+			t.Fatal(err)
 		}
 		docs = append(docs, string(b))
 	}
