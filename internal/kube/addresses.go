@@ -4,6 +4,7 @@ package kube
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/model"
@@ -85,13 +86,13 @@ func (v *View) holder(addr netip.Addr, at moment) *podEntry {
 func (v *View) hold(e *podEntry, old *model.Pod) {
 	had, has := addressesOf(old), addressesOf(e.pod)
 	for _, a := range had {
-		if !contains(has, a) {
+		if !slices.Contains(has, a) {
 			v.release(a, e)
 		}
 	}
 	now := v.now()
 	for _, a := range has {
-		if contains(had, a) {
+		if slices.Contains(had, a) {
 			continue
 		}
 		list := v.holders[a]
@@ -103,21 +104,42 @@ func (v *View) hold(e *podEntry, old *model.Pod) {
 	}
 }
 
+// pastPod takes in that a pod of another node has ended. One that ran for a moment may be told of only now: for what it did it is
+// remembered as long as any that ended, and then nobody asks for it any more.
+func (v *View) pastPod(p *model.Pod) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e := v.pods[p.UID]
+	if e != nil {
+		v.dropPod(p.UID)
+	} else {
+		e = &podEntry{pod: p}
+	}
+	if p.HostNetwork {
+		return
+	}
+	now := v.now()
+	for _, a := range p.Addresses {
+		list := v.holders[a]
+		if slices.ContainsFunc(list, func(h holding) bool { return h.entry.pod.UID == p.UID }) {
+			continue
+		}
+		at := len(list)
+		if at > 0 && list[at-1].until.IsZero() {
+			at-- // who has it now stays last
+		}
+		v.holders[a] = slices.Insert(list, at, holding{entry: e, since: now, until: now})
+		v.released = append(v.released, release{a, now})
+	}
+	v.forgetReleased()
+}
+
 // addressesOf are those that are a pod's alone.
 func addressesOf(p *model.Pod) []netip.Addr {
 	if p == nil || p.Ended || p.HostNetwork {
 		return nil
 	}
 	return p.Addresses
-}
-
-func contains(list []netip.Addr, a netip.Addr) bool {
-	for _, b := range list {
-		if a == b {
-			return true
-		}
-	}
-	return false
 }
 
 // release notes that a pod no longer has an address. Under mu.

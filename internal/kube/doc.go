@@ -10,6 +10,6 @@
 // What is followed, and why so. The pods of this node come whole, less what nobody asks for. Pods of other nodes come by a second
 // watch, stripped the moment they are decoded: metadata alone would lack their addresses, and EndpointSlices have
 // those of pods behind a service only, while it is mostly clients, which stand behind none, that an ingress rule selects.
-// Finished pods of other nodes are left out by the API server. Nothing here holds a Kubernetes object: what arrives becomes a
+// Of finished pods of other nodes only their addresses are remembered, for two minutes. Nothing here holds a Kubernetes object: what arrives becomes a
 // model type, with labels shared by the pods of one template.
 package kube

@@ -73,8 +73,7 @@ func (c *Client) follow() []*resource {
 	}
 	if !c.options.OwnPodsOnly {
 		list = append(list, c.podResource("pods of other nodes",
-			"spec.nodeName!="+node+",spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed",
-			func(p *model.Pod) bool { return !mine(p) }))
+			"spec.nodeName!="+node+",spec.nodeName!=", func(p *model.Pod) bool { return !mine(p) }))
 	}
 	for _, r := range list {
 		r.now, r.synced = c.options.Now, c.checkSynced
@@ -93,6 +92,10 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 	return &resource{name: name, client: c.api.core, path: "pods", selector: selector, example: &corev1.Pod{},
 		set: on(func(o *corev1.Pod) {
 			l := pod(o)
+			if l.pod.Ended && l.pod.Node != c.options.Node {
+				c.view.pastPod(l.pod)
+				return
+			}
 			c.view.setPod(l.pod, l.job)
 			if l.job != "" {
 				c.wantOwner()
@@ -102,7 +105,11 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 		replace: func(objects []any) {
 			list := make([]listedPod, 0, len(objects))
 			for _, o := range objects {
-				on(func(o *corev1.Pod) { list = append(list, pod(o)) })(o)
+				on(func(o *corev1.Pod) {
+					if l := pod(o); !l.pod.Ended || l.pod.Node == c.options.Node {
+						list = append(list, l)
+					}
+				})(o)
 			}
 			c.view.replacePods(list, mine)
 			c.wantOwner()

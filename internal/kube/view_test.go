@@ -124,6 +124,50 @@ func TestReusedAddresses(t *testing.T) {
 	now("") // its node's
 }
 
+// TestShortPod: a pod of another node that is told of only when it is over is named for what it did, unless that can have been another.
+func TestShortPod(t *testing.T) {
+	clock := newClock()
+	v := newView("here", clock.now)
+	addr := netip.MustParseAddr("10.2.0.2")
+	pod := func(uid string, created float64) *model.Pod {
+		return &model.Pod{UID: uid, Node: "there", Created: clock.second(created), Addresses: []netip.Addr{addr}}
+	}
+	name := func(second float64) string {
+		if p := v.PodByAddressAt(addr, time.Unix(1_800_000_000, 0).Add(time.Duration(second*float64(time.Second)))); p != nil {
+			return p.UID
+		}
+		return ""
+	}
+	short := pod("short", 10)
+	short.Ended = true
+	clock.second(15)
+	v.pastPod(short)
+	v.pastPod(short) // it changes once more before it is deleted
+	if got := []string{name(12), name(5), name(16)}; got[0] != "short" || got[1] != "" || got[2] != "" || v.PodByUID("short") != nil || v.PodByAddress(addr) != nil {
+		t.Errorf("the short one: %q, %+v", got, v.PodByUID("short"))
+	}
+	next := pod("next", 13)
+	clock.second(17)
+	v.setPod(next, "")
+	late := pod("late", 12.5)
+	late.Ended = true
+	clock.second(18)
+	v.pastPod(late) // told after the one that came after it
+	if got := []string{name(17.5), name(14.9), name(11)}; got[0] != "next" || got[1] != "" || got[2] != "" || v.PodByAddress(addr) != next {
+		t.Errorf("with the next: %q", got)
+	}
+	next.Ended = true
+	v.pastPod(next)
+	if v.PodByAddress(addr) != nil || v.PodByUID("next") != nil {
+		t.Error("the next one has not ended")
+	}
+	clock.second(400)
+	v.pastPod(&model.Pod{UID: "other", Ended: true, Addresses: []netip.Addr{netip.MustParseAddr("10.2.0.9")}})
+	if len(v.holders) != 1 || len(v.released) != 1 {
+		t.Errorf("%d addresses are remembered", len(v.holders))
+	}
+}
+
 // TestListOfReused: in a list of all, the younger of two has the address.
 func TestListOfReused(t *testing.T) {
 	for range 20 { // whatever the order

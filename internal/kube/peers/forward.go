@@ -183,12 +183,12 @@ func (r *Relay) dialer() (httpstream.Dialer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare to forward a port: %w", err)
 	}
-	overSPDY := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
-	tunnel, err := portforward.NewSPDYOverWebsocketDialer(url, r.cluster.config)
+	overSPDY := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
+	tunnel, err := portforward.NewSPDYOverWebsocketDialerForStreaming(url, r.cluster.config)
 	if err != nil {
 		return nil, fmt.Errorf("prepare to forward a port: %w", err)
 	}
-	return portforward.NewFallbackDialer(tunnel, overSPDY, func(err error) bool {
+	return portforward.NewFallbackDialerForStreaming(tunnel, overSPDY, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	}), nil
 }
