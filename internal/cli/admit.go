@@ -86,7 +86,7 @@ func (f *admitFlags) settings(cmd *cobra.Command, noted *admission.Settings) (*a
 		return nil, err
 	}
 	if given("set") {
-		params, err := f.set.values(s)
+		params, err := f.set.valuesFor(s)
 		if err != nil {
 			return nil, err
 		}
@@ -151,8 +151,8 @@ func (f *admitFlags) stepped(s *admission.Settings) error {
 	return nil
 }
 
-// values reads --set for the controls that are chosen.
-func (s *controlSet) values(settings *admission.Settings) (map[string]map[string]string, error) {
+// valuesFor reads --set for the controls that are chosen.
+func (s *controlSet) valuesFor(settings *admission.Settings) (map[string]map[string]string, error) {
 	chosen, _, err := settings.Chosen()
 	if err != nil {
 		return nil, err

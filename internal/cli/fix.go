@@ -27,6 +27,7 @@ type fixFlags struct {
 	values []string
 	risky  bool
 	dry    bool
+	live   liveFlags
 }
 
 // NewFix is `vigie fix`.
@@ -47,6 +48,7 @@ func NewFix(env Env) *cobra.Command {
 	flags := cmd.Flags()
 	f.set.charts = true
 	f.set.flags(flags)
+	f.live.flags(flags, "ask an agent what the containers did: a fix is made whose risk it proves to be none")
 	flags.StringArrayVar(&f.only, "only", nil, "fix what this control finds and nothing else, whatever could break; may be repeated")
 	flags.StringArrayVarP(&f.values, "values", "f", nil, "file with values for charts; may be repeated")
 	flags.BoolVar(&f.risky, "risky", false, "also fix what could break a workload")
@@ -65,6 +67,13 @@ func runFix(ctx context.Context, env Env, f *fixFlags, paths []string) error {
 	r := &fixRun{env: env, flags: f, fixer: &fix.Fixer{Judge: judge, Risky: f.risky, Named: map[string]bool{}}}
 	for _, id := range f.only {
 		r.fixer.Named[id] = true
+	}
+	source, err := f.live.source(ctx, env)
+	if err != nil {
+		return err
+	}
+	if source != nil {
+		r.fixer.Facts = source
 	}
 	if len(paths) == 1 && paths[0] == scan.Stdin {
 		return r.stream(ctx)

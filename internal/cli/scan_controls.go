@@ -19,8 +19,9 @@ import (
 type controlSet struct {
 	pick, skip, files, params []string
 	target                    string
-	charts                    bool     // what names no control is a value for charts
-	values                    []string // those
+	source                    func() ([]*control.Control, error) // of those that come with vigie; nil: those of objects
+	charts                    bool                               // what names no control is a value for charts
+	values                    []string                           // those
 }
 
 // setUsage: a scan takes values of charts by the same flag.
@@ -48,7 +49,7 @@ func (s *controlSet) flags(f flagSet) {
 
 // load reads the controls that come with vigie and those of the user, and picks.
 func (s *controlSet) load() ([]*control.Control, error) {
-	all, err := control.Default()
+	all, err := s.defaults()
 	if err != nil {
 		return nil, err
 	}

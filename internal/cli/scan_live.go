@@ -12,31 +12,36 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/scan"
 )
 
-// liveFlags say whether an agent is asked what containers did, and how long it must have watched.
+// liveFlags say whether an agent is asked what containers did.
 type liveFlags struct {
 	on    bool
-	least time.Duration
+	least time.Duration // how long it must have watched
 	agent target
 }
 
-func (l *liveFlags) flags(f *pflag.FlagSet) {
-	f.BoolVar(&l.on, "live", false, "ask an agent what the containers did: findings are raised and lowered by it")
-	f.DurationVar(&l.least, "watched", 24*time.Hour, "with --live: how long a container was watched before what was not seen counts")
+func (l *liveFlags) flags(f *pflag.FlagSet, usage string) {
+	f.BoolVar(&l.on, "live", false, usage)
 	l.agent.flags(f)
 }
 
-// adjust asks the agent about the findings of a report.
-func (l *liveFlags) adjust(ctx context.Context, env Env, r *scan.Report) error {
+// source is the agent; nil when none is asked.
+func (l *liveFlags) source(ctx context.Context, env Env) (*live.Source, error) {
 	if !l.on {
-		return nil
+		return nil, nil
 	}
 	client, err := l.agent.dial()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	source, err := live.Ask(ctx, client, env.Now)
-	if err != nil {
-		return l.agent.explain(err)
+	return source, l.agent.explain(err)
+}
+
+// adjust raises and lowers the findings of a report.
+func (l *liveFlags) adjust(ctx context.Context, env Env, r *scan.Report) error {
+	source, err := l.source(ctx, env)
+	if err != nil || source == nil {
+		return err
 	}
 	live.Adjust(r, source, l.least)
 	return l.agent.explain(source.Err())

@@ -87,6 +87,7 @@ const maxColumn = 40
 
 // writeFindings lays out the table a line at a time: of a long report the whole would be in memory twice.
 func writeFindings(out *bufio.Writer, screen term.Screen, r *scan.Report) {
+	findings := r.Findings
 	header := []string{"SEVERITY", "CONTROL", "WHERE", "OBJECT", "FOUND"}
 	widths := make([]int, len(header))
 	measure := func(row []string) {
@@ -112,12 +113,12 @@ func writeFindings(out *bufio.Writer, screen term.Screen, r *scan.Report) {
 		fmt.Fprintln(out, style(text))
 	}
 	measure(header)
-	for i := range r.Findings {
-		measure(cells(screen.Style, r, &r.Findings[i]))
+	for i := range findings {
+		measure(cells(screen.Style, r, &findings[i]))
 	}
 	line(header, screen.Style.Bold)
-	for i := range r.Findings {
-		line(cells(screen.Style, r, &r.Findings[i]), func(s string) string { return s })
+	for i := range findings {
+		line(cells(screen.Style, r, &findings[i]), func(s string) string { return s })
 	}
 	fmt.Fprintln(out)
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,16 +93,20 @@ func bootWithVigie(t *testing.T, o lab.Options) *lab.Cluster {
 	return lab.Boot(t, o)
 }
 
-// vigie runs the command line against the cluster.
-func vigie(t *testing.T, c *lab.Cluster, args ...string) {
+// cli is the command line against the cluster.
+func cli(t *testing.T, c *lab.Cluster, args ...string) *exec.Cmd {
 	t.Helper()
 	dir, err := product()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, dir+"/vigie", append(args, "--kubeconfig", c.Kubeconfig, "--timeout", "2m")...).CombinedOutput()
+	return exec.CommandContext(t.Context(), dir+"/vigie", append(args, "--kubeconfig", c.Kubeconfig, "--timeout", "2m")...)
+}
+
+// vigie runs it.
+func vigie(t *testing.T, c *lab.Cluster, args ...string) {
+	t.Helper()
+	out, err := cli(t, c, args...).CombinedOutput()
 	if err != nil {
 		state, _ := c.Kubectl(t.Context(), "-n", "vigie-system", "describe", "pods").CombinedOutput()
 		logs, _ := c.Kubectl(t.Context(), "-n", "vigie-system", "logs", "--all-containers", "--prefix", "--tail=40", "-l", "app.kubernetes.io/name=vigie").CombinedOutput()
@@ -331,7 +334,14 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 			}
 			seen()
 
-			vigie(t, c, "uninstall")
+			c.Apply(t, "{apiVersion: vigie.io/v1alpha1, kind: WorkloadPolicy, metadata: {name: mine, namespace: default}, "+
+				"spec: {selector: {matchLabels: {app: none}}, mode: audit, files: {deny: [{path: /x, access: [read]}]}}}")
+			var exit *exec.ExitError
+			if out, err := cli(t, c, "uninstall").CombinedOutput(); !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), "WorkloadPolicy default/mine") {
+				t.Errorf("beside a policy uninstall says (%v) %s", err, out)
+			}
+			seen()
+			vigie(t, c, "uninstall", "--delete-policies")
 			if after := differ(before, traces(t, c)); after != "" {
 				t.Errorf("after the uninstall\n%s", after)
 			}

@@ -108,7 +108,7 @@ func (p *processes) orEnd(ctx context.Context, do func(context.Context) error) e
 		return err
 	case err := <-p.ended:
 		cancel(err)
-		<-finished
+		_ = <-finished // what it waited for does not matter any more
 		return err
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/vigie-io/vigie/api/crd/v1alpha1"
 	"github.com/vigie-io/vigie/internal/kube"
+	"github.com/vigie-io/vigie/internal/kube/peers"
 	"github.com/vigie-io/vigie/internal/kube/policies"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -163,7 +164,7 @@ func TestEachRightIsNeeded(t *testing.T) {
 	api.Apply(t, nightly)
 	api.Apply(t, fmt.Sprintf(nightlyRun, uid("cronjob", "nightly")))
 	api.Apply(t, fmt.Sprintf(nightlyPod, uid("job", "nightly-1")))
-	account := accountConfig(t, api)
+	account := accountConfig(t, api, "vigie-agent")
 
 	f := follow(t, account)
 	f.await(t, "a healthy agent with all rights", func() bool {
@@ -207,6 +208,66 @@ func TestEachRightIsNeeded(t *testing.T) {
 	}
 }
 
+// TestEachRightOfTheRelayIsNeeded does the same for the relay, which follows the agents' pods and nothing else.
+func TestEachRightOfTheRelayIsNeeded(t *testing.T) {
+	api := lab.API(t, "", "--feature-gates=WatchList=false")
+	cluster, err := Connect(api.Kubeconfig, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var role *unstructured.Unstructured
+	var objects []*unstructured.Unstructured
+	for _, o := range render(t, map[string]any{"namespace": map[string]any{"create": true}}) {
+		switch o.GetKind() {
+		case "Namespace", "ServiceAccount", "RoleBinding":
+			objects = append(objects, o)
+		case "Role":
+			role = o
+		}
+	}
+	rules, _, err := unstructured.NestedSlice(role.Object, "rules")
+	if err != nil || len(rules) != 1 {
+		t.Fatalf("the relay has the rules %v (%v), one is tried here", rules, err)
+	}
+	if err := cluster.Apply(t.Context(), objects); err != nil {
+		t.Fatal(err)
+	}
+	account := accountConfig(t, api, "vigie-relay")
+	for _, missing := range []string{"", "list", "watch"} {
+		t.Run("without "+missing, func(t *testing.T) {
+			less := role.DeepCopy()
+			less.Object["rules"] = without(rules, "pods", missing)
+			if err := cluster.Apply(t.Context(), append(slices.Clone(objects), less)); err != nil {
+				t.Fatal(err)
+			}
+			way, err := peers.Of(account, "", "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			log := new(locked)
+			agents := &peers.Agents{Cluster: way, Log: slog.New(slog.NewTextHandler(log, nil))}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if missing == "" {
+				if err := agents.Follow(ctx, func([]peers.Agent) { cancel() }); err != nil || context.Cause(ctx) != context.Canceled || log.String() != "" {
+					t.Errorf("with all rights: %v, %v, %s", err, context.Cause(ctx), log)
+				}
+				return
+			}
+			var running sync.WaitGroup
+			running.Go(func() { _ = agents.Follow(ctx, func([]peers.Agent) {}) }) // its trouble is in the log
+			for !strings.Contains(log.String(), "the agents' pods are not followed at the moment") && ctx.Err() == nil {
+				time.Sleep(50 * time.Millisecond)
+			}
+			if ctx.Err() != nil {
+				t.Errorf("nothing is said: %s", log)
+			}
+			cancel()
+			running.Wait()
+		})
+	}
+}
+
 // without is the rules less one verb on one resource.
 func without(rules []any, resource, verb any) []any {
 	var out []any
@@ -225,8 +286,8 @@ func without(rules []any, resource, verb any) []any {
 	return out
 }
 
-// accountConfig writes a kubeconfig for the agent's service account.
-func accountConfig(t *testing.T, api *lab.Cluster) string {
+// accountConfig writes a kubeconfig for a service account of the installation.
+func accountConfig(t *testing.T, api *lab.Cluster, account string) string {
 	t.Helper()
 	get := func(args ...string) string {
 		out, err := api.Kubectl(t.Context(), args...).Output()
@@ -240,8 +301,8 @@ func accountConfig(t *testing.T, api *lab.Cluster) string {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}], users: [{name: a, user: {token: %s}}],
-clusters: [{name: a, cluster: {server: %q, certificate-authority-data: %s}}]}`, get("-n", "vigie-system", "create", "token", "vigie-agent"),
+	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a, namespace: vigie-system}}], users: [{name: a, user: {token: %s}}],
+clusters: [{name: a, cluster: {server: %q, certificate-authority-data: %s}}]}`, get("-n", "vigie-system", "create", "token", account),
 		get("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"), base64.StdEncoding.EncodeToString(ca))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

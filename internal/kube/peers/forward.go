@@ -20,9 +20,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/httpstream" //nolint:staticcheck // what client-go's port-forward speaks
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 // credentials is the secret that holds what the relay and its users know each other by: ca.crt and token.
@@ -183,12 +183,12 @@ func (r *Relay) dialer() (httpstream.Dialer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare to forward a port: %w", err)
 	}
-	overSPDY := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
-	tunnel, err := portforward.NewSPDYOverWebsocketDialer(url, r.cluster.config)
+	overSPDY := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
+	tunnel, err := portforward.NewSPDYOverWebsocketDialerForStreaming(url, r.cluster.config)
 	if err != nil {
 		return nil, fmt.Errorf("prepare to forward a port: %w", err)
 	}
-	return portforward.NewFallbackDialer(tunnel, overSPDY, func(err error) bool {
+	return portforward.NewFallbackDialerForStreaming(tunnel, overSPDY, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	}), nil
 }

@@ -369,3 +369,19 @@ func fieldsOf(t *testing.T, o runtime.Object) map[string]any {
 	}
 	return fields
 }
+
+// TestLevelsInScansAndPolicies: what a rollout looks at is what the policy will be about.
+func TestLevelsInScansAndPolicies(t *testing.T) {
+	l := &Levels{Label: DefaultLevelLabel, Default: "baseline"}
+	for id, want := range map[string][]bool{"privileged": {false, true, true, true}, "run-as-non-root": {false, false, true, false}, "image-digest": {true, true, true, true}} {
+		for i, level := range []string{"privileged", "baseline", "restricted", "odd"} {
+			if got := l.Applies(controls(t, id)[0], map[string]string{DefaultLevelLabel: level}); got != want[i] {
+				t.Errorf("%s in a namespace that is %s: %v, want %v", id, level, got, want[i])
+			}
+		}
+	}
+	var none *Levels
+	if !none.Applies(controls(t, "run-as-non-root")[0], nil) {
+		t.Error("without levels a control does not hold everywhere")
+	}
+}

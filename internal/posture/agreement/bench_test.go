@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,7 +97,7 @@ func BenchmarkAdmission(b *testing.B) {
 	for _, way := range ways() {
 		s.post("/api/v1/namespaces", map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": way, "labels": map[string]any{"way": way}}})
 	}
-	s.webhook()
+	asked := s.webhook()
 	s.policies()
 	pod := func(way string) map[string]any { return inNamespace(pod("p", nil), way) }
 	await := func(way string) {
@@ -111,6 +112,9 @@ func BenchmarkAdmission(b *testing.B) {
 	}
 	await("bundle")
 	await("separate")
+	if s.post("/api/v1/namespaces/webhook/pods"+dry, pod("webhook")); asked.Load() == 0 {
+		b.Fatal("the webhook is not asked")
+	}
 	took := map[string][]time.Duration{}
 	for b.Loop() {
 		for _, way := range ways() {
@@ -126,8 +130,9 @@ func BenchmarkAdmission(b *testing.B) {
 	}
 }
 
-// webhook is one that says yes to everything.
-func (s *bench) webhook() {
+// webhook is one that says yes to everything, and counts.
+func (s *bench) webhook() *atomic.Int64 {
+	asked := &atomic.Int64{}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review struct {
 			Request struct{ UID string }
@@ -136,6 +141,7 @@ func (s *bench) webhook() {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		asked.Add(1)
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":%q,"allowed":true}}`, review.Request.UID)
 	}))
@@ -147,6 +153,7 @@ func (s *bench) webhook() {
 		"metadata": map[string]any{"name": "yes"}, "webhooks": []any{map[string]any{"name": "yes.example.org", "sideEffects": "None", "admissionReviewVersions": []any{"v1"},
 			"clientConfig": map[string]any{"url": server.URL, "caBundle": ca}, "namespaceSelector": map[string]any{"matchLabels": map[string]any{"way": "webhook"}},
 			"rules": []any{map[string]any{"apiGroups": []any{""}, "apiVersions": []any{"v1"}, "operations": []any{"CREATE"}, "resources": []any{"pods"}}}}}})
+	return asked
 }
 
 // policies are all controls at warn, once compiled and once one by one.

@@ -146,7 +146,7 @@ func (c *Client) pages(ctx context.Context, r Served, namespace string, o Option
 func inconsistent(err error) string {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
-		return status.Status().ListMeta.Continue
+		return status.Status().Continue
 	}
 	return ""
 }

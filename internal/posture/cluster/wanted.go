@@ -103,7 +103,7 @@ func (w Wanted) Resources() []schema.GroupResource {
 	})
 }
 
-// RBAC is the least that a scan may: to list what it wants. name is that of the role, the binding and the service account.
+// RBAC is the least that a scan may: to list what it wants, and exceptions. name is that of the role, the binding and the service account.
 func (w Wanted) RBAC(name, namespace string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: %s, namespace: %s}\n---\n", name, namespace)
@@ -116,6 +116,7 @@ func (w Wanted) RBAC(name, namespace string) string {
 		slices.Sort(byGroup[g])
 		fmt.Fprintf(&b, "- apiGroups: [%q]\n  resources: [%s]\n  verbs: [list]\n", g, strings.Join(byGroup[g], ", "))
 	}
+	fmt.Fprintf(&b, "- apiGroups: [%q]\n  resources: [%s]\n  verbs: [list]\n", Exceptions().Group, Exceptions().Resource)
 	fmt.Fprintf(&b, "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: %s}\n", name)
 	fmt.Fprintf(&b, "roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: %s}\n", name)
 	fmt.Fprintf(&b, "subjects: [{kind: ServiceAccount, name: %s, namespace: %s}]\n", name, namespace)

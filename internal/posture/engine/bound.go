@@ -23,6 +23,8 @@ const maxDepth = 4
 // bound is the most that an expression may cost, as a function of the object's size.
 type bound struct {
 	ok    bool              // false: it calls something whose result may be larger than what it is given
+	long  bool              // it gives a text that was joined of many
+	puts  float64           // places where lists or texts are put together
 	steps [maxDepth]float64 // at each depth: those of one unit or a fixed number
 	texts [maxDepth]float64 // and those that cost by the length of a text
 	grow  float64           // how many lists may be in one that it works on, or that it gives
@@ -47,9 +49,9 @@ const (
 
 // boundOf works out the bound of a checked expression.
 func (s *space) boundOf(checked *celgo.Ast) bound {
-	b := bound{ok: true, grow: 1}
+	b := bound{ok: true, grow: 1, puts: adds(checked.NativeRep().Expr())}
 	b.visit(s, checked.NativeRep().Expr(), 0)
-	b.grow *= 1 + b.adds(checked.NativeRep().Expr())
+	b.grow *= 1 + b.puts
 	for depth := range maxDepth {
 		if b.steps[depth] > math.MaxInt32 {
 			b.ok = false
@@ -59,7 +61,7 @@ func (s *space) boundOf(checked *celgo.Ast) bound {
 }
 
 // adds counts the places where lists or texts are put together.
-func (b *bound) adds(e ast.Expr) float64 {
+func adds(e ast.Expr) float64 {
 	n := 0.0
 	ast.PostOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() == ast.CallKind && e.AsCall().FunctionName() == operators.Add {
@@ -83,7 +85,7 @@ func (b *bound) visit(s *space, e ast.Expr, depth int) {
 		if sel.Operand().Kind() == ast.IdentKind && sel.Operand().AsIdent() == "variables" {
 			if v := s.variables[sel.FieldName()]; v != nil {
 				b.grow = max(b.grow, v.bound.grow)
-				b.ok = b.ok && v.bound.ok
+				b.ok = b.ok && v.bound.ok && !v.bound.long
 			}
 		}
 		b.visit(s, sel.Operand(), depth)
@@ -131,10 +133,15 @@ func weightOf(function string) (weight float64, ok bool) {
 // call: of a regular expression what it costs is by the length of the pattern too.
 func (b *bound) call(s *space, c ast.CallExpr, depth int) {
 	weight, ok := weightOf(c.FunctionName())
-	b.ok = b.ok && ok
 	if weight == 0 {
 		b.steps[depth] += 2
 	}
+	if c.FunctionName() == "join" && depth+1 < maxDepth {
+		// What it gives is as long as all texts of the list, and so is what others put before and behind it.
+		b.long, ok = true, true
+		b.texts[depth+1] += 2 * (1 + b.puts)
+	}
+	b.ok = b.ok && ok
 	if c.FunctionName() == "matches" {
 		weight = 1 << 20 // a pattern that is not written out
 		if args := c.Args(); len(args) > 0 && args[len(args)-1].Kind() == ast.LiteralKind {

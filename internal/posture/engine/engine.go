@@ -157,7 +157,7 @@ func (e *Engine) review(ctx context.Context, r Request, only func(*policy) bool)
 	}
 	list := e.candidatesOf(&r, attr)
 	s := newSession(ctx, &r, attr, list)
-	var out []Verdict
+	out := make([]Verdict, 0, len(list.policies))
 	for i := range list.policies {
 		c := &list.policies[i]
 		p := c.policy

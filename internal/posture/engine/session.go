@@ -28,6 +28,7 @@ type session struct {
 	size    object.Size
 	common  activation
 	shared  *values
+	scratch run // of the policy that is judged with the variables of others
 }
 
 // activation is what expressions can name. What is not needed most of the time is made when it is asked for.
@@ -136,7 +137,8 @@ func (r *run) cost() int64 {
 
 // sharing evaluates a policy with the variables of others; own does it alone, exactly as the plug-in.
 func (s *session) sharing(p *policy, c *compiled) *run {
-	r := &run{activation: s.common, values: s.shared, declared: c.variables, shared: true}
+	r := &s.scratch
+	*r = run{activation: s.common, values: s.shared, declared: c.variables, shared: true}
 	r.params = s.params(p)
 	return r
 }

@@ -91,7 +91,7 @@ func (s *space) plainEnv(checked *celgo.Env) (*celgo.Env, error) {
 	}
 	var functions []*decls.FunctionDecl
 	for name, f := range checked.Functions() {
-		if _, ok := weightOf(name); ok {
+		if _, ok := weightOf(name); ok || name == "join" {
 			functions = append(functions, f)
 		}
 	}

@@ -145,8 +145,8 @@ func (d *Document) Written() bool { return d.root != nil || d.Err != nil }
 func PathString(path []string) string {
 	var b strings.Builder
 	for i, step := range path {
-		switch _, err := strconv.Atoi(step); {
-		case err == nil:
+		switch {
+		case step != "" && strings.Trim(step, "0123456789") == "":
 			b.WriteString("[" + step + "]")
 		case strings.ContainsAny(step, ".[]/"):
 			b.WriteString("[" + strconv.Quote(step) + "]")

@@ -204,8 +204,8 @@ func flags(args []string) map[string]string {
 			continue
 		}
 		name = strings.TrimPrefix(name, "-")
-		value, has := "", false
-		if name, value, has = strings.Cut(name, "="); !has {
+		name, value, has := strings.Cut(name, "=")
+		if !has {
 			value = "true"
 			if i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
 				i++

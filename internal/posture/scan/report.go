@@ -21,14 +21,26 @@ type Report struct {
 	Frameworks []Framework `json:"frameworks"`
 	Files      int         `json:"files"`
 	Objects    int         `json:"objects"`
+	Ignored    int         `json:"ignored"`          // documents that are no Kubernetes objects
+	Charts     int         `json:"charts,omitempty"` // that were rendered
+	Known      int         `json:"known"`            // findings that the baseline has
 	Excused    []Excused   `json:"excused,omitempty"`
 	// Live: the objects stand in no file. Then a finding's file is where the object is, and its line says nothing.
-	Live    bool `json:"live,omitempty"`
-	Ignored int  `json:"ignored"`          // documents that are no Kubernetes objects
-	Charts  int  `json:"charts,omitempty"` // that were rendered
-	Known   int  `json:"known"`            // findings that the baseline has
+	Live bool `json:"live,omitempty"`
 
 	Controls []*control.Control `json:"-"` // those that were asked
+
+	texts map[string]string // of findings: most are many times there
+}
+
+// intern is a text that equal ones share.
+func (r *Report) intern(s string) string {
+	have, ok := r.texts[s]
+	if !ok {
+		have = s
+		r.texts[s] = s
+	}
+	return have
 }
 
 // Finding is a control that an object fails, at one place.
@@ -99,7 +111,7 @@ type Framework struct {
 }
 
 func newReport(controls []*control.Control) *Report {
-	r := &Report{Controls: controls, Tallies: make([]Tally, len(controls)), Findings: []Finding{}, Problems: []Problem{}}
+	r := &Report{Controls: controls, texts: map[string]string{}, Tallies: make([]Tally, len(controls)), Findings: []Finding{}, Problems: []Problem{}}
 	for i, c := range controls {
 		r.Tallies[i].Control = c.ID
 	}

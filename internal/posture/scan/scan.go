@@ -224,6 +224,9 @@ func (j *Judge) note(ctx context.Context, e entry, w world, verdicts []engine.Ve
 	}
 	if len(failed) > 0 {
 		l := &locator{judge: j, ctx: ctx, entry: e, world: w}
-		report.Findings = append(report.Findings, l.findings(failed)...)
+		for _, f := range l.findings(failed) {
+			f.Path, f.Message = report.intern(f.Path), report.intern(f.Message)
+			report.Findings = append(report.Findings, f)
+		}
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bundle writes controls.json, which holds the controls that come with vigie as a scan needs them: reading 190 YAML files takes longer
+// Command bundle writes controls.json, which holds the controls that come with vigie as a scan needs them: reading 190 YAML files takes longer
 // than scanning one manifest. Run it by go generate after a change of a control.
 package main
 
