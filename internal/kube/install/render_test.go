@@ -3,10 +3,14 @@
 package install
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +18,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/vigie-io/vigie/deploy/helm"
 )
 
 func render(t *testing.T, values map[string]any) []*unstructured.Unstructured {
@@ -192,6 +198,33 @@ func TestPrintedIsReadAgain(t *testing.T) {
 	for i := range objects {
 		if nameOf(objects[i]) != nameOf(again[i]) {
 			t.Errorf("%s became %s", nameOf(objects[i]), nameOf(again[i]))
+		}
+	}
+}
+
+// TestKindsAreThoseOfTheAPI holds that the chart has what is generated: a chart can hold copies only.
+func TestKindsAreThoseOfTheAPI(t *testing.T) {
+	const generated = "../../../api/crd/v1alpha1"
+	chart, err := helm.Chart()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := filepath.Glob(generated + "/*.yaml")
+	if err != nil || len(ours) == 0 {
+		t.Fatalf("no kinds are generated (%v)", err)
+	}
+	copies, err := fs.Glob(chart, "kinds/*.yaml")
+	if err != nil || len(copies) != len(ours) {
+		t.Errorf("the chart has the kinds %v (%v), generated are %v", copies, err, ours)
+	}
+	for _, file := range ours {
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := fs.ReadFile(chart, "kinds/"+filepath.Base(file))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("the chart's %s is another (%v): cp %s deploy/helm/vigie/kinds/", filepath.Base(file), err, strings.TrimPrefix(file, "../../../"))
 		}
 	}
 }
