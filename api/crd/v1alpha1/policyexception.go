@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// +groupName=vigie.io
+// +versionName=v1alpha1
+
 package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+//go:generate go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.21.0 crd paths=. output:crd:dir=.
 
 // PolicyException lets objects fail controls for a while, for a reason, in somebody's name. It is not in a namespace: who
 // may write to a namespace must not be able to excuse what he writes there.
