@@ -101,14 +101,18 @@ func (p *processes) stop() {
 func (p *processes) orEnd(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	finished := make(chan error, 1)
-	go func() { finished <- do(ctx) }()
+	var result error
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		result = do(ctx)
+	}()
 	select {
-	case err := <-finished:
-		return err
+	case <-finished:
+		return result
 	case err := <-p.ended:
 		cancel(err)
-		_ = <-finished // what it waited for does not matter any more
+		<-finished
 		return err
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -249,7 +250,7 @@ func TestEachRightOfTheRelayIsNeeded(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if missing == "" {
-				if err := agents.Follow(ctx, func([]peers.Agent) { cancel() }); err != nil || context.Cause(ctx) != context.Canceled || log.String() != "" {
+				if err := agents.Follow(ctx, func([]peers.Agent) { cancel() }); err != nil || !errors.Is(context.Cause(ctx), context.Canceled) || log.String() != "" {
 					t.Errorf("with all rights: %v, %v, %s", err, context.Cause(ctx), log)
 				}
 				return
