@@ -157,7 +157,7 @@ func showProgress(env Env, f *scanFlags, in *scan.Input) (done func()) {
 		}
 		drawn = now
 		const width = 30
-		full := width * p.Files / max(p.Found, p.Files, 1)
+		full := int(width * min(p.Bytes, p.Size) / max(p.Size, 1))
 		fmt.Fprintf(w, "\r\x1b[K[%s%s] %d of %s, %s", strings.Repeat("#", full), strings.Repeat(" ", width-full), p.Files, plural(max(p.Found, p.Files), "file"), show.Bytes(uint64(p.Bytes)))
 	}
 	return func() {

@@ -29,8 +29,8 @@ type Input struct {
 
 // Progress is how far a scan is.
 type Progress struct {
-	Files, Found int // read so far, and known to be there
-	Bytes        int64
+	Files, Found int   // read so far, and known to be there
+	Bytes, Size  int64 // read so far, and of all files; Size is 0 when that is not known
 }
 
 // source finds the files under paths and reads their documents.
@@ -43,7 +43,8 @@ type source struct {
 	found    []string        // files, in order
 	charts   []string
 	files    int
-	read     int64
+	read     int64 // bytes
+	size     int64 // of the files, for those who look on
 	send     func([]manifest.Text) error
 	problem  func(Problem)
 
@@ -122,6 +123,13 @@ func Find(paths []string) (Found, error) {
 func (s *source) readFound() error {
 	named := s.named()
 	s.found = slices.DeleteFunc(s.found, func(file string) bool { return named[realPath(file)] })
+	if s.Progress != nil {
+		for _, file := range s.found {
+			if info, err := os.Stat(file); err == nil {
+				s.size += info.Size()
+			}
+		}
+	}
 	for _, file := range s.found {
 		if err := s.file(file); err != nil {
 			return err
@@ -223,7 +231,7 @@ func (s *source) file(path string) error {
 	defer f.Close() // it was only read
 	s.files++
 	if s.Progress != nil {
-		s.Progress(Progress{Files: s.files, Found: len(s.found), Bytes: s.read})
+		s.Progress(Progress{Files: s.files, Found: len(s.found), Bytes: s.read, Size: s.size})
 	}
 	return s.documents(f, path)
 }
@@ -248,7 +256,7 @@ func (s *source) texts(r *manifest.Reader, name string, locate manifest.Locate) 
 		s.batch, s.bytes = append(s.batch, t), s.bytes+len(t.Bytes)
 		if len(s.batch) >= batchTexts || s.bytes >= batchBytes {
 			if s.Progress != nil {
-				s.Progress(Progress{Files: s.files, Found: len(s.found), Bytes: s.read})
+				s.Progress(Progress{Files: s.files, Found: len(s.found), Bytes: s.read, Size: s.size})
 			}
 			if err := s.flush(); err != nil {
 				return err
