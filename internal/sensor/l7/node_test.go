@@ -3,6 +3,7 @@
 package l7
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,7 +58,7 @@ func TestOpenSSL11(t *testing.T) {
 	w.run(node, w.file("client.js", nodeClient))
 	for _, role := range []string{"client", "server"} {
 		r := w.request(role, func(r *model.Request) bool { return r.TLS == "openssl" && r.Path == "/orders/{id}" }).Request
-		if r.Version != "HTTP/1.1" || r.Method != "GET" || r.Status != 200 || r.ResponseBytes != 5 || r.Latency <= 0 || r.Remote.IsValid() || r.Local.IsValid() {
+		if r.Version != "HTTP/1.1" || r.Method != http.MethodGet || r.Status != 200 || r.ResponseBytes != 5 || r.Latency <= 0 || r.Remote.IsValid() || r.Local.IsValid() {
 			t.Errorf("%s: %+v", role, r)
 		}
 	}
