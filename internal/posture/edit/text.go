@@ -171,13 +171,11 @@ func (e *editor) insertFlow(parent *yaml.Node, entry func(json bool) string) [][
 	json := quoted(parent.Content[0]) && e.isJSON()
 	lastValue := parent.Content[len(parent.Content)-1]
 	at := e.valueEnd(lastValue, true)
-	between := ", "
-	if first := parent.Content[len(parent.Content)-1]; parent.Kind == yaml.MappingNode {
-		first = parent.Content[len(parent.Content)-2]
-		between = e.separation(first, at, end)
-	} else {
-		between = e.separation(first, at, end)
+	last := lastValue
+	if parent.Kind == yaml.MappingNode {
+		last = parent.Content[len(parent.Content)-2] // its key
 	}
+	between := e.separation(last, at, end)
 	return [][]byte{e.splice(at, at, between+entry(json))}
 }
 

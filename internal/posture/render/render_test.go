@@ -137,7 +137,7 @@ func TestAValueIsAtItsPlaceInTheTemplate(t *testing.T) {
 	}
 	document(t, manifests, "charts/db/templates/secret.yaml")
 	document(t, manifests, "crds/thing.yaml")
-	if text := string(document(t, manifests, "config.yaml").Value["data"].(map[string]any)["text"].(string)); text != "one\ntwo\n" {
+	if text := document(t, manifests, "config.yaml").Value["data"].(map[string]any)["text"].(string); text != "one\ntwo\n" {
 		t.Errorf("a text: %q", text)
 	}
 	for _, m := range manifests {

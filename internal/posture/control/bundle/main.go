@@ -11,7 +11,7 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/control"
 )
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(run()) } //nolint:forbidigo // this is main
 
 func run() int {
 	text, err := control.Bundle()

@@ -201,7 +201,7 @@ func assemble(files []File) (*Chart, error) {
 		switch {
 		case f.Name == "Chart.yaml":
 			if err := errors.Join(yaml.Unmarshal(f.Data, &c.Meta), yaml.Unmarshal(f.Data, &c.Meta.all)); err != nil {
-				return nil, fmt.Errorf("Chart.yaml: %w", err)
+				return nil, fmt.Errorf("read Chart.yaml: %w", err)
 			}
 		case f.Name == "requirements.yaml": // of charts of the first version
 			if err := yaml.Unmarshal(f.Data, &c.Meta); err != nil {
@@ -221,7 +221,7 @@ func assemble(files []File) (*Chart, error) {
 		}
 	}
 	if c.Meta.Name == "" {
-		return nil, errors.New("Chart.yaml is missing, or has no name")
+		return nil, errors.New("the file Chart.yaml is missing, or has no name")
 	}
 	for name, files := range inside {
 		if strings.HasPrefix(name, "_") || strings.HasPrefix(name, ".") || files[0].Name == "" && filepath.Ext(name) != ".tgz" {
