@@ -3,7 +3,12 @@
 package enforce
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -136,7 +141,7 @@ func (s *afterwards) bySelection(ev *model.Event, a deed) (best strongest) {
 	return best
 }
 
-// ended: there is no such process, or nobody has waited for it yet.
+// ended: there is no such process, or nobody has waited for it yet, or it is on its way out: then its entry is gone already.
 func ended(pid uint32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
 	if err != nil {
@@ -144,7 +149,22 @@ func ended(pid uint32) bool {
 	}
 	defer unix.Close(fd)
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return err == nil && n > 0
+	return err == nil && n > 0 || exiting(pid)
+}
+
+// exiting reads the flags of a process, the ninth field of /proc/PID/stat (proc_pid_stat(5)).
+func exiting(pid uint32) bool {
+	const pfExiting = 0x4 // PF_EXITING, include/linux/sched.h
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // the name in brackets can hold anything
+	if len(fields) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 32)
+	return err == nil && flags&pfExiting != 0
 }
 
 // replaced: the number is another process's now, or the process executes another program, as far as entries tell.
