@@ -27,7 +27,7 @@ HOST_PACKAGES   ?= ./test/host ./test/servers
 HOST_KERNELS    ?= 6.12
 HOST_IDLE       ?= 60m
 # Against a real Kubernetes.
-CLUSTER_PACKAGES ?= ./test/cluster/...
+CLUSTER_PACKAGES ?= ./test/cluster/... ./internal/kube/... ./internal/posture/agreement ./internal/posture/cluster ./internal/posture/reports ./internal/cli
 # The race detector needs a C compiler; without root and without one the tests run without it.
 TEST_FLAGS      ?= $(if $(shell command -v gcc),-race) -timeout 15m
 
@@ -105,8 +105,8 @@ $(CACHE)/export/jaeger-%: test/export/jaeger/go.mod
 
 .PHONY: bench-admission
 bench-admission: cluster-tools ## what admission adds to a request, beside nothing and a webhook, and a scan of 20,000 objects (a quiet machine)
-	go test -run '^$$' -bench 'Admission' -benchtime 1000x ./internal/posture/agreement
-	go test -run '^$$' -bench 'ScanCluster' -benchtime 1x -timeout 30m ./internal/posture/agreement
+	VIGIE_CLUSTER=1 go test -run '^$$' -bench 'Admission' -benchtime 1000x ./internal/posture/agreement
+	VIGIE_CLUSTER=1 go test -run '^$$' -bench 'ScanCluster' -benchtime 1x -timeout 30m ./internal/posture/agreement
 
 .PHONY: cluster-tools
 cluster-tools: ## build what a test cluster runs, Kubernetes above all: half an hour on two cores, once; CLUSTER_TOOLS="etcd kube-1.36" for some
@@ -116,7 +116,7 @@ cluster-tools: ## build what a test cluster runs, Kubernetes above all: half an 
 test-cluster: cluster-tools ## real Kubernetes clusters of several nodes on this machine (root): CLUSTER_PACKAGES, CLUSTER_ARGS="-v -run X"
 	@[ "$$(id -u)" = 0 ] || { echo "a cluster makes namespaces and needs root: sudo make test-cluster" >&2; exit 2; }
 	tools/deps.sh cluster
-	set -o pipefail; go test -timeout 30m -count=1 -p 1 $(CLUSTER_ARGS) $(CLUSTER_PACKAGES) | tools/summary.sh
+	set -o pipefail; VIGIE_CLUSTER=1 go test -timeout 60m -count=1 -p 1 $(CLUSTER_ARGS) $(CLUSTER_PACKAGES) | tools/summary.sh
 
 .PHONY: cluster
 cluster: cluster-tools ## boot a cluster by hand and stay (root): CLUSTER_ARGS="-nodes 3 -minor 1.35"; see test/cluster
