@@ -30,7 +30,8 @@ type collector struct {
 	samples []metrics.Sample
 	made    uint64 // bytes, since the start
 	ticks   int    // of adjust, about one a second
-	next    int    // the tick from which on memory may be given back again
+	next    int    // the tick from which on memory may be given back
+	gave    bool   // it has been, once
 }
 
 // startPercent is the target until then. Reading BPF programs and compiling rules makes ten times as much garbage as it leaves, and
@@ -39,10 +40,12 @@ const startPercent = 25
 
 // What a start or a large change of policies needed for a moment goes back to the system when so many bytes of it lie idle:
 // soon after the start, and then once a minute at most, since it takes a collection. Go's own scavenger takes minutes.
+// It is put off while the agent is busy, though not for ever: a change of policies would wait for pages that just went.
 const (
 	idle    = mostGarbage / 2
-	startUp = 5  // ticks
-	calm    = 60 // ticks
+	startUp = 5       // ticks
+	calm    = 60      // ticks
+	busy    = 4 << 20 // bytes allocated in a tick
 )
 
 // newCollector takes over the target, unless the environment sets one (GOGC): then it is nil, which does nothing.
@@ -50,7 +53,7 @@ func newCollector() *collector {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	c := &collector{percent: startPercent, samples: []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"},
+	c := &collector{percent: startPercent, next: startUp, samples: []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"}}}
 	c.before = debug.SetGCPercent(c.percent)
 	return c
@@ -63,18 +66,24 @@ func (c *collector) adjust() {
 		return
 	}
 	metrics.Read(c.samples)
-	if c.ticks++; c.ticks == startUp || c.ticks > startUp && c.ticks >= c.next && c.samples[2].Value.Uint64() > idle {
-		c.next = c.ticks + calm
+	made := c.samples[1].Value.Uint64()
+	rate := made - c.made
+	c.made = made
+	if c.ticks++; c.gives(c.samples[2].Value.Uint64(), rate) {
+		c.next, c.gave = c.ticks+calm, true
 		debug.FreeOSMemory()
 		giveProgramBack()
 	}
-	made := c.samples[1].Value.Uint64()
-	percent := gcPercent(c.samples[0].Value.Uint64(), made-c.made)
-	c.made = made
+	percent := gcPercent(c.samples[0].Value.Uint64(), rate)
 	if diff := percent - c.percent; diff > c.percent/8 || -diff > c.percent/8 {
 		c.percent = percent
 		debug.SetGCPercent(percent)
 	}
+}
+
+// gives says whether memory goes back now, of which so many bytes lie idle, while so many are allocated in a tick.
+func (c *collector) gives(free, rate uint64) bool {
+	return c.ticks >= c.next && (!c.gave || free > idle) && (rate < busy || c.ticks >= c.next+calm)
 }
 
 func (c *collector) restore() {

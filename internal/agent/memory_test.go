@@ -61,3 +61,26 @@ func TestTheProgramComesBack(t *testing.T) {
 		t.Error("the program is another one")
 	}
 }
+
+func TestMemoryIsGivenBackWhenItIsCalm(t *testing.T) {
+	c := &collector{next: startUp}
+	for _, x := range []struct {
+		ticks      int
+		gave       bool
+		free, rate uint64
+		want       bool
+	}{
+		{startUp - 1, false, 0, 0, false},
+		{startUp, false, 0, 0, true}, // what only the start needs, whatever lies idle
+		{startUp, false, 0, busy, false},
+		{startUp + calm - 1, false, 0, busy, false},
+		{startUp + calm, false, 0, busy, true}, // busy for a minute: it does not wait for ever
+		{startUp, true, idle, 0, false},
+		{startUp, true, idle + 1, 0, true},
+	} {
+		c.ticks, c.gave = x.ticks, x.gave
+		if got := c.gives(x.free, x.rate); got != x.want {
+			t.Errorf("%+v: %v", x, got)
+		}
+	}
+}
