@@ -5,6 +5,7 @@ package netpol
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -90,7 +91,7 @@ func (w *World) ClassOfPod(p *model.Pod) *Class {
 func podKey(p *model.Pod, ports []model.PodPort) string {
 	var b strings.Builder
 	b.WriteString(p.Namespace)
-	for _, k := range sortedKeys(p.Labels) {
+	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
 		b.WriteByte(0)
 		b.WriteString(k)
 		b.WriteByte(0)

@@ -4,6 +4,7 @@ package netpol
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -176,7 +177,7 @@ func (v value) selector() LabelSelector {
 	v.only(nil, "matchLabels", "matchExpressions")
 	var out LabelSelector
 	labels := v.get("matchLabels").labels()
-	for _, key := range sortedKeys(labels) {
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		out = append(out, Requirement{Key: key, Op: In, Values: []string{labels[key]}})
 	}
 	for _, e := range v.get("matchExpressions").list() {
@@ -196,15 +197,6 @@ func (v value) selector() LabelSelector {
 		slices.Sort(r.Values)
 		out = append(out, r)
 	}
-	return out
-}
-
-func sortedKeys(m map[string]string) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
 	return out
 }
 

@@ -115,14 +115,7 @@ func (p *patterns) list(list []any, expr string) (string, error) {
 	if len(list) != 1 {
 		return "", cannot("a list of %d patterns", len(list))
 	}
-	p.depth++
-	defer func() { p.depth-- }()
-	element := "e" + strconv.Itoa(p.depth)
-	inner, err := p.value(list[0], element)
-	if err != nil {
-		return "", err
-	}
-	return expr + ".all(" + element + ", " + inner + ")", nil
+	return p.elements("all", list[0], expr)
 }
 
 func (p *patterns) exists(pattern any, expr string) (string, error) {
@@ -130,14 +123,19 @@ func (p *patterns) exists(pattern any, expr string) (string, error) {
 	if !ok || len(list) != 1 {
 		return "", cannot("an existence anchor that is not on a list of one pattern")
 	}
+	return p.elements("exists", list[0], expr)
+}
+
+// elements applies a macro of CEL to a list: what its elements must match.
+func (p *patterns) elements(macro string, pattern any, expr string) (string, error) {
 	p.depth++
 	defer func() { p.depth-- }()
 	element := "e" + strconv.Itoa(p.depth)
-	inner, err := p.value(list[0], element)
+	inner, err := p.value(pattern, element)
 	if err != nil {
 		return "", err
 	}
-	return expr + ".exists(" + element + ", " + inner + ")", nil
+	return expr + "." + macro + "(" + element + ", " + inner + ")", nil
 }
 
 func hasVariable(v any) bool {

@@ -73,9 +73,8 @@ func (j *Judge) RunObjects(ctx context.Context, feed func(ctx context.Context, g
 }
 
 func (w *worker) item(ctx context.Context, i Item) {
-	j := w.scan.judge
 	doc := &manifest.Document{File: i.Where, Line: 1}
-	o, err := j.decoder.Decode(i.Fields)
+	o, err := w.scan.judge.decoder.Decode(i.Fields)
 	switch {
 	case errors.Is(err, object.ErrNotObject):
 		w.report.Ignored++
@@ -85,17 +84,9 @@ func (w *worker) item(ctx context.Context, i Item) {
 		return
 	}
 	if !i.Known {
-		w.report.Objects++
-		verdicts, others := j.engine.ReviewAlone(ctx, j.request(o, w.world))
-		e := entry{doc, o}
-		j.note(ctx, e, w.world, verdicts, w.report)
-		if others {
-			w.kept = append(w.kept, e)
-		}
+		w.review(ctx, entry{doc, o})
 	}
-	w.scan.mu.Lock()
-	defer w.scan.mu.Unlock()
-	w.scan.inventory.Add(o, j.related)
+	w.remember(o)
 }
 
 // described gives an object without a document one, so that a finding has the value that it is about. It is made only of what

@@ -152,17 +152,26 @@ func (w *worker) document(ctx context.Context, d *manifest.Document) {
 			Message: "unknown field " + field + ": an API server drops or refuses it"})
 	}
 	d.Value = nil // the object has it all
+	w.review(ctx, entry{d, o})
+	w.remember(o)
+}
+
+// review puts an object before the controls that look at it alone, and keeps it for the others.
+func (w *worker) review(ctx context.Context, e entry) {
 	w.report.Objects++
-	e := entry{d, o}
 	j := w.scan.judge
-	verdicts, others := j.engine.ReviewAlone(ctx, j.request(o, w.world))
+	verdicts, others := j.engine.ReviewAlone(ctx, j.request(e.object, w.world))
 	j.note(ctx, e, w.world, verdicts, w.report)
 	if others {
 		w.kept = append(w.kept, e)
 	}
+}
+
+// remember takes an object into the inventory, which other objects are judged by.
+func (w *worker) remember(o *object.Object) {
 	w.scan.mu.Lock()
 	defer w.scan.mu.Unlock()
-	w.scan.inventory.Add(o, j.related)
+	w.scan.inventory.Add(o, w.scan.judge.related)
 }
 
 // judgeOthers puts what was kept before the controls that look at other objects.
