@@ -9,6 +9,7 @@
 #include "names.h"
 #include "owner.h"
 #include "talk.h"
+#include "transport.h"
 #include "verdict.h"
 
 #define VG_DNS_PORT 53
@@ -19,19 +20,6 @@ struct vg_packet {
 	u16 source, dest; /* ports */
 	u8 from[16], to[16];
 };
-
-/* Where the transport header lies. As the kernel found it: an IPv6 packet can have any number of headers before it. The context
- * is the kernel's own packet. */
-static __always_inline u32 transport_of(struct __sk_buff *skb)
-{
-	unsigned char *head = 0, *data = 0;
-	u16 transport = 0;
-
-	bpf_probe_read_kernel(&transport, sizeof(transport), (void *)skb + bpf_core_field_offset(struct sk_buff, transport_header));
-	bpf_probe_read_kernel(&head, sizeof(head), (void *)skb + bpf_core_field_offset(struct sk_buff, head));
-	bpf_probe_read_kernel(&data, sizeof(data), (void *)skb + bpf_core_field_offset(struct sk_buff, data));
-	return (u32)((u64)head + transport - (u64)data);
-}
 
 /* False for a packet that is none of the internet's. */
 static __always_inline bool read_packet(struct __sk_buff *skb, struct vg_packet *p)

@@ -4,19 +4,7 @@
 #define VIGIE_PODS_SKB_H
 
 #include "packet.h"
-
-/* Where the transport header lies, as the kernel found it: an IPv6 packet can have any number of headers before it. The
- * context is the kernel's own packet. */
-static __always_inline u32 transport_of(struct __sk_buff *skb)
-{
-	unsigned char *head = 0, *data = 0;
-	u16 transport = 0;
-
-	bpf_probe_read_kernel(&transport, sizeof(transport), (void *)skb + bpf_core_field_offset(struct sk_buff, transport_header));
-	bpf_probe_read_kernel(&head, sizeof(head), (void *)skb + bpf_core_field_offset(struct sk_buff, head));
-	bpf_probe_read_kernel(&data, sizeof(data), (void *)skb + bpf_core_field_offset(struct sk_buff, data));
-	return (u32)((u64)head + transport - (u64)data);
-}
+#include "transport.h"
 
 /* A packet at a socket, whose context is it; false when it cannot be read. Noinline, for the sake of the stack. */
 static __noinline int read_packet(struct __sk_buff *skb, struct vg_np_packet *p)
