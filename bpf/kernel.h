@@ -125,6 +125,7 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
+	u32 i_generation;
 	u32 i_rdev;
 	s64 i_ctime_sec; /* 6.11 on */
 };

@@ -18,6 +18,7 @@ type program struct {
 	output *celgo.Type
 	err    error // why there is none
 
+	space *space
 	env   *celgo.Env
 	ast   *celgo.Ast
 	bound bound
@@ -30,13 +31,17 @@ type program struct {
 
 // counting is the program that counts its cost.
 func (p *program) counting() (celgo.Program, error) {
-	p.once.Do(func() { p.counted, p.planErr = p.env.Program(p.ast) })
+	p.once.Do(func() {
+		p.space.mu.RLock()
+		defer p.space.mu.RUnlock()
+		p.counted, p.planErr = p.env.Program(p.ast)
+	})
 	return p.counted, p.planErr
 }
 
 // compile makes a program. Its error has the words of the API server.
 func (s *space) compile(text string, d declared, returns ...*celgo.Type) *program {
-	p := &program{text: text}
+	p := &program{text: text, space: s}
 	fail := func(format string, args ...any) *program {
 		p.err = fmt.Errorf("compilation error: "+format, args...)
 		return p

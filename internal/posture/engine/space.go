@@ -4,6 +4,7 @@ package engine
 
 import (
 	"fmt"
+	"sync"
 
 	celgo "github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/decls"
@@ -22,7 +23,8 @@ import (
 type space struct {
 	base      *celgo.Env
 	envs      map[declared]*celgo.Env
-	plain     *celgo.Env // for programs that do not count their cost
+	plain     *celgo.Env   // for programs that do not count their cost
+	mu        sync.RWMutex // of types' fields: the engine adds one at a time, planning a program looks them up at any time
 	types     *apiservercel.DeclType
 	variables map[string]*variable
 	programs  map[programKey]*program
@@ -126,7 +128,10 @@ func (s *space) variable(v admv1.Variable, d declared) *variable {
 	}
 	made.program = s.compile(v.Expression, d, celgo.AnyType, celgo.DynType)
 	s.variables[v.Name] = made
-	s.types.Fields[v.Name] = apiservercel.NewDeclField(v.Name, declType(made.output), true, nil, nil)
+	field := apiservercel.NewDeclField(v.Name, declType(made.output), true, nil, nil)
+	s.mu.Lock()
+	s.types.Fields[v.Name] = field
+	s.mu.Unlock()
 	return made
 }
 

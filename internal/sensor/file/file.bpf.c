@@ -40,10 +40,17 @@ struct vg_object {
 	struct inode *inode;
 	u64 number;
 	u32 dev;
-	u32 name; /* hash */
+	u32 name; /* of the last component and its directory */
 	u32 fmode;
 	u32 mode;
 };
+
+/* The kernel salts the hash of a name with its directory's address in memory, and an address, like an inode number, is
+ * soon another's: a generation is not. */
+static __always_inline u32 name_in(u32 hash, u64 dir, u32 generation)
+{
+	return hash ^ ((u32)dir * 0x9e3779b1 + generation);
+}
 
 static __always_inline void look_at(struct vg_object *o, struct file *file)
 {
@@ -51,21 +58,24 @@ static __always_inline void look_at(struct vg_object *o, struct file *file)
 	if (bpf_rdonly_cast) {
 		struct file *f = typed(struct file, file);
 		struct inode *inode = f->f_inode;
+		struct inode *dir = f->f_path.dentry->d_parent->d_inode;
 
 		o->inode = inode;
 		o->number = inode->i_ino;
 		o->dev = inode->i_sb->s_dev;
-		o->name = f->f_path.dentry->d_name.hash;
+		o->name = name_in(f->f_path.dentry->d_name.hash, dir->i_ino, dir->i_generation);
 		o->fmode = f->f_mode;
 		o->mode = inode->i_mode;
 	} else {
 		/* Not by way of o: an access chain that begins in it would be relocated as if it were the kernel's. */
 		struct inode *inode = BPF_CORE_READ(file, f_inode);
+		struct inode *dir = BPF_CORE_READ(file, f_path.dentry, d_parent, d_inode);
 
 		o->inode = inode;
 		o->number = BPF_CORE_READ(inode, i_ino);
 		o->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-		o->name = BPF_CORE_READ(file, f_path.dentry, d_name.hash);
+		o->name = name_in(BPF_CORE_READ(file, f_path.dentry, d_name.hash), BPF_CORE_READ(dir, i_ino),
+				  BPF_CORE_READ(dir, i_generation));
 		o->fmode = BPF_CORE_READ(file, f_mode);
 		o->mode = BPF_CORE_READ(inode, i_mode);
 	}

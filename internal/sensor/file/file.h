@@ -31,8 +31,8 @@ enum vg_file_op {
 #define VG_FILE_UNREAD   0x40 /* an argument could not be read */
 #define VG_FILE_NO_DIR   0x80 /* a directory fd that is none: the argument stands alone */
 
-/* What opens are folded by. name is the hash of the last component with its directory: another name of the
- * same inode, or a new file that got a removed one's inode number, begins anew. */
+/* What opens are folded by. name is of the last component and its directory: another name of the same inode, or a new
+ * file that got a removed one's inode number, begins anew. */
 struct vg_fold_key {
 	u64 start;
 	u64 inode;
