@@ -75,7 +75,7 @@ var product = sync.OnceValues(func() (string, error) {
 })
 
 // bootWithVigie boots a cluster whose nodes have vigie's images.
-func bootWithVigie(t *testing.T, o lab.Options) *lab.Cluster {
+func bootWithVigie(t testing.TB, o lab.Options) *lab.Cluster {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a cluster makes namespaces and needs root")
@@ -94,7 +94,7 @@ func bootWithVigie(t *testing.T, o lab.Options) *lab.Cluster {
 }
 
 // cli is the command line against the cluster.
-func cli(t *testing.T, c *lab.Cluster, args ...string) *exec.Cmd {
+func cli(t testing.TB, c *lab.Cluster, args ...string) *exec.Cmd {
 	t.Helper()
 	dir, err := product()
 	if err != nil {
@@ -104,7 +104,7 @@ func cli(t *testing.T, c *lab.Cluster, args ...string) *exec.Cmd {
 }
 
 // vigie runs it.
-func vigie(t *testing.T, c *lab.Cluster, args ...string) {
+func vigie(t testing.TB, c *lab.Cluster, args ...string) {
 	t.Helper()
 	out, err := cli(t, c, args...).CombinedOutput()
 	if err != nil {
@@ -115,7 +115,7 @@ func vigie(t *testing.T, c *lab.Cluster, args ...string) {
 }
 
 // agentOf is the agent's pod on a node.
-func agentOf(t *testing.T, c *lab.Cluster, node string) string {
+func agentOf(t testing.TB, c *lab.Cluster, node string) string {
 	t.Helper()
 	out, err := c.Kubectl(t.Context(), "-n", "vigie-system", "get", "pods", "-l", "app.kubernetes.io/component=agent", "--field-selector", "spec.nodeName="+node,
 		"-o", "jsonpath={.items[*].metadata.name}").Output()
@@ -139,7 +139,7 @@ type event struct {
 }
 
 // events asks the agent of a node. It polls until one is as wanted.
-func awaitEvent(t *testing.T, c *lab.Cluster, node, what string, wanted func(event) bool, args ...string) {
+func awaitEvent(t testing.TB, c *lab.Cluster, node, what string, wanted func(event) bool, args ...string) {
 	t.Helper()
 	agent := agentOf(t, c, node)
 	args = append([]string{"-n", "vigie-system", "exec", agent, "--", "/vigie", "events", "-o", "json", "--since", "10m"}, args...)
@@ -163,7 +163,7 @@ func awaitEvent(t *testing.T, c *lab.Cluster, node, what string, wanted func(eve
 }
 
 // traces is what an installation might leave: objects, and on each node pins, mounts, files and programs on its cgroup.
-func traces(t *testing.T, c *lab.Cluster) map[string][]string {
+func traces(t testing.TB, c *lab.Cluster) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
 	kinds, err := c.Kubectl(t.Context(), "api-resources", "--verbs=list", "-o", "name").Output()
@@ -195,7 +195,7 @@ func traces(t *testing.T, c *lab.Cluster) map[string][]string {
 }
 
 // attached counts programs on a cgroup, by their hook.
-func attached(t *testing.T, cgroup string) []string {
+func attached(t testing.TB, cgroup string) []string {
 	t.Helper()
 	dir, err := os.Open(cgroup)
 	if err != nil {
@@ -235,7 +235,7 @@ func differ(before, after map[string][]string) string {
 }
 
 // attachTCX puts a program that lets everything pass on a node's link, as a CNI might have, and returns its id.
-func attachTCX(t *testing.T, c *lab.Cluster, node string) ebpf.ProgramID {
+func attachTCX(t testing.TB, c *lab.Cluster, node string) ebpf.ProgramID {
 	t.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}}) // TCX_NEXT
 	if err != nil {
@@ -265,7 +265,7 @@ func attachTCX(t *testing.T, c *lab.Cluster, node string) ebpf.ProgramID {
 }
 
 // tcxOf lists the programs on a node's link.
-func tcxOf(t *testing.T, c *lab.Cluster, node string) (ids []ebpf.ProgramID) {
+func tcxOf(t testing.TB, c *lab.Cluster, node string) (ids []ebpf.ProgramID) {
 	t.Helper()
 	err := c.Do(node, func() error {
 		device, err := netlink.LinkByName("eth0")

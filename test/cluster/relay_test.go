@@ -18,7 +18,7 @@ import (
 )
 
 // ask runs a reading command against the cluster's relay, and returns all that it says.
-func ask(t *testing.T, c *lab.Cluster, args ...string) string {
+func ask(t testing.TB, c *lab.Cluster, args ...string) string {
 	t.Helper()
 	dir, err := product()
 	if err != nil {
@@ -31,7 +31,7 @@ func ask(t *testing.T, c *lab.Cluster, args ...string) string {
 }
 
 // awaitSaid asks until the answer has all of these.
-func awaitSaid(t *testing.T, c *lab.Cluster, want []string, args ...string) {
+func awaitSaid(t testing.TB, c *lab.Cluster, want []string, args ...string) {
 	t.Helper()
 	said := ""
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
