@@ -201,7 +201,7 @@ func awaitFor(t testing.TB, limit time.Duration, what string, met func() bool) {
 // agentMemory is that of the agent that runs on the node n1.
 func agentMemory(t testing.TB, c *lab.Cluster) (m memory) {
 	t.Helper()
-	procs := agentProcesses(c)
+	procs := agentProcesses(c, "n1")
 	if len(procs) != 1 {
 		t.Fatalf("%d agents run on n1", len(procs))
 	}
@@ -219,8 +219,8 @@ func agentMemory(t testing.TB, c *lab.Cluster) (m memory) {
 	return m
 }
 
-// agentProcesses are the pids of `vigie run` in the pods of n1, as this machine numbers them.
-func agentProcesses(c *lab.Cluster) (pids []int) {
+// agentProcesses are the pids of `vigie run` in the pods of a node, as this machine numbers them.
+func agentProcesses(c *lab.Cluster, node string) (pids []int) {
 	list, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return nil
@@ -230,7 +230,7 @@ func agentProcesses(c *lab.Cluster) (pids []int) {
 		if err != nil || !strings.HasPrefix(string(args), "/vigie\x00run\x00") {
 			continue
 		}
-		if !strings.Contains(measure.SysText(filepath.Join(filepath.Dir(file), "cgroup")), "lab-"+filepath.Base(c.Dir)+"-n1") {
+		if !strings.Contains(measure.SysText(filepath.Join(filepath.Dir(file), "cgroup")), "lab-"+filepath.Base(c.Dir)+"-"+node) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
