@@ -166,14 +166,22 @@ func makeNode(send func(method, path, kind, body string) error, i int) error {
 		"env": [{"name": "LONG", "value": "%0500[4]d"}], "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}]}}}}`, app, name, podsOfNode, i))
 }
 
-func countRunning(t testing.TB, c *lab.Cluster) int {
+// countRunning adds up what Deployments say of their pods: all pods are long to list.
+func countRunning(t testing.TB, c *lab.Cluster) (n int) {
 	t.Helper()
-	out, err := c.Kubectl(t.Context(), "get", "pods", "-n", "default", "--field-selector", "status.phase=Running", "-o", "name", "--chunk-size=0").Output()
+	quiet(t, 3*time.Second)
+	out, err := c.Kubectl(t.Context(), "get", "deployments", "-n", "default", "-o", "jsonpath={.items[*].status.readyReplicas}", "--chunk-size=0").Output()
 	if err != nil {
 		return 0
 	}
-	quiet(t, time.Second) // each look costs the API server something
-	return bytes.Count(out, []byte("\n"))
+	for _, ready := range strings.Fields(string(out)) {
+		one, err := strconv.Atoi(ready)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += one
+	}
+	return n
 }
 
 // awaitKnown waits until the agent knows that many pods.
