@@ -222,7 +222,7 @@ func (r *runner) onHangup(ctx context.Context) (context.Context, func()) {
 
 // start runs the agent until it ends.
 func (r *runner) start(ctx context.Context, log slog.Handler) error {
-	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), LogLevel: r.level, Version: r.env.Version, Reload: r.reload, Serving: r.serving})
+	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), LogLevel: r.level, Version: r.env.Version, Now: r.env.Now, Reload: r.reload, Serving: r.serving})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
