@@ -25,11 +25,13 @@ import (
 )
 
 var (
+	only   = flag.String("suite", "", "only this one: e2e or cyclonus")
 	focus  = flag.String("focus", "", "only cases whose name this expression matches")
 	budget = flag.Duration("for", 0, "end after this long; the next run goes on from there. 0: when all cases have run")
 	fresh  = flag.Bool("fresh", false, "forget what is known of this binary, and run all cases again")
 	report = flag.String("report", "", "folder to which the report is written")
 	cni    = flag.String("cni", "ptp", "plug-in of pod networks: ptp or bridge")
+	target = flag.String("destination", "service-name", "of cyclonus' probes: service-name, service-ip or pod-ip; the last two do without DNS")
 	proxy  = flag.String("proxy", "iptables", "mode of kube-proxy: iptables or nftables")
 )
 
@@ -54,14 +56,14 @@ func suites() []suite {
 		{name: "Kubernetes e2e", tool: "e2e", program: func(t lab.Tools) string { return filepath.Join(t.E2E, "e2e") },
 			args: func(c *lab.Cluster) []string {
 				// Logs of the nodes are read by ssh, which they have not.
-				return []string{"--kubeconfig", c.Kubeconfig, "--provider", "local", "--disable-log-dump", "--kubectl-path", filepath.Join(c.Tools.Kube, "kubectl")}
+				return []string{"--kubeconfig", c.Kubeconfig, "--provider", "local", "--disable-log-dump", "--ginkgo.no-color", "--kubectl-path", filepath.Join(c.Tools.Kube, "kubectl")}
 			}},
 		{name: "cyclonus", tool: "cyclonus", program: func(t lab.Tools) string { return filepath.Join(t.Cyclonus, "cyclonus") },
-			args: func(*lab.Cluster) []string { return nil }},
+			args: func(*lab.Cluster) []string { return []string{"-destination", *target} }},
 	}
 }
 
-// TestConformance runs the suites, one after the other, in one cluster.
+// TestConformance runs the suites in one cluster.
 func TestConformance(t *testing.T) {
 	if os.Getenv(lab.Enabled) == "" {
 		t.Skip("run by make test-conformance (" + lab.Enabled + "=1)")
@@ -70,7 +72,12 @@ func TestConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tools, err := lab.Find(tree, lab.DefaultMinor, "containerd", "cni", "coredns", "cyclonus", "e2e")
+	dns := *target == "service-name"
+	wanted := []string{"containerd", "cni", "cyclonus", "e2e"}
+	if dns {
+		wanted = append(wanted, "coredns")
+	}
+	tools, err := lab.Find(tree, lab.DefaultMinor, wanted...)
 	if errors.Is(err, lab.ErrNotBuilt) {
 		t.Skip(err)
 	}
@@ -84,9 +91,9 @@ func TestConformance(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build vigie: %v\n%s", err, out)
 	}
-	known := stateOf(t, vigie)
+	known := stateOf(t, vigie, tools)
 	images := writeImages(t, dir, vigie, tools)
-	c := lab.Boot(t, lab.Options{Nodes: 2, DNS: true, CNI: *cni, Proxy: *proxy, Images: images})
+	c := lab.Boot(t, lab.Options{Nodes: 2, DNS: dns, CNI: *cni, Proxy: *proxy, Images: images})
 	out, err := exec.CommandContext(t.Context(), vigie, "install", "--apply", "--set", "image.pullPolicy=Never", "--set", "relay.enabled=false",
 		"--image", vigieImage, "--kubeconfig", c.Kubeconfig, "--timeout", "3m").CombinedOutput()
 	if err != nil {
@@ -99,9 +106,17 @@ func TestConformance(t *testing.T) {
 		ctx, cancel = context.WithTimeout(ctx, *budget)
 		defer cancel()
 	}
-	for _, s := range suites() {
-		t.Run(s.tool, func(t *testing.T) { s.run(ctx, t, c, known) })
-	}
+	// Side by side: the specs of Kubernetes wait most of their time.
+	t.Run("suites", func(t *testing.T) {
+		for _, s := range suites() {
+			if *only == "" || *only == s.tool {
+				t.Run(s.tool, func(t *testing.T) {
+					t.Parallel()
+					s.run(ctx, t, c, known)
+				})
+			}
+		}
+	})
 	if *report != "" {
 		writeReport(t, c, tree, known)
 	}
@@ -155,8 +170,8 @@ func (s suite) cases(t *testing.T, tools lab.Tools) []string {
 	return slices.DeleteFunc(strings.Split(string(out), "\n"), func(s string) bool { return s == "" })
 }
 
-// stateOf is the folder with what is known of this binary in this kind of cluster.
-func stateOf(t *testing.T, vigie string) string {
+// stateOf is the folder with what these programs have said of this binary in this kind of cluster.
+func stateOf(t *testing.T, vigie string, tools lab.Tools) string {
 	f, err := os.Open(vigie)
 	if err != nil {
 		t.Fatal(err)
@@ -166,11 +181,12 @@ func stateOf(t *testing.T, vigie string) string {
 	if _, err := io.Copy(h, f); err != nil {
 		t.Fatal(err)
 	}
+	fmt.Fprintln(h, tools.E2E, tools.Cyclonus, tools.Kube) // named by their versions
 	cache, err := lab.Cache()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(cache, "conformance", fmt.Sprintf("%s-%s-%x", *cni, *proxy, h.Sum(nil)[:6]))
+	dir := filepath.Join(cache, "conformance", fmt.Sprintf("%s-%s-%s-%x", *cni, *proxy, *target, h.Sum(nil)[:6]))
 	if *fresh {
 		err = os.RemoveAll(dir)
 	}
@@ -265,7 +281,7 @@ func facts(t *testing.T, c *lab.Cluster, tree string) []Fact {
 		{"network", "plug-in " + *cni + ", kube-proxy " + *proxy + ", IPv4"},
 		{"kernel", say("uname", "-srm")},
 		{"Kubernetes e2e", version(t, tree, "e2e", "k8s.io/kubernetes") + ", package test/e2e/network/netpol; agnhost of the same version"},
-		{"cyclonus", version(t, tree, "cyclonus", "github.com/mattfenwick/cyclonus") + ", all generated cases, servers for TCP and UDP, probes by service name"},
+		{"cyclonus", version(t, tree, "cyclonus", "github.com/mattfenwick/cyclonus") + ", all generated cases, servers for TCP and UDP, probes by " + *target},
 		{"written", time.Now().UTC().Format("2006-01-02 15:04 UTC")},
 	}
 }

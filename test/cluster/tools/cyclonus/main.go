@@ -56,6 +56,7 @@ func run(args []string) error {
 	list := fs.Bool("list", false, "print the names of the cases, and nothing else")
 	protocols := fs.String("protocols", "TCP,UDP", "that servers speak and probes are made with")
 	wait := fs.Int("wait", 1, "seconds from a change to the probes")
+	destination := fs.String("destination", generator.ProbeModeServiceName, "of probes: service-name, which needs DNS, service-ip or pod-ip")
 	batch := fs.Bool("batch", true, "probe through cyclonus-worker: one exec a pod, not one a probe")
 	timeout := fs.Int("timeout", 2, "seconds of a probe without -batch; with it cyclonus has 1")
 	if err := fs.Parse(args); err != nil {
@@ -64,6 +65,10 @@ func run(args []string) error {
 	wanted, err := regexp.Compile(*focus)
 	if err != nil {
 		return fmt.Errorf("-focus: %w", err)
+	}
+	mode, err := generator.ParseProbeMode(*destination)
+	if err != nil {
+		return fmt.Errorf("-destination: %w", err)
 	}
 	namespaces, pods := []string{"x", "y", "z"}, []string{"a", "b", "c"}
 	if *list {
@@ -109,6 +114,9 @@ func run(args []string) error {
 	for _, c := range numbered(generator.NewTestCaseGenerator(true, zc.IP, namespaces, nil, nil).GenerateTestCases()) {
 		if slices.Contains(passed, c.name) || !wanted.MatchString(c.name) {
 			continue
+		}
+		for _, step := range c.Steps {
+			step.Probe.Mode = mode
 		}
 		begun := time.Now()
 		fmt.Printf("case %s\n", c.name)

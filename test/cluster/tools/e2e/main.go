@@ -100,8 +100,8 @@ func run() error {
 		return err
 	}
 	defer results.Close()
-	recordTo(results)
 	framework.AfterReadingAllFlags(&framework.TestContext)
+	recordTo(results) // now: the framework has looked at all specs by a dry run, in which they pass
 	logs.InitLogs()
 	defer logs.FlushLogs()
 	gomega.RegisterFailHandler(framework.Fail)
