@@ -54,6 +54,7 @@ func run(args []string) error {
 	done := fs.String("done", "", "file with the names of cases to leave out, one a line")
 	focus := fs.String("focus", "", "only cases whose name this expression matches")
 	list := fs.Bool("list", false, "print the names of the cases, and nothing else")
+	expect := fs.String("model", "", "without a cluster: write what cyclonus expects of each step and probe to this file")
 	protocols := fs.String("protocols", "TCP,UDP", "that servers speak and probes are made with")
 	wait := fs.Int("wait", 1, "seconds from a change to the probes")
 	destination := fs.String("destination", generator.ProbeModeServiceName, "of probes: service-name, which needs DNS, service-ip or pod-ip")
@@ -77,6 +78,9 @@ func run(args []string) error {
 			fmt.Println(c.name)
 		}
 		return nil
+	}
+	if *expect != "" {
+		return model(*expect)
 	}
 	if *results == "" {
 		return errors.New("give -results FILE")
