@@ -101,7 +101,7 @@ func (l *loader) load(t *policy.Table, policyNumber uint32) (in *loaded, err err
 	for i, d := range t.Default {
 		entry.Defaults[i] = uint16(d)
 	}
-	entry.ExecDefault = uint16(execDefault(t))
+	entry.ExecDefault = uint16(t.ExecDefault())
 	entry.Uid, _ = t.Selection.UID()
 	if err = l.maps.Tables.Put(uint32(n), &entry); err != nil {
 		return nil, kernel.Explain("write a policy's table", err)
@@ -172,16 +172,6 @@ func tableFlags(t *policy.Table) uint32 {
 		}
 	}
 	return f
-}
-
-// execDefault is the number of the rule that denies what a list of allowed processes does not have; 0 for none.
-func execDefault(t *policy.Table) int {
-	for i, r := range t.Rules {
-		if r.Field == "processes.allow" {
-			return i
-		}
-	}
-	return 0
 }
 
 // hit counts a hit of a rule for a back-end in user space. Two at the same moment can count as one: the programs of the

@@ -42,12 +42,12 @@ func (n *netCompiler) direction(d Direction) error {
 	for i := range n.rules {
 		r := &n.rules[i]
 		switch {
-		case r.rest && r.dir == d:
+		case r.list == allowOf(d) && r.rest():
 			n.table.Default[d] = n.decision(i)
 			if d == Egress {
 				n.table.Sockets = n.decision(i)
 			}
-		case r.rest && r.Field == "network.egress.deny" && d == Egress:
+		case r.list == egressDeny && r.rest() && d == Egress:
 			n.table.Sockets = n.decision(i)
 		case r.network == nil || r.dir != d:
 		case len(r.network.CIDRs) > 0:

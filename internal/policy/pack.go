@@ -87,7 +87,7 @@ type packer struct {
 	cells []MatchCell
 	owner []int32  // state of each cell, plus 1
 	next  []uint32 // of each cell: itself while it is free, else one from which the next free one can be found
-	bases []bool
+	bases []bool  // taken, by base + belowZero
 	low   uint32 // no cell before it is free
 }
 
@@ -130,6 +130,7 @@ func (p *packer) collect() {
 // placeRows finds a base for each state, and a home.
 func (p *packer) placeRows() error {
 	p.grow(Start)
+	p.bases[belowZero+0], p.bases[belowZero+noEdges] = true, true // no row may have these
 	p.take(0, -1)
 	p.take(Start, p.number[begin])
 	p.base, p.home = make([]uint32, len(p.order)), make([]uint32, len(p.order))
@@ -154,7 +155,7 @@ func (p *packer) placeRows() error {
 				*home = t
 			}
 		}
-		p.bases[base] = true
+		p.bases[base+belowZero] = true
 	}
 	for i, home := range p.home { // states that only defaults lead to
 		if home == 0 {
@@ -170,15 +171,19 @@ func (p *packer) placeRows() error {
 	return nil
 }
 
+// belowZero is how far below the first cell a base can lie: by a byte.
+const belowZero = 256
+
 // tries is how many places a row is tried at before it goes behind all others: rows are short, and holes are few.
 const tries = 64
 
-// fit is the first base at which a row's cells are free.
-func (p *packer) fit(row []edge) (uint32, bool) {
+// fit is the first base at which a row's cells are free. It may lie before the first cell, below zero: the table begins with
+// the cells that are used, and not with room for the bytes that no path has.
+func (p *packer) fit(row []edge) (base uint32, ok bool) {
 	p.low = p.free(p.low)
 	least := uint32(row[0].b)
 	end := uint32(len(p.cells))
-	t := p.free(max(p.low, least+noEdges+1))
+	t := p.low
 	for n := 0; t < end; n++ {
 		if n == tries {
 			t = end
@@ -189,15 +194,14 @@ func (p *packer) fit(row []edge) (uint32, bool) {
 		}
 		t = p.free(t + 1)
 	}
-	base := max(t, least+noEdges+1) - least
-	for !p.fits(base, row) {
-		base++
+	for !p.fits(t-least, row) {
+		t++
 	}
-	return base, base+uint32(row[len(row)-1].b) < MaxMatchCells
+	return t - least, t-least+uint32(row[len(row)-1].b) < MaxMatchCells
 }
 
 func (p *packer) fits(base uint32, row []edge) bool {
-	if base < uint32(len(p.bases)) && p.bases[base] {
+	if base+belowZero < uint32(len(p.bases)) && p.bases[base+belowZero] {
 		return false
 	}
 	for _, e := range row {
@@ -226,6 +230,9 @@ func (p *packer) take(t uint32, state int32) {
 
 // grow makes room up to cell t.
 func (p *packer) grow(t uint32) {
+	if p.bases == nil {
+		p.bases = make([]bool, belowZero, belowZero+2*len(p.order))
+	}
 	for uint32(len(p.cells)) <= t {
 		p.next = append(p.next, uint32(len(p.next)))
 		p.cells, p.owner, p.bases = append(p.cells, MatchCell{}), append(p.owner, 0), append(p.bases, false)

@@ -4,8 +4,7 @@ package policy
 
 import (
 	"net/netip"
-
-	"github.com/vigie-io/vigie/internal/model"
+	"sync"
 )
 
 // Table is one compiled policy: everything that deciding needs, as look-ups. The kernel programs and the fanotify
@@ -54,19 +53,8 @@ type Table struct {
 	// Empty when the policy says nothing of them.
 	Privileges []Decision
 
-	net func() *netIndex // for Net, made when it is asked for the first time: the kernel has maps of its own
-}
-
-// Rule is what a status and a verdict say of a rule.
-type Rule struct {
-	Field string // "files.deny[0]", "processes.allow" for what its list does not have
-	Text  string // in words: "read /etc/shadow by /usr/sbin/sshd"
-	// Operations are those that the rule decides about.
-	Operations []model.Operation
-	// Weaker: it may be carried by less than it asks for.
-	Weaker bool
-	// Allows: it permits; what it does not carry out needs no rung.
-	Allows bool
+	net  *netIndex // for Net, made when it is asked for the first time: the kernel has maps of its own
+	once sync.Once
 }
 
 // Decision is what is done, and by which rule. The zero Decision allows and names no rule.
@@ -167,9 +155,9 @@ const (
 
 // Matcher is an automaton over bytes that gives a text its class, whatever the number of patterns: a double array (J. Aoe,
 // 1989) with a default for each state. A state is a cell; several cells can be copies of one state. From state s on byte c:
-// t = Base[s]+c; when there is a cell t and Check[t] is Base[s], to t, else to Default[s]. Bases tell states apart: no
-// two different states with edges have the same. It begins in state Start. Class 0 is that of texts that no pattern
-// matches. No Cells: every text has class 0.
+// t = Base[s]+c, of 32 bits without a carry; when there is a cell t and Check[t] is Base[s], to t, else to Default[s].
+// Bases tell states apart: no two different states with edges have the same. It begins in state Start. Class 0 is that of
+// texts that no pattern matches. No Cells: every text has class 0.
 type Matcher struct {
 	Cells   []MatchCell
 	Classes int // how many classes there are, 0 included
