@@ -2,10 +2,10 @@
 
 package policy
 
-// MaxMatchCells is the largest Matcher: 2 MiB in a map, about 1,300 paths of 100 bytes that share nothing.
+// MaxMatchCells is the largest Matcher: 1 MiB in a map, about 1,300 paths of 100 bytes that share nothing.
 const MaxMatchCells = 1 << 17
 
-// noEdges is the Base of states that have no edges: no cell has it as its Check.
+// noEdges is the Base of states that have no edges: no state that has edges has it.
 const noEdges = 1
 
 // matcher makes a Matcher of the automaton: texts that the patterns of sets[i] match are of class[i]; class[0] must be 0.
@@ -69,8 +69,8 @@ func (a *automaton) settled(class []uint16) []bool {
 }
 
 // packer lays states out in cells. A row is the cells of a state's edges: at its base plus the byte of each. Each edge
-// has a cell of its own, a copy of the state that it leads to. No two rows have the same base, so that Check tells whose
-// row a cell is in.
+// has a cell of its own, a copy of the state that it leads to. No two rows have the same base, so that the byte of a cell's
+// edge tells whose row it is in.
 type packer struct {
 	*automaton
 	class   []uint16
@@ -130,7 +130,7 @@ func (p *packer) collect() {
 // placeRows finds a base for each state, and a home.
 func (p *packer) placeRows() error {
 	p.grow(Start)
-	p.bases[belowZero+0], p.bases[belowZero+noEdges] = true, true // no row may have these
+	p.bases[belowZero+noEdges] = true
 	p.take(0, -1)
 	p.take(Start, p.number[begin])
 	p.base, p.home = make([]uint32, len(p.order)), make([]uint32, len(p.order))
@@ -150,7 +150,7 @@ func (p *packer) placeRows() error {
 			t := base + uint32(e.b)
 			p.grow(t)
 			p.take(t, p.number[e.to])
-			p.cells[t].Check = base
+			p.cells[t] = (0x100 | MatchCell(e.b)) << cellEdge
 			if home := &p.home[p.number[e.to]-1]; *home == 0 {
 				*home = t
 			}
@@ -235,7 +235,7 @@ func (p *packer) grow(t uint32) {
 	}
 	for uint32(len(p.cells)) <= t {
 		p.next = append(p.next, uint32(len(p.next)))
-		p.cells, p.owner, p.bases = append(p.cells, MatchCell{}), append(p.owner, 0), append(p.bases, false)
+		p.cells, p.owner, p.bases = append(p.cells, 0), append(p.owner, 0), append(p.bases, false)
 	}
 }
 
@@ -247,10 +247,10 @@ func (p *packer) fill() []MatchCell {
 		}
 		s := p.order[owner-1]
 		cell := &p.cells[t]
-		cell.Base, cell.Class = p.base[owner-1], p.class[p.states[s].set]
-		cell.Default = p.home[p.other[owner-1]-1]
+		*cell |= MatchCell(p.class[p.states[s].set]) | MatchCell(p.base[owner-1]&cellBaseMask)<<cellBase |
+			MatchCell(p.home[p.other[owner-1]-1])<<cellDefault
 		if p.settled[s] {
-			cell.Final = 1
+			*cell |= cellFinal
 		}
 	}
 	return append(make([]MatchCell, 0, len(p.cells)), p.cells...) // tables stay: without the room that growing left
