@@ -3,7 +3,6 @@
 package policy
 
 import (
-
 	"github.com/vigie-io/vigie/internal/model"
 )
 

@@ -87,8 +87,8 @@ type packer struct {
 	cells []MatchCell
 	owner []int32  // state of each cell, plus 1
 	next  []uint32 // of each cell: itself while it is free, else one from which the next free one can be found
-	bases []bool  // taken, by base + belowZero
-	low   uint32 // no cell before it is free
+	bases []bool   // taken, by base + belowZero
+	low   uint32   // no cell before it is free
 }
 
 // collect finds the states and edges that are needed: of those that are settled on one class the first stands for all.
