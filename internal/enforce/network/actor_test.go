@@ -198,6 +198,10 @@ func open(network string) (int, error) {
 		typ = unix.SOCK_DGRAM
 	case "mptcp":
 		protocol = unix.IPPROTO_MPTCP
+	case "sctp":
+		protocol = unix.IPPROTO_SCTP
+	case "sctp-many": // associations with many through one socket
+		typ, protocol = unix.SOCK_SEQPACKET, unix.IPPROTO_SCTP
 	case "icmp":
 		typ, protocol = unix.SOCK_DGRAM, unix.IPPROTO_ICMP
 	default:
@@ -214,7 +218,11 @@ func (d *deeds) connect(addr string) error {
 		}
 		return nil
 	}
-	_ = unix.SetsockoptTimeval(d.last, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Usec: 300_000})
+	timeout := unix.Timeval{Usec: 300_000}
+	if strings.HasPrefix(d.network, "sctp") { // two threads of the kernel's take part
+		timeout = unix.Timeval{Sec: 2}
+	}
+	_ = unix.SetsockoptTimeval(d.last, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout)
 	return unix.Connect(d.last, sockaddr(d.network, addr))
 }
 
