@@ -144,6 +144,10 @@ bench: build ## measure with and without the agent (root); rewrites docs/benchma
 generate: ## make Go from the BPF C and protobuf (needs clang-19); GENERATE=./internal/kernel for one package
 	tools/generate.sh . $(or $(GENERATE),./...)
 
+.PHONY: schema
+schema: ## take over the types of the API of a newer Kubernetes, KUBERNETES=v1.38.0 (needs the Go module proxy)
+	go run ./internal/posture/schema/gen $(or $(KUBERNETES),v1.37.2) internal/posture/schema/schema.json.gz
+
 .PHONY: check-generated
 check-generated: ## generate into a copy and require no difference
 	tools/check-generated.sh
