@@ -123,6 +123,12 @@ bench-cluster: cluster-tools build ## measure pods' connections, changes of poli
 	@[ "$$(id -u)" = 0 ] || { echo "a cluster makes namespaces and needs root: sudo make bench-cluster" >&2; exit 2; }
 	tools/deps.sh cluster
 	VIGIE_CLUSTER=1 go test -timeout 2h -count=1 -run '^$$' -bench '$(or $(BENCH),Cluster)' -benchtime 1x ./test/cluster -args -bench-page '$(CURDIR)/docs/benchmarks-cluster.md' $(BENCH_ARGS)
+.PHONY: test-conformance
+test-conformance: ## the network-policy suites of cyclonus and Kubernetes against vigie in a real cluster (root, long): CONFORMANCE_ARGS="-for 10m -focus X"
+	@[ "$$(id -u)" = 0 ] || { echo "a cluster makes namespaces and needs root: sudo make test-conformance" >&2; exit 2; }
+	nice go run ./test/cluster build etcd kube-1.36 containerd cni coredns cyclonus e2e
+	tools/deps.sh cluster
+	VIGIE_CLUSTER=1 go test -timeout 12h -count=1 -v ./test/conformance -args -report docs/conformance $(CONFORMANCE_ARGS)
 
 .PHONY: cluster
 cluster: cluster-tools ## boot a cluster by hand and stay (root): CLUSTER_ARGS="-nodes 3 -minor 1.35"; see test/cluster
@@ -137,6 +143,10 @@ bench: build ## measure with and without the agent (root); rewrites docs/benchma
 .PHONY: generate
 generate: ## make Go from the BPF C and protobuf (needs clang-19); GENERATE=./internal/kernel for one package
 	tools/generate.sh . $(or $(GENERATE),./...)
+
+.PHONY: schema
+schema: ## take over the types of the API of a newer Kubernetes, KUBERNETES=v1.38.0 (needs the Go module proxy)
+	go run ./internal/posture/schema/gen $(or $(KUBERNETES),v1.37.2) internal/posture/schema/schema.json.gz
 
 .PHONY: check-generated
 check-generated: ## generate into a copy and require no difference
