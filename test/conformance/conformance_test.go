@@ -39,7 +39,7 @@ var (
 const (
 	agnhostOfKubernetes = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
 	agnhostOfCyclonus   = "registry.k8s.io/e2e-test-images/agnhost:2.43"
-	workerOfCyclonus    = "docker.io/mfenwick100/cyclonus-worker:latest" // agnhost, and what probes with it
+	workerOfCyclonus    = "docker.io/mfenwick100/cyclonus-worker:latest" // agnhost, and what makes its pods' probes
 	vigieImage          = "lab.test/vigie:1"
 )
 

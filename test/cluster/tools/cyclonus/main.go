@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command cyclonus runs the network-policy cases that cyclonus generates, with its own probes, model and comparison, as its command
-// `generate` does. It differs where a run of hours on a small machine needs it: the probes of a pod go out in one batch through
-// cyclonus-worker, which that command has no flag for; each result is written as soon as it is known; and cases can be left out, so
+// `generate` does. It differs where a run on a small machine needs it: the probes of a pod go out in one batch, which that command has no flag
+// for, through the program worker beside this one; each result is written as soon as it is known; and cases can be left out, so
 // that what was interrupted goes on. In: a cluster by KUBECONFIG. Out: a line of JSON a case in -results (see test/conformance), and
 // cyclonus' own tables on standard output.
 package main
@@ -24,6 +24,7 @@ import (
 	"github.com/mattfenwick/cyclonus/pkg/generator"
 	"github.com/mattfenwick/cyclonus/pkg/kube"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
 )
 
 // record is what test/conformance reads.
@@ -58,8 +59,8 @@ func run(args []string) error {
 	protocols := fs.String("protocols", "TCP,UDP", "that servers speak and probes are made with")
 	wait := fs.Int("wait", 1, "seconds from a change to the probes")
 	destination := fs.String("destination", generator.ProbeModeServiceName, "of probes: service-name, which needs DNS, service-ip or pod-ip")
-	batch := fs.Bool("batch", true, "probe through cyclonus-worker: one exec a pod, not one a probe")
-	timeout := fs.Int("timeout", 2, "seconds of a probe without -batch; with it cyclonus has 1")
+	batch := fs.Bool("batch", true, "probe through the worker: one exec a pod, not one a probe")
+	timeout := fs.Int("timeout", 2, "seconds of a probe without -batch; the worker has 1")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := kube.NewKubernetesForContext("")
+	cluster, err := connect()
 	if err != nil {
 		return err
 	}
@@ -142,6 +143,17 @@ func run(args []string) error {
 		}
 	}
 	return nil
+}
+
+// connect is cyclonus' way to a cluster, without client-go's five requests a second.
+func connect() (*kube.Kubernetes, error) {
+	cluster, err := kube.NewKubernetesForContext("")
+	if err != nil {
+		return nil, err
+	}
+	cluster.RestConfig.QPS, cluster.RestConfig.Burst = 200, 400
+	cluster.ClientSet, err = kubernetes.NewForConfig(cluster.RestConfig)
+	return cluster, err
 }
 
 // numberedCase is a case with a name that no other has: some descriptions stand twice.
