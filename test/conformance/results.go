@@ -35,8 +35,9 @@ type Result struct {
 	Right   int `json:"right,omitempty"`
 	Wrong   int `json:"wrong,omitempty"`
 	Ignored int `json:"ignored,omitempty"`
-	// Retried counts steps that were right at the second try only.
-	Retried int `json:"retried,omitempty"`
+	// Retried counts steps that were right at the second try only; FirstTry is what was wrong of them at the first.
+	Retried  int    `json:"retried,omitempty"`
+	FirstTry string `json:"firstTry,omitempty"`
 	// Failures counts how often the case failed before this result.
 	Failures int `json:"-"`
 }

@@ -37,9 +37,10 @@ type record struct {
 	Right   int `json:"right"`
 	Wrong   int `json:"wrong"`
 	Ignored int `json:"ignored"`
-	// Retried are steps that were right only when they were tried again.
-	Retried int      `json:"retried,omitempty"`
-	Tags    []string `json:"tags"`
+	// Retried are steps that were right only when they were tried again, FirstTry is what was wrong of them before.
+	Retried  int      `json:"retried,omitempty"`
+	FirstTry string   `json:"firstTry,omitempty"`
+	Tags     []string `json:"tags"`
 }
 
 func main() {
@@ -177,37 +178,51 @@ func judge(result *connectivity.Result) record {
 		r.Outcome, r.Reason = "failed", result.Err.Error()
 		return r
 	}
-	var wrong []string
+	var wrong, first []string
 	for i, step := range result.Steps {
 		if len(step.KubeProbes) > 1 && step.Passed(true) {
 			r.Retried++
+			_, _, w := differences(step.Comparison(0), i+1)
+			first = append(first, w...)
 		}
-		table := step.LastComparison()
-		for _, key := range table.Wrapped.Keys() {
-			item := table.Get(key.From, key.To)
-			for port, got := range item.Kube.JobResults {
-				want := item.Simulated.JobResults[port]
-				switch {
-				case key.From == key.To:
-					r.Ignored++
-				case want != nil && want.Combined == got.Combined:
-					r.Right++
-				default:
-					r.Wrong++
-					wrong = append(wrong, fmt.Sprintf("step %d: %s to %s, %s: %s", i+1, key.From, key.To, port, got.Combined))
-				}
+		right, ignored, w := differences(step.LastComparison(), i+1)
+		r.Right, r.Wrong, r.Ignored = r.Right+right, r.Wrong+len(w), r.Ignored+ignored
+		wrong = append(wrong, w...)
+	}
+	r.FirstTry = some(first)
+	if !result.Passed(true) {
+		r.Outcome, r.Reason = "failed", some(wrong)
+	}
+	return r
+}
+
+// differences counts the probes that are as expected, and those of a pod to itself; it says which are otherwise.
+func differences(table *connectivity.ComparisonTable, step int) (right, ignored int, wrong []string) {
+	for _, key := range table.Wrapped.Keys() {
+		item := table.Get(key.From, key.To)
+		for port, got := range item.Kube.JobResults {
+			want := item.Simulated.JobResults[port]
+			switch {
+			case key.From == key.To:
+				ignored++
+			case want != nil && want.Combined == got.Combined:
+				right++
+			default:
+				wrong = append(wrong, fmt.Sprintf("step %d: %s to %s, %s: %s", step, key.From, key.To, port, got.Combined))
 			}
 		}
 	}
-	if !result.Passed(true) {
-		slices.Sort(wrong)
-		const shown = 12
-		r.Outcome, r.Reason = "failed", strings.Join(wrong[:min(shown, len(wrong))], "; ")
-		if len(wrong) > shown {
-			r.Reason += fmt.Sprintf("; and %d more", len(wrong)-shown)
-		}
+	slices.Sort(wrong)
+	return right, ignored, wrong
+}
+
+// some are the first of a list, in one line.
+func some(list []string) string {
+	const most = 12
+	if len(list) <= most {
+		return strings.Join(list, "; ")
 	}
-	return r
+	return fmt.Sprintf("%s; and %d more", strings.Join(list[:most], "; "), len(list)-most)
 }
 
 // lines reads a file of names; no file has none.
