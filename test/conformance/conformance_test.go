@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,7 @@ type suite struct {
 	tool    string // folder of its module, and name of its program
 	program func(lab.Tools) string
 	args    func(*lab.Cluster) []string
+	clear   []string // namespaces that a case which broke off leaves behind
 }
 
 func suites() []suite {
@@ -59,7 +61,8 @@ func suites() []suite {
 				return []string{"--kubeconfig", c.Kubeconfig, "--provider", "local", "--disable-log-dump", "--ginkgo.no-color", "--kubectl-path", filepath.Join(c.Tools.Kube, "kubectl")}
 			}},
 		{name: "cyclonus", tool: "cyclonus", program: func(t lab.Tools) string { return filepath.Join(t.Cyclonus, "cyclonus") },
-			args: func(*lab.Cluster) []string { return []string{"-destination", *target} }},
+			args: func(*lab.Cluster) []string { return []string{"-destination", *target} },
+			clear: []string{"x", "y", "z"}},
 	}
 }
 
@@ -122,43 +125,91 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// run runs the cases that have not passed yet.
+// run runs the cases that have not passed yet, each once. A program that ends before its last case is started again behind that.
 func (s suite) run(ctx context.Context, t *testing.T, c *lab.Cluster, known string) {
 	file := filepath.Join(known, s.tool+".jsonl")
-	before, err := ReadResults(file)
+	log, err := os.OpenFile(filepath.Join(known, s.tool+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var done strings.Builder
+	defer log.Close()
+	done := map[string]bool{}
+	results := s.read(t, file)
 	for _, name := range s.cases(t, c.Tools) {
-		if before[name].Outcome == Passed || excused(name) != "" {
-			fmt.Fprintln(&done, name)
+		done[name] = results[name].Outcome == Passed || excused(name) != ""
+	}
+	for {
+		before := runs(results)
+		err := s.start(ctx, t, c, file, done, log)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		t.Logf("%s ended: %v; see %s", s.tool, err, log.Name())
+		after := s.read(t, file)
+		if runs(after) == before {
+			t.Errorf("%s ends before its next case", s.tool)
+			break
+		}
+		for name, r := range after {
+			done[name] = done[name] || r.Runs > results[name].Runs
+		}
+		results = after
+		for _, namespace := range s.clear {
+			out, err := c.Kubectl(ctx, "delete", "namespace", namespace, "--ignore-not-found").CombinedOutput()
+			if err != nil && ctx.Err() == nil {
+				t.Fatalf("clear the cluster: %v: %s", err, out)
+			}
+		}
+	}
+	wanted := regexp.MustCompile(*focus)
+	left := 0
+	for _, r := range Order(s.cases(t, c.Tools), s.read(t, file), excused) {
+		if r.Outcome == Failed && explain(s.name, r.Name) == "" {
+			t.Errorf("%s: %s", r.Name, r.Reason)
+		}
+		if r.Outcome == NotRun && wanted.MatchString(r.Name) {
+			left++
+		}
+	}
+	if left > 0 && ctx.Err() == nil {
+		t.Errorf("%d cases have not run", left)
+	}
+	t.Logf("%d cases are left", left)
+}
+
+// start runs the program for all cases that are not done, until it ends or ctx does.
+func (s suite) start(ctx context.Context, t *testing.T, c *lab.Cluster, file string, done map[string]bool, log io.Writer) error {
+	var names strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(done)) {
+		if done[name] {
+			fmt.Fprintln(&names, name)
 		}
 	}
 	list := filepath.Join(t.TempDir(), "done")
-	log, err := os.OpenFile(filepath.Join(known, s.tool+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err := errors.Join(err, os.WriteFile(list, []byte(done.String()), 0o644)); err != nil {
+	if err := os.WriteFile(list, []byte(names.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
 	cmd := exec.CommandContext(ctx, s.program(c.Tools), append(s.args(c), "-results", file, "-done", list, "-focus", *focus)...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Run(); err != nil && ctx.Err() == nil {
-		t.Errorf("%s ended: %v; see %s", s.tool, err, log.Name())
+	return cmd.Run()
+}
+
+// runs counts all results that there have been.
+func runs(results map[string]Result) (n int) {
+	for _, r := range results {
+		n += r.Runs
 	}
+	return n
+}
+
+func (suite) read(t *testing.T, file string) map[string]Result {
+	t.Helper()
 	results, err := ReadResults(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range Order(s.cases(t, c.Tools), results, excused) {
-		if r.Outcome == Failed && explain(s.name, r.Name) == "" {
-			t.Errorf("%s: %s", r.Name, r.Reason)
-		}
-		if r.Outcome == NotRun && *focus == "" && ctx.Err() == nil {
-			t.Errorf("%s: not run", r.Name)
-		}
-	}
+	return results
 }
 
 // cases are the names of all cases of the suite.

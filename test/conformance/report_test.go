@@ -43,8 +43,8 @@ func TestResultsAreOrdered(t *testing.T) {
 	if want := "1 a: failed, 2 b: passed, 3 c [SCTP]: skipped, 4 d: not run"; strings.Join(got, ", ") != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
-	if n := ordered(t)[1].Failures; n != 1 {
-		t.Errorf("2 b failed %d times before it passed, want 1", n)
+	if r := ordered(t)[1]; r.Runs != 2 || r.Failures != 1 {
+		t.Errorf("2 b ran %d times and failed %d times before it passed, want 2 and 1", r.Runs, r.Failures)
 	}
 }
 
