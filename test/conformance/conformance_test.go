@@ -31,6 +31,7 @@ var (
 	budget = flag.Duration("for", 0, "end after this long; the next run goes on from there. 0: when all cases have run")
 	fresh  = flag.Bool("fresh", false, "forget what is known of this binary, and run all cases again")
 	report = flag.String("report", "", "folder to which the report is written")
+	render = flag.Bool("render", false, "run nothing, write the report alone")
 	cni    = flag.String("cni", "ptp", "plug-in of pod networks: ptp or bridge")
 	target = flag.String("destination", "service-name", "of cyclonus' probes: service-name, service-ip or pod-ip; the last two do without DNS")
 	proxy  = flag.String("proxy", "iptables", "mode of kube-proxy: iptables or nftables")
@@ -61,7 +62,7 @@ func suites() []suite {
 				return []string{"--kubeconfig", c.Kubeconfig, "--provider", "local", "--disable-log-dump", "--ginkgo.no-color", "--kubectl-path", filepath.Join(c.Tools.Kube, "kubectl")}
 			}},
 		{name: "cyclonus", tool: "cyclonus", program: func(t lab.Tools) string { return filepath.Join(t.Cyclonus, "cyclonus") },
-			args: func(*lab.Cluster) []string { return []string{"-destination", *target} },
+			args:  func(*lab.Cluster) []string { return []string{"-destination", *target} },
 			clear: []string{"x", "y", "z"}},
 	}
 }
@@ -95,6 +96,16 @@ func TestConformance(t *testing.T) {
 		t.Fatalf("build vigie: %v\n%s", err, out)
 	}
 	known := stateOf(t, vigie, tools)
+	if !*render {
+		runAll(t, dir, vigie, tools, known, dns)
+	}
+	if *report != "" {
+		writeReport(t, tools, tree, known)
+	}
+}
+
+// runAll boots the cluster, installs vigie, and runs the suites.
+func runAll(t *testing.T, dir, vigie string, tools lab.Tools, known string, dns bool) {
 	images := writeImages(t, dir, vigie, tools)
 	c := lab.Boot(t, lab.Options{Nodes: 2, DNS: dns, CNI: *cni, Proxy: *proxy, Images: images})
 	out, err := exec.CommandContext(t.Context(), vigie, "install", "--apply", "--set", "image.pullPolicy=Never", "--set", "relay.enabled=false",
@@ -120,9 +131,6 @@ func TestConformance(t *testing.T) {
 			}
 		}
 	})
-	if *report != "" {
-		writeReport(t, c, tree, known)
-	}
 }
 
 // run runs the cases that have not passed yet, each once. A program that ends before its last case is started again behind that.
@@ -281,7 +289,7 @@ func keepLogs(t *testing.T, c *lab.Cluster, known string) {
 	}
 }
 
-func writeReport(t *testing.T, c *lab.Cluster, tree, known string) {
+func writeReport(t *testing.T, tools lab.Tools, tree, known string) {
 	t.Helper()
 	var all []Suite
 	for _, s := range suites() {
@@ -289,7 +297,7 @@ func writeReport(t *testing.T, c *lab.Cluster, tree, known string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, Suite{Name: s.name, File: s.tool + ".xml", Results: Order(s.cases(t, c.Tools), results, excused)})
+		all = append(all, Suite{Name: s.name, File: s.tool + ".xml", Results: Order(s.cases(t, tools), results, excused)})
 	}
 	to := *report
 	if !filepath.IsAbs(to) {
@@ -304,14 +312,14 @@ func writeReport(t *testing.T, c *lab.Cluster, tree, known string) {
 			t.Fatal(err)
 		}
 	}
-	write("report.md", func(w io.Writer) error { return WriteReport(w, facts(t, c, tree), all, explain) })
+	write("report.md", func(w io.Writer) error { return WriteReport(w, facts(t, tree), all, explain) })
 	for _, s := range all {
 		write(s.File, s.WriteJUnit)
 	}
 }
 
 // facts say what was tested on what.
-func facts(t *testing.T, c *lab.Cluster, tree string) []Fact {
+func facts(t *testing.T, tree string) []Fact {
 	t.Helper()
 	say := func(name string, args ...string) string {
 		cmd := exec.CommandContext(t.Context(), name, args...)
@@ -322,13 +330,9 @@ func facts(t *testing.T, c *lab.Cluster, tree string) []Fact {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	runtimeVersion, err := c.Kubectl(t.Context(), "get", "nodes", "-o", `jsonpath={.items[0].status.nodeInfo.containerRuntimeVersion}`).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	return []Fact{
 		{"vigie", say("git", "describe", "--tags", "--always", "--dirty") + ", installed by `vigie install`"},
-		{"Kubernetes", version(t, tree, "kube-"+lab.DefaultMinor, "k8s.io/kubernetes") + ", two nodes of test/cluster, " + string(runtimeVersion)},
+		{"Kubernetes", version(t, tree, "kube-"+lab.DefaultMinor, "k8s.io/kubernetes") + ", two nodes of test/cluster with containerd " + version(t, tree, "containerd", "github.com/containerd/containerd/v2")},
 		{"network", "plug-in " + *cni + ", kube-proxy " + *proxy + ", IPv4"},
 		{"kernel", say("uname", "-srm")},
 		{"Kubernetes e2e", version(t, tree, "e2e", "k8s.io/kubernetes") + ", package test/e2e/network/netpol; agnhost of the same version"},
