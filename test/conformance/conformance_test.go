@@ -59,7 +59,7 @@ func suites() []suite {
 		{name: "Kubernetes e2e", tool: "e2e", program: func(t lab.Tools) string { return filepath.Join(t.E2E, "e2e") },
 			args: func(c *lab.Cluster) []string {
 				// Logs of the nodes are read by ssh, which they have not.
-				return []string{"--kubeconfig", c.Kubeconfig, "--provider", "local", "--disable-log-dump", "--ginkgo.no-color", "--kubectl-path", filepath.Join(c.Tools.Kube, "kubectl")}
+				return []string{"--kubeconfig", c.Kubeconfig, "--provider", "local", "--disable-log-dump", "--ginkgo.no-color", "--ginkgo.v", "--kubectl-path", filepath.Join(c.Tools.Kube, "kubectl")}
 			}},
 		{name: "cyclonus", tool: "cyclonus", program: func(t lab.Tools) string { return filepath.Join(t.Cyclonus, "cyclonus") },
 			args:  func(*lab.Cluster) []string { return []string{"-destination", *target} },
