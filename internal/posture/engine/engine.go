@@ -69,8 +69,14 @@ type Request struct {
 	Namespace   *corev1.Namespace // of the object; nil outside of namespaces
 	User        user.Info
 	Authorizer  authorizer.UnconditionalAuthorizer // nil: policies that ask it cannot be evaluated
-	// Related gives a policy with Related the objects it declared: a name for each list.
-	Related func(policy int) map[string]any
+	// Related gives a policy with Related the objects it declared.
+	Related func(policy int) Related
+}
+
+// Related is what a policy sees of other objects.
+type Related struct {
+	Lists map[string]any // by the name that the policy gave
+	Size  object.Size    // of the largest, the lists themselves among them
 }
 
 func (r *Request) subject() *object.Object {
@@ -83,6 +89,7 @@ func (r *Request) subject() *object.Object {
 // Engine holds policies and what was compiled of them. It is safe for concurrent use.
 type Engine struct {
 	policies []*policy
+	others   int // of the policies do not decide by the object alone
 	base     *environment.EnvSet
 
 	mu         sync.Mutex
@@ -112,18 +119,21 @@ func New(policies []Policy, target Version) (*Engine, error) {
 			return nil, fmt.Errorf("policy %s: %w", p.Name, err)
 		}
 		e.policies = append(e.policies, made)
+		if !made.alone {
+			e.others++
+		}
 	}
 	return e, nil
 }
 
 // Review judges a request. Policies that do not apply to it have no verdict. The order is that of the policies.
 func (e *Engine) Review(ctx context.Context, r Request) []Verdict {
-	return e.review(ctx, r, nil)
+	return e.review(ctx, r, len(e.policies), nil)
 }
 
 // ReviewOnly is Review by some policies.
 func (e *Engine) ReviewOnly(ctx context.Context, r Request, policies ...int) []Verdict {
-	return e.review(ctx, r, func(p *policy) bool { return slices.Contains(policies, p.index) })
+	return e.review(ctx, r, len(policies), func(p *policy) bool { return slices.Contains(policies, p.index) })
 }
 
 // Alone reports whether a policy decides by the object alone. One that asks for the namespace, for what the user may do or
@@ -132,7 +142,7 @@ func (e *Engine) Alone(policy int) bool { return e.policies[policy].alone }
 
 // ReviewAlone is Review by the policies that decide by the object alone; others tells that some apply that do not.
 func (e *Engine) ReviewAlone(ctx context.Context, r Request) (verdicts []Verdict, others bool) {
-	verdicts = e.review(ctx, r, func(p *policy) bool {
+	verdicts = e.review(ctx, r, len(e.policies), func(p *policy) bool {
 		others = others || !p.alone
 		return p.alone
 	})
@@ -141,10 +151,11 @@ func (e *Engine) ReviewAlone(ctx context.Context, r Request) (verdicts []Verdict
 
 // ReviewOthers is Review by the policies that ReviewAlone leaves out.
 func (e *Engine) ReviewOthers(ctx context.Context, r Request) []Verdict {
-	return e.review(ctx, r, func(p *policy) bool { return !p.alone })
+	return e.review(ctx, r, e.others, func(p *policy) bool { return !p.alone })
 }
 
-func (e *Engine) review(ctx context.Context, r Request, only func(*policy) bool) []Verdict {
+// review by some policies, of which there are at most so many.
+func (e *Engine) review(ctx context.Context, r Request, most int, only func(*policy) bool) []Verdict {
 	if r.Operation == "" {
 		r.Operation = admission.Create
 	}
@@ -157,7 +168,7 @@ func (e *Engine) review(ctx context.Context, r Request, only func(*policy) bool)
 	}
 	list := e.candidatesOf(&r, attr)
 	s := newSession(ctx, &r, attr, list)
-	out := make([]Verdict, 0, len(list.policies))
+	out := make([]Verdict, 0, min(most, len(list.policies)))
 	for i := range list.policies {
 		c := &list.policies[i]
 		p := c.policy

@@ -35,7 +35,10 @@ func (s *session) judge(cand *candidate, c *compiled) (v Verdict, ok bool) {
 	}
 	if s.shares(cand, c) {
 		r := s.sharing(p, c)
-		r.counted = p.Related || len(c.variables)+2*len(c.validations) > plainPrograms || p.paramsText > s.size.Text
+		r.counted = len(c.variables)+2*len(c.validations) > plainPrograms
+		if c.ownParams {
+			r.values.counted = r.counted
+		}
 		failures, err := r.validate(p, c)
 		if !errors.Is(err, errBudget) {
 			return verdict(v, failures, err), true
@@ -57,13 +60,14 @@ func verdict(v Verdict, failures []Failure, err error) Verdict {
 }
 
 func (s *session) shares(cand *candidate, c *compiled) bool {
-	return c.space == s.space && !c.ownParams && cand.resource == s.attr.GetResource()
+	return c.space == s.space && cand.resource == s.attr.GetResource()
 }
 
 // applies holds the matchConditions: one that is false decides, even beside one with an error. They do not see the namespace.
 func (s *session) applies(cand *candidate, c *compiled) (bool, error) {
 	r := s.own(cand.policy, c, &candidate{resource: s.attr.GetResource()})
 	r.namespace = types.NullValue
+	r.counted = len(c.conditions) > plainConditions
 	var errs []error
 	for _, program := range c.conditions {
 		out, err := r.evaluate(program, celconfig.RuntimeCELCostBudgetMatchConditions)
@@ -114,7 +118,7 @@ func (r *run) evaluate(p *program, budget int64) (ref.Val, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	if !r.counted && p.cheap(r.session.size) {
+	if !r.counted && p.cheap(r.size) {
 		out, _, err := p.plain.Eval(&r.activation)
 		if err != nil {
 			return nil, fmt.Errorf("expression '%s' resulted in error: %w", p.text, err)
@@ -133,6 +137,7 @@ func (r *run) evaluate(p *program, budget int64) (ref.Val, error) {
 	if details == nil || details.ActualCost() == nil {
 		return nil, fmt.Errorf("%w: no cost for expression %s", errBudget, p.text)
 	}
+	p.counts(r.size, *details.ActualCost())
 	r.spent += clamp(*details.ActualCost())
 	if r.spent < 0 || r.cost() > budget {
 		return nil, errBudget

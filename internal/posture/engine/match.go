@@ -35,7 +35,7 @@ type policy struct {
 	compiled  atomic.Pointer[compiled]
 
 	paramsValue any // Params as CEL sees them; nil when there are none
-	paramsText  int // the length of the longest text in them
+	paramsSize  object.Size
 }
 
 func newPolicy(index int, p Policy) (*policy, error) {
@@ -60,7 +60,7 @@ func newPolicy(index int, p Policy) (*policy, error) {
 	}
 	if p.Params != nil {
 		made.paramsValue = types.DefaultTypeAdapter.NativeToValue(p.Params)
-		made.paramsText = object.SizeOf(p.Params).Text
+		made.paramsSize = object.SizeOf(p.Params)
 	}
 	made.alone = !p.Related && made.namespace.Empty() && !slices.ContainsFunc(texts(&made.spec), mentionsOthers.MatchString)
 	return made, nil

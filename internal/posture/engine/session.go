@@ -34,6 +34,7 @@ type session struct {
 // activation is what expressions can name. What is not needed most of the time is made when it is asked for.
 type activation struct {
 	session *session
+	size    object.Size // of what they can name
 
 	object, oldObject, params, variables any
 	request, namespace                   ref.Val // nil: not made yet
@@ -79,7 +80,7 @@ func (a *activation) Parent() interpreter.Activation { return nil }
 
 func newSession(ctx context.Context, r *Request, attr admission.Attributes, c *candidates) *session {
 	s := &session{ctx: ctx, request: r, attr: attr, space: c.space, size: sizeOf(r)}
-	s.common = activation{session: s, object: valueOrNil(r.Object), oldObject: valueOrNil(r.Old), resource: attr.GetResource(), kind: attr.GetKind()}
+	s.common = activation{session: s, size: s.size, object: valueOrNil(r.Object), oldObject: valueOrNil(r.Old), resource: attr.GetResource(), kind: attr.GetKind()}
 	s.shared = newValues(&s.common, &c.names)
 	s.common.variables = s.shared
 	return s
@@ -89,7 +90,15 @@ func sizeOf(r *Request) object.Size {
 	var size object.Size
 	for _, o := range []*object.Object{r.Object, r.Old} {
 		if o != nil {
-			size.List, size.Text = max(size.List, o.Size.List), max(size.Text, o.Size.Text)
+			size = size.With(o.Size)
+		}
+	}
+	if ns := r.Namespace; ns != nil {
+		for _, texts := range []map[string]string{ns.Labels, ns.Annotations} {
+			size.List = max(size.List, len(texts)+object.LeastList)
+			for k, v := range texts {
+				size.Text = max(size.Text, len(k), len(v))
+			}
 		}
 	}
 	return size
@@ -122,7 +131,6 @@ type run struct {
 	values   *values
 	declared []*variable
 	counted  bool  // what it costs is counted
-	shared   bool  // the variables were perhaps evaluated for another policy
 	spent    int64 // on expressions
 }
 
@@ -130,22 +138,27 @@ type run struct {
 func (r *run) cost() int64 {
 	sum := r.spent
 	for _, v := range r.declared {
-		sum += r.values.costs[v.index]
+		sum += r.values.cost(v)
 	}
 	return sum
 }
 
-// sharing evaluates a policy with the variables of others; own does it alone, exactly as the plug-in.
+// sharing evaluates a policy with the variables of others, except those that look at its params; own does it alone, exactly as the plug-in.
 func (s *session) sharing(p *policy, c *compiled) *run {
 	r := &s.scratch
-	*r = run{activation: s.common, values: s.shared, declared: c.variables, shared: true}
-	r.params = s.params(p)
+	*r = run{activation: s.common, values: s.shared, declared: c.variables}
+	r.setParams(s, p)
+	if c.ownParams {
+		r.values = newValues(&r.activation, &c.names)
+		r.values.shared = s.shared
+		r.variables = r.values
+	}
 	return r
 }
 
 func (s *session) own(p *policy, c *compiled, cand *candidate) *run {
 	r := &run{activation: s.common, declared: c.variables, counted: true}
-	r.params = s.params(p)
+	r.setParams(s, p)
 	if cand.resource != s.attr.GetResource() {
 		r.request, r.resource, r.kind = nil, cand.resource, cand.kind
 	}
@@ -155,19 +168,23 @@ func (s *session) own(p *policy, c *compiled, cand *candidate) *run {
 	return r
 }
 
-// params are those of the binding, with the objects that a policy of several objects looks at.
-func (s *session) params(p *policy) any {
+// setParams gives an activation those of the binding, with the objects that a policy of several objects looks at.
+func (a *activation) setParams(s *session, p *policy) {
+	a.params, a.size = p.paramsValue, a.size.With(p.paramsSize)
 	if !p.Related {
-		return p.paramsValue
+		return
 	}
 	all := make(map[string]any, len(p.Params)+1)
 	for k, v := range p.Params {
 		all[k] = v
 	}
-	related := map[string]any{}
+	related := Related{}
 	if s.request.Related != nil {
 		related = s.request.Related(p.index)
 	}
-	all["related"] = related
-	return types.DefaultTypeAdapter.NativeToValue(all)
+	if related.Lists == nil {
+		related.Lists = map[string]any{}
+	}
+	all["related"] = related.Lists
+	a.params, a.size = types.DefaultTypeAdapter.NativeToValue(all), a.size.With(related.Size)
 }

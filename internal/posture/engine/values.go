@@ -35,6 +35,7 @@ type values struct {
 	made    []ref.Val
 	costs   []int64 // of those that were evaluated and counted
 	counted bool
+	shared  *values // has those that are no policy's own; nil: all are made here
 }
 
 func newValues(at *activation, n *names) *values {
@@ -53,6 +54,9 @@ func (v *values) Find(key ref.Val) (ref.Val, bool) {
 	if !ok {
 		return nil, false
 	}
+	if v.shared != nil && !known.ownParams {
+		return v.shared.Find(key)
+	}
 	if have := v.made[known.index]; have != nil {
 		return have, true
 	}
@@ -66,7 +70,7 @@ func (v *values) evaluate(known *variable) ref.Val {
 	if known.err != nil {
 		return types.NewErr("composited variable %q fails to compile: %v", known.name, known.err)
 	}
-	if !v.counted && known.cheap(v.at.session.size) {
+	if !v.counted && known.cheap(v.at.size) {
 		out, _, err := known.plain.Eval(v.at)
 		if err != nil {
 			return types.NewErr("composited variable %q fails to evaluate: %v", known.name, err)
@@ -81,6 +85,7 @@ func (v *values) evaluate(known *variable) ref.Val {
 	if details == nil || details.ActualCost() == nil {
 		return types.NewErr("unable to calculate cost of variable %q", known.name)
 	}
+	known.counts(v.at.size, *details.ActualCost())
 	v.costs[known.index] = clamp(*details.ActualCost())
 	if err != nil {
 		return types.NewErr("composited variable %q fails to evaluate: %v", known.name, err)
@@ -88,9 +93,26 @@ func (v *values) evaluate(known *variable) ref.Val {
 	return out
 }
 
+// cost is what a variable took; 0 when it was not counted.
+func (v *values) cost(known *variable) int64 {
+	if v.shared != nil && !known.ownParams {
+		return v.shared.costs[known.index]
+	}
+	return v.costs[known.index]
+}
+
 // cheap reports whether an expression cannot reach the limit on an object of this size.
 func (p *program) cheap(size object.Size) bool {
-	return p.plain != nil && p.bound.cost(size) < plainLimit
+	return p.plain != nil && onCost == nil && p.bound.cost(size) < plainLimit
+}
+
+// onCost is a test's: all expressions are counted then, and it is told by how much.
+var onCost func(text string, bound float64, cost uint64)
+
+func (p *program) counts(size object.Size, cost uint64) {
+	if onCost != nil && p.bound.ok {
+		onCost(p.text, p.bound.cost(size), cost)
+	}
 }
 
 func clamp(cost uint64) int64 { return int64(min(cost, math.MaxInt64)) }

@@ -17,7 +17,9 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/edit"
 	"github.com/vigie-io/vigie/internal/posture/facts"
+	"github.com/vigie-io/vigie/internal/posture/manifest"
 	"github.com/vigie-io/vigie/internal/posture/scan"
+	"github.com/vigie-io/vigie/internal/posture/schema"
 )
 
 // watched is for how long a workload must have been watched for a proof.
@@ -184,6 +186,9 @@ func (f *Fixer) round(text []byte, report *scan.Report, refused map[string]strin
 			continue // in the next round
 		}
 		changed, moved, err := apply(docs[i].text, fix, finding)
+		if err == nil {
+			err = valid(docs[i].text, changed)
+		}
 		switch {
 		case err != nil:
 			refused[finding.Fingerprint] = err.Error()
@@ -232,6 +237,55 @@ func apply(text []byte, fix *control.Fix, finding scan.Finding) (out []byte, mov
 		}
 	}
 	return out, moved, nil
+}
+
+// valid reports what the schema of a document's kinds does not allow of the changed text, and the text before did not have. What no schema
+// is known for is valid.
+func valid(before, after []byte) error {
+	if bytes.Equal(before, after) {
+		return nil
+	}
+	had, err := faults(before)
+	if err != nil {
+		return err
+	}
+	has, err := faults(after)
+	if err != nil {
+		return err
+	}
+	for _, fault := range has {
+		if !slices.Contains(had, fault) {
+			schemas, _ := schema.Builtin() // it was read above
+			return fmt.Errorf("the result would not be valid by the schema of Kubernetes %s: %s", schemas.Kubernetes, fault)
+		}
+	}
+	return nil
+}
+
+// faults are what the schema does not allow in a document, and in the items of a list.
+func faults(text []byte) ([]string, error) {
+	d := manifest.Text{Line: 1, Bytes: text}.Parse()
+	if d.Err != nil {
+		return nil, fmt.Errorf("line %d: %s", d.Err.Line, d.Err.Message)
+	}
+	schemas, err := schema.Builtin()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, item := range d.Items() {
+		if item.Err != nil {
+			continue // it is as it was
+		}
+		found, _, err := schemas.Validate(item.Value)
+		if err != nil {
+			return nil, err
+		}
+		for _, fault := range found {
+			out = append(out, strings.Join(append(item.Item(), fault), "."))
+		}
+	}
+	return out, nil
 }
 
 var errNoSuchPlace = errors.New("there is no such place in this object")

@@ -15,6 +15,7 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/engine"
 	"github.com/vigie-io/vigie/internal/posture/facts"
 	"github.com/vigie-io/vigie/internal/posture/scan"
+	"github.com/vigie-io/vigie/internal/posture/schema"
 )
 
 func judge(t *testing.T, names ...string) *scan.Judge {
@@ -106,10 +107,124 @@ func tryFix(t *testing.T, f *Fixer, e control.Example) bool {
 	if err != nil || !bytes.Equal(again.After, r.After) {
 		t.Errorf("%s: fixing again changes it: %v", e.Name, err)
 	}
+	if err := valid([]byte(b.String()), bytes.TrimSuffix(r.After, []byte(beside))); err != nil {
+		t.Errorf("%s: %v\n%s", e.Name, err, r.After)
+	}
 	if n := changedLines(before, string(r.After)); n > 8 {
 		t.Errorf("%s: %d lines were changed:\n%s\n%s", e.Name, n, before, r.After)
 	}
 	return true
+}
+
+// TestEveryFixLeavesAValidObject requires of the examples that are valid themselves that they are so when all of their fixes were made.
+func TestEveryFixLeavesAValidObject(t *testing.T) {
+	schemas, err := schema.Builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := control.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &Fixer{Judge: judge(t), Risky: true}
+	checked := map[string]int{}
+	for _, c := range all {
+		if c.Fix == nil {
+			continue
+		}
+		examples, err := c.Examples()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tried := map[string]bool{} // two kinds are enough: each control's own fix is tried on all examples
+		for _, e := range examples {
+			kind, _ := e.Object["kind"].(string)
+			before, known, err := schemas.Validate(e.Object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !e.Bad || !known || len(before) > 0 || tried[kind] || len(tried) == 2 {
+				continue
+			}
+			tried[kind] = true
+			text, err := yaml.Marshal(e.Object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := f.File(t.Context(), "f.yaml", text)
+			if err != nil {
+				t.Errorf("%s: %s: %v", c.ID, e.Name, err)
+				continue
+			}
+			after, err := parseValue(r.After)
+			if err != nil {
+				t.Fatal(err)
+			}
+			faults, known, err := schemas.Validate(after)
+			if err != nil || !known && !strings.HasPrefix(c.ID, "api-") || len(faults) > 0 {
+				t.Errorf("%s: %s: known %v, %v, %q\n%s", c.ID, e.Name, known, err, faults, r.After)
+			}
+			for _, o := range r.Fixed {
+				checked[o.Control]++
+			}
+			for _, o := range r.Left {
+				if strings.Contains(o.Why, "schema") {
+					t.Errorf("%s: %s: %s", o.Control, e.Name, o.Why)
+				}
+			}
+		}
+	}
+	if len(checked) < 50 {
+		t.Errorf("only %d controls made a fix that was validated", len(checked))
+	}
+}
+
+// TestAWrongFixIsRefused gives a control fixes that an API server would not take. The others are made.
+func TestAWrongFixIsRefused(t *testing.T) {
+	all, err := control.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, why string
+		edits     []control.Edit
+	}{
+		{"a text for a boolean", "must be of type boolean", []control.Edit{{Set: "container.securityContext.readOnlyRootFilesystem", To: "maybe"}}},
+		{"a list for an object", "must be of type object", []control.Edit{{Set: "container.resources", To: []any{}}}},
+		{"a fraction", "must be of type integer", []control.Edit{{Set: "container.securityContext.runAsUser", To: 1.5}}},
+		{"what must be there goes away", "name in body is required", []control.Edit{{Remove: "container.name"}}},
+		{"what is made has not all that it must", "mountPath in body is required", []control.Edit{{Append: "container.volumeMounts", To: map[string]any{"name": "tmp"}}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var picked []*control.Control
+			for _, c := range all {
+				switch c.ID {
+				case "read-only-root":
+					wrong := *c
+					wrong.Fix = &control.Fix{Edits: tt.edits}
+					picked = append(picked, &wrong)
+				case "host-pid":
+					picked = append(picked, c)
+				}
+			}
+			_, newest := engine.Supported()
+			j, err := scan.NewJudge(picked, newest, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.Replace(shop, "*hard", "{}", 1)
+			r, err := (&Fixer{Judge: j, Risky: true}).File(t.Context(), "web.yaml", []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.Left) != 2 || !strings.Contains(r.Left[0].Why, tt.why) || !strings.Contains(r.Left[0].Why, "spec.template.spec.containers") {
+				t.Errorf("left %+v", r.Left)
+			}
+			if want := strings.Replace(text, "            hostPID: true\n", "", 1); string(r.After) != want {
+				t.Errorf("got\n%s", r.After)
+			}
+		})
+	}
 }
 
 // changedLines counts lines that only one of the texts has.

@@ -38,20 +38,25 @@ type Size struct {
 
 // SizeOf measures fields as JSON has them. What the API's defaults add is counted in.
 func SizeOf(fields map[string]any) Size {
-	s := Size{List: added, Text: 32} // no default is longer
+	s := Size{List: LeastList, Text: 32} // no default is longer
 	s.measure(fields)
 	return s
 }
 
-// added is how many fields the API's defaults may add to an object, at most.
-const added = 8
+// LeastList is the least that Size.List can be: how many fields the API's defaults may add to an object, at most.
+const LeastList = 8
+
+// With is the larger of two sizes in each.
+func (s Size) With(other Size) Size {
+	return Size{List: max(s.List, other.List), Text: max(s.Text, other.Text)}
+}
 
 func (s *Size) measure(v any) {
 	switch v := v.(type) {
 	case string:
 		s.Text = max(s.Text, len(v))
 	case map[string]any:
-		s.List = max(s.List, len(v)+added)
+		s.List = max(s.List, len(v)+LeastList)
 		for k, in := range v {
 			s.Text = max(s.Text, len(k))
 			s.measure(in)

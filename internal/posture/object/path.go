@@ -148,49 +148,45 @@ func fieldNamed(t reflect.Type, name string) ([]int, bool) {
 
 // keepOne copies what is on the path.
 func keepOne(v reflect.Value, path []string, element int) (reflect.Value, bool) {
-	out := reflect.New(v.Type()).Elem()
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
 			return v, false
 		}
-		inner, ok := keepOne(v.Elem(), path, element)
-		if !ok {
-			return v, false
-		}
-		out.Set(reflect.New(v.Type().Elem()))
-		out.Elem().Set(inner)
+		out := reflect.New(v.Type().Elem())
+		out.Elem().Set(v.Elem())
+		return out, keepWithin(out.Elem(), path, element)
 	case reflect.Interface:
 		if v.IsNil() {
 			return v, false
 		}
-		inner, ok := keepOne(v.Elem(), path, element)
-		if !ok {
-			return v, false
-		}
-		out.Set(inner)
+		return keepOne(v.Elem(), path, element)
 	case reflect.Slice:
 		return keepInSlice(v, path, element)
 	case reflect.Struct:
-		if len(path) == 0 {
-			return v, false
-		}
-		index, ok := fieldNamed(v.Type(), path[0])
-		if !ok {
-			return v, false
-		}
-		inner, ok := keepOne(v.FieldByIndex(index), path[1:], element)
-		if !ok {
-			return v, false
-		}
+		out := reflect.New(v.Type()).Elem()
 		out.Set(v)
-		out.FieldByIndex(index).Set(inner)
+		return out, keepWithin(out, path, element)
 	case reflect.Map:
 		return keepInMap(v, path, element)
-	default:
-		return v, false
 	}
-	return out, true
+	return v, false
+}
+
+// keepWithin changes a value that is a copy already: the structs in a struct are a part of it.
+func keepWithin(v reflect.Value, path []string, element int) bool {
+	if v.Kind() != reflect.Struct {
+		made, ok := keepOne(v, path, element)
+		if ok {
+			v.Set(made)
+		}
+		return ok
+	}
+	if len(path) == 0 {
+		return false
+	}
+	index, ok := fieldNamed(v.Type(), path[0])
+	return ok && keepWithin(v.FieldByIndex(index), path[1:], element)
 }
 
 func keepInSlice(v reflect.Value, path []string, element int) (reflect.Value, bool) {

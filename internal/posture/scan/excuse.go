@@ -44,8 +44,8 @@ func (s *state) finish() {
 func (s *state) excuse() {
 	j, r := s.judge, s.report
 	counted := map[string]bool{}
-	r.Findings = slices.DeleteFunc(r.Findings, func(f Finding) bool {
-		subject := f.subject
+	r.collect(func(f *Finding) bool {
+		subject := *f.subject
 		if ns := s.inventory.namespaces[subject.Namespace]; ns != nil {
 			subject.NamespaceLabels = ns.Labels
 		}
@@ -67,7 +67,7 @@ func (s *state) excuse() {
 }
 
 // tally is the one to change for a finding; of the second finding of one failure it is nobody's.
-func (r *Report) tally(counted map[string]bool, f Finding) *Tally {
+func (r *Report) tally(counted map[string]bool, f *Finding) *Tally {
 	key := f.Control + "\x00" + f.File + "\x00" + f.Object.APIVersion + f.Object.String()
 	if counted[key] {
 		return &Tally{}

@@ -121,14 +121,25 @@ func (inv *Inventory) fill(key listKey, r control.Related) {
 // goroutine.
 type view struct {
 	inventory  *Inventory
-	objects    map[listed]ref.Val
-	lists      map[listKey]ref.Val
+	whole      made                         // lists that many objects see
+	narrow     made                         // those that few do; at most maxNarrow are kept
 	namespaces map[string]*corev1.Namespace // that nobody declared
 }
 
 func newView(inv *Inventory) *view {
-	return &view{inv, map[listed]ref.Val{}, map[listKey]ref.Val{}, map[string]*corev1.Namespace{}}
+	return &view{inv, newMade(), newMade(), map[string]*corev1.Namespace{}}
 }
+
+// made are lists and objects as CEL sees them: several times as large as the objects themselves.
+type made struct {
+	objects map[listed]ref.Val
+	lists   map[listKey]viewed
+}
+
+func newMade() made { return made{map[listed]ref.Val{}, map[listKey]viewed{}} }
+
+// maxNarrow bounds what a view keeps of the lists that few objects see. Those that see the same mostly stand close to each other.
+const maxNarrow = 1024
 
 // namespace is the one that an object is in: as declared, or one that has only the label that all have.
 func (v *view) namespace(o *object.Object) *corev1.Namespace {
@@ -147,47 +158,66 @@ func (v *view) namespace(o *object.Object) *corev1.Namespace {
 }
 
 // related are the lists of a control, for engine.Request.
-func (v *view) related(c *control.Control, o *object.Object) map[string]any {
-	out := make(map[string]any, len(c.Related))
+func (v *view) related(c *control.Control, o *object.Object) engine.Related {
+	out := engine.Related{Lists: make(map[string]any, len(c.Related))}
 	for name, keys := range v.inventory.related(c, o) {
 		if len(keys) == 1 {
-			out[name] = v.list(keys[0])
+			list := v.list(keys[0])
+			out.Lists[name] = list.value
+			out.Size = out.Size.With(list.size)
 			continue
 		}
 		var values []ref.Val
 		for _, key := range keys {
-			values = v.values(values, key)
+			list := v.list(key)
+			values = append(values, list.values...)
+			out.Size = out.Size.With(list.size)
 		}
-		out[name] = values
+		out.Size.List = max(out.Size.List, len(values))
+		out.Lists[name] = values
 	}
 	return out
 }
 
+// viewed is a list that was made for CEL.
+type viewed struct {
+	values []ref.Val
+	value  ref.Val // of all of them
+	size   object.Size
+}
+
 // list is a whole list, made once: most objects of a namespace see the same.
-func (v *view) list(key listKey) ref.Val {
-	have, ok := v.lists[key]
+func (v *view) list(key listKey) viewed {
+	m := &v.whole
+	if key.narrow != anything {
+		m = &v.narrow
+		if len(m.lists) >= maxNarrow {
+			*m = newMade()
+		}
+	}
+	have, ok := m.lists[key]
 	if !ok {
-		have = types.NewRefValList(types.DefaultTypeAdapter, v.values(nil, key))
-		v.lists[key] = have
+		list := v.inventory.list(key)
+		have.values = make([]ref.Val, len(list))
+		have.size.List = len(list)
+		for i, l := range list {
+			have.values[i] = m.value(l)
+			have.size = have.size.With(l.object.Size)
+		}
+		have.value = types.NewRefValList(types.DefaultTypeAdapter, have.values)
+		m.lists[key] = have
 	}
 	return have
 }
 
-func (v *view) values(to []ref.Val, key listKey) []ref.Val {
-	for _, l := range v.inventory.list(key) {
-		to = append(to, v.value(l))
-	}
-	return to
-}
-
-func (v *view) value(l listed) ref.Val {
-	have, ok := v.objects[l]
+func (m *made) value(l listed) ref.Val {
+	have, ok := m.objects[l]
 	if !ok {
 		have = engine.Value(l.object)
 		if l.asPod {
 			have = podForm(l.object)
 		}
-		v.objects[l] = have
+		m.objects[l] = have
 	}
 	return have
 }

@@ -60,7 +60,7 @@ func newWorld(inv *Inventory) world { return world{newView(inv), inv.Authorizer(
 func (j *Judge) request(o *object.Object, w world) engine.Request {
 	return engine.Request{Operation: admission.Create, Object: o, Namespace: w.view.namespace(o), User: &user.DefaultInfo{Name: "vigie-scan"},
 		Authorizer: w.authorizer,
-		Related:    func(policy int) map[string]any { return w.view.related(j.Controls[policy], o) }}
+		Related:    func(policy int) engine.Related { return w.view.related(j.Controls[policy], o) }}
 }
 
 // Trial is how a control judged one of its own examples.

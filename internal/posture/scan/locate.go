@@ -23,8 +23,10 @@ type locator struct {
 	entry entry
 	world world
 
-	podPath []string          // of the pod's spec; nil when the object has none
-	single  map[string][]part // a list's path → the object with one element at a time
+	report  *Report            // where findings go
+	subject *exception.Subject // the object
+	podPath []string           // of the pod's spec; nil when the object has none
+	single  map[string][]part  // a list's path → the object with one element at a time
 }
 
 // part is the object with a single element of a list.
@@ -39,19 +41,20 @@ const (
 	podWord       = "pod."
 )
 
-func (l *locator) findings(failed []engine.Verdict) []Finding {
-	l.podPath = podPath(l.entry.object)
+// record writes the findings of an object's failed controls into a report.
+func (l *locator) record(failed []engine.Verdict, report *Report) {
+	l.report = report
+	subject := exception.SubjectOf(l.entry.object, nil)
+	l.podPath, l.subject = podPath(l.entry.object), &subject
 	l.single = map[string][]part{}
-	var out []Finding
 	byList := map[string][]engine.Verdict{}
 	for _, v := range failed {
 		list := l.split(l.judge.Controls[v.Policy])
 		byList[list] = append(byList[list], v)
 	}
 	for list, group := range byList {
-		out = append(out, l.group(list, group)...)
+		l.group(list, group)
 	}
-	return out
 }
 
 // split is the list whose elements are tried one by one: "container" is all containers, "" is none.
@@ -82,23 +85,22 @@ func (l *locator) resolve(field string, container []string) []string {
 }
 
 // group finds the places of verdicts whose controls look at one list.
-func (l *locator) group(list string, verdicts []engine.Verdict) []Finding {
+func (l *locator) group(list string, verdicts []engine.Verdict) {
 	if list == "" {
-		return l.wholes(verdicts)
+		l.wholes(verdicts)
+		return
 	}
 	parts := l.partsOf(list)
 	if len(parts) == 1 { // nothing to choose
-		var out []Finding
 		for _, v := range verdicts {
-			out = append(out, l.finding(v, parts[0].at, parts[0]))
+			l.element(v, parts[0].at, parts[0])
 		}
-		return out
+		return
 	}
 	left := slices.Clone(verdicts)
-	var out []Finding
 	if list == containerWord {
 		for _, v := range l.ofThePod(left) {
-			out = append(out, l.wholes([]engine.Verdict{v})...)
+			l.wholes([]engine.Verdict{v})
 			left = slices.DeleteFunc(left, func(x engine.Verdict) bool { return x.Policy == v.Policy })
 		}
 	}
@@ -106,15 +108,14 @@ func (l *locator) group(list string, verdicts []engine.Verdict) []Finding {
 	for _, p := range parts {
 		for _, v := range l.still(p.object, left) {
 			found[v.Policy] = true
-			out = append(out, l.finding(v, p.at, p))
+			l.element(v, p.at, p)
 		}
 	}
 	for _, v := range left {
 		if !found[v.Policy] { // only all of them together are bad
-			out = append(out, l.wholes([]engine.Verdict{v})...)
+			l.wholes([]engine.Verdict{v})
 		}
 	}
-	return out
 }
 
 // ofThePod are the verdicts that hold without any container too. Only a control that names a field of the pod can have them.
@@ -146,8 +147,7 @@ func (l *locator) still(o *object.Object, verdicts []engine.Verdict) []engine.Ve
 }
 
 // wholes are findings about the object, or about fields that are not in a list.
-func (l *locator) wholes(verdicts []engine.Verdict) []Finding {
-	var out []Finding
+func (l *locator) wholes(verdicts []engine.Verdict) {
 	for _, v := range verdicts {
 		c := l.judge.Controls[v.Policy]
 		var path []string
@@ -164,13 +164,12 @@ func (l *locator) wholes(verdicts []engine.Verdict) []Finding {
 				}
 			}
 		}
-		out = append(out, l.make(v, path))
+		l.report.record(l.make(v, path))
 	}
-	return out
 }
 
-// finding is about one element of a list; a list within it is looked through too.
-func (l *locator) finding(v engine.Verdict, element []string, p part) Finding {
+// element is a finding about one element of a list; a list within it is looked through too.
+func (l *locator) element(v engine.Verdict, element []string, p part) {
 	c := l.judge.Controls[v.Policy]
 	var path []string
 	for _, f := range c.Fields {
@@ -189,7 +188,7 @@ func (l *locator) finding(v engine.Verdict, element []string, p part) Finding {
 	if path == nil {
 		path = element
 	}
-	return l.make(v, path)
+	l.report.record(l.make(v, path))
 }
 
 // within resolves a field of a control in one element. Of a second list the first element that fails alone is taken.
@@ -235,7 +234,7 @@ func (l *locator) make(v engine.Verdict, path []string) Finding {
 	at := l.entry.doc.At(path)
 	f := Finding{Control: c.ID, Title: c.Title, Severity: c.Severity, File: at.File, Line: at.Line, Column: at.Column, Value: at.Value, Path: manifest.PathString(path),
 		Object: Ref{APIVersion: o.Kind.GroupVersion().String(), Kind: o.Kind.Kind, Namespace: o.Namespace, Name: o.Name}, Container: l.container(path), Item: l.entry.doc.Item(),
-		subject: exception.SubjectOf(o, nil)}
+		subject: l.subject}
 	if c.Sensitive {
 		f.Value = ""
 	}

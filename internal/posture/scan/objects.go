@@ -64,8 +64,10 @@ func (j *Judge) RunObjects(ctx context.Context, feed func(ctx context.Context, g
 	if err := s.judgeOthers(ctx); err != nil {
 		return nil, err
 	}
-	for n := range s.report.Findings {
-		s.report.Findings[n].Line, s.report.Findings[n].Column = 1, 1
+	for _, page := range s.report.pages {
+		for n := range page {
+			page[n].Line, page[n].Column = 1, 1
+		}
 	}
 	s.report.Live = true
 	s.finish()

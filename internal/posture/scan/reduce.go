@@ -30,7 +30,9 @@ func (l *locator) partsOf(list string) []part {
 				if other == own {
 					keep = i
 				}
-				reduced = reduced.Only(p, keep)
+				if l.entry.object.Len(p) > 0 {
+					reduced = reduced.Only(p, keep)
+				}
 			}
 			out = append(out, part{at: append(slices.Clone(path), strconv.Itoa(i)), object: reduced})
 		}
@@ -51,7 +53,9 @@ func (l *locator) containerPaths() [][]string {
 func (l *locator) without() *object.Object {
 	o := l.entry.object
 	for _, path := range l.containerPaths() {
-		o = o.Only(path, -1)
+		if o.Len(path) > 0 {
+			o = o.Only(path, -1)
+		}
 	}
 	return o
 }

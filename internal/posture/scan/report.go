@@ -31,6 +31,39 @@ type Report struct {
 	Controls []*control.Control `json:"-"` // those that were asked
 
 	texts map[string]string // of findings: most are many times there
+	pages [][]Finding       // found so far. They become Findings at the end, once: a list that grows would be several times in memory
+}
+
+// pageFindings is how many findings are in a page.
+const pageFindings = 128
+
+// record takes in a finding.
+func (r *Report) record(f Finding) {
+	f.Path, f.Message, f.Value, f.Container = r.intern(f.Path), r.intern(f.Message), r.intern(f.Value), r.intern(f.Container)
+	last := len(r.pages) - 1
+	if last < 0 || len(r.pages[last]) == pageFindings {
+		r.pages = append(r.pages, make([]Finding, 0, pageFindings))
+		last++
+	}
+	r.pages[last] = append(r.pages[last], f)
+}
+
+// collect makes Findings of what was recorded, in order, but for those that drop takes.
+func (r *Report) collect(drop func(*Finding) bool) {
+	var found []*Finding
+	for _, page := range r.pages {
+		for i := range page {
+			if !drop(&page[i]) {
+				found = append(found, &page[i])
+			}
+		}
+	}
+	slices.SortStableFunc(found, compareFindings)
+	r.Findings = make([]Finding, len(found))
+	for i, f := range found {
+		r.Findings[i] = *f
+	}
+	r.pages, r.texts = nil, nil
 }
 
 // intern is a text that equal ones share.
@@ -64,7 +97,7 @@ type Finding struct {
 	// Item is the path of the object in its document, when it is an item of a list.
 	Item []string `json:"-"`
 
-	subject exception.Subject // for exceptions
+	subject *exception.Subject // of the object, for exceptions
 }
 
 // Ref names an object.
@@ -120,7 +153,7 @@ func newReport(controls []*control.Control) *Report {
 
 // add takes in what another part of the scan found.
 func (r *Report) add(other *Report) {
-	r.Findings = append(slices.Grow(r.Findings, len(other.Findings)), other.Findings...)
+	r.pages = append(r.pages, other.pages...)
 	r.Problems = append(r.Problems, other.Problems...)
 	r.Objects += other.Objects
 	r.Ignored += other.Ignored
@@ -133,18 +166,24 @@ func (r *Report) add(other *Report) {
 
 // Sort puts the worst first.
 func (r *Report) Sort() {
-	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Control, b.Control),
-			cmp.Compare(a.Path, b.Path))
-	})
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return compareFindings(&a, &b) })
+	r.sortProblems()
+}
+
+func compareFindings(a, b *Finding) int {
+	return cmp.Or(cmp.Compare(a.Severity.Rank(), b.Severity.Rank()), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Control, b.Control),
+		cmp.Compare(a.Path, b.Path))
+}
+
+func (r *Report) sortProblems() {
 	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Control, b.Control))
 	})
 }
 
-// finish sorts, counts and scores.
+// finish sorts problems and scores.
 func (r *Report) finish() {
-	r.Sort()
+	r.sortProblems()
 	for _, name := range control.FrameworkNames() {
 		f := Framework{Name: name, Title: control.Frameworks()[name]}
 		for i, c := range r.Controls {

@@ -183,7 +183,8 @@ func (s *state) judgeOthers(ctx context.Context) error {
 		part := s.kept[start:min(start+size, len(s.kept))]
 		own, w := newReport(s.judge.Controls), newWorld(s.inventory)
 		group.Go(func() error {
-			for _, e := range part {
+			for i, e := range part {
+				part[i] = entry{} // nobody needs it any more
 				if err := ctx.Err(); err != nil {
 					return fmt.Errorf("scan: %w", err)
 				}
@@ -233,9 +234,6 @@ func (j *Judge) note(ctx context.Context, e entry, w world, verdicts []engine.Ve
 	}
 	if len(failed) > 0 {
 		l := &locator{judge: j, ctx: ctx, entry: e, world: w}
-		for _, f := range l.findings(failed) {
-			f.Path, f.Message = report.intern(f.Path), report.intern(f.Message)
-			report.Findings = append(report.Findings, f)
-		}
+		l.record(failed, report)
 	}
 }
