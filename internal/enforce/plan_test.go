@@ -72,6 +72,31 @@ func TestPlanTakesTheStrongest(t *testing.T) {
 	}
 }
 
+// Rules that are alike have one answer, and those that ask for more or for other operations one of their own.
+func TestPlansAreShared(t *testing.T) {
+	b := fakeBackend{"b", map[model.Operation]Carried{model.OpExec: {Rung: "exec", Guarantee: model.DeniedBefore},
+		model.OpRead: {Rung: "open", Guarantee: model.DeniedBefore}}}
+	e := newTestEnforcer(b)
+	plan := func(spec string) []*Carried {
+		t.Helper()
+		got, err := e.Plan(table(t, spec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	first := plan("  mode: enforce\n  processes: {deny: [/bin/a]}")
+	if second := plan("  mode: enforce\n  processes: {deny: [/bin/b]}"); &first[0] != &second[0] {
+		t.Error("two plans of rules that are alike")
+	}
+	if got := plan("  mode: audit\n  processes: {deny: [/bin/b]}"); &got[0] == &first[0] {
+		t.Error("a policy that only watches has the plan of one that acts")
+	}
+	if got := plan("  mode: enforce\n  files: {deny: [{path: /b, access: read}]}"); got[1].Rung != "open" {
+		t.Errorf("reading is carried by %+v", got[1])
+	}
+}
+
 func TestPlanRefusesWeaker(t *testing.T) {
 	after := fakeBackend{"after", map[model.Operation]Carried{model.OpModify: {Rung: "SIGKILL after", Guarantee: model.KilledAfter}}}
 	e := newTestEnforcer(after)
