@@ -33,6 +33,7 @@ type controllerFlags struct {
 	secrets   bool
 	rbac      bool
 	elect     bool
+	leases    string // namespace of the Lease
 	verbose   bool
 }
 
@@ -55,7 +56,8 @@ func newAdmitController(env Env) *cobra.Command {
 	flags.StringVar(&f.listen, "listen", ":9470", "address of /metrics and /healthz; empty: none")
 	flags.BoolVar(&f.admission, "admission", true, "compile the policies of admission anew when exceptions come and end")
 	flags.BoolVar(&f.secrets, "secrets", false, "watch Secrets too")
-	flags.BoolVar(&f.elect, "leader-elect", false, "be one of several, of which one works: whoever holds the Lease "+cluster.SettingsNamespace+"/"+reports.LeaseName)
+	flags.BoolVar(&f.elect, "leader-elect", false, "be one of several, of which one works: whoever holds the Lease "+reports.LeaseName)
+	flags.StringVar(&f.leases, "lease-namespace", cluster.SettingsNamespace, "with --leader-elect: where the Lease is")
 	flags.BoolVar(&f.rbac, "rbac", false, "print the ServiceAccount, ClusterRole and binding that it needs, and end")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log every round")
 	return cmd
@@ -68,7 +70,11 @@ func runController(ctx context.Context, env Env, f *controllerFlags) error {
 	}
 	wanted, _ := cluster.WantedBy(controls, f.secrets)
 	if f.rbac {
-		_, err := fmt.Fprint(env.Out, reports.RBAC(wanted, "vigie-admit", cluster.SettingsNamespace, f.admission, f.elect))
+		leases := ""
+		if f.elect {
+			leases = f.leases
+		}
+		_, err := fmt.Fprint(env.Out, reports.RBAC(wanted, "vigie-admit", cluster.SettingsNamespace, f.admission, leases))
 		return err
 	}
 	client, err := f.where.connect(env)
@@ -109,7 +115,7 @@ func (f *controllerFlags) lead(ctx context.Context, client *cluster.Client, log 
 	if err != nil {
 		return Cannot(fmt.Errorf("find a name for the election: %w", err))
 	}
-	e := &cluster.Election{Client: client, Namespace: cluster.SettingsNamespace, Name: reports.LeaseName, Identity: host + "_" + rand.Text(), Log: log}
+	e := &cluster.Election{Client: client, Namespace: f.leases, Name: reports.LeaseName, Identity: host + "_" + rand.Text(), Log: log}
 	return e.Lead(ctx, run)
 }
 

@@ -9,11 +9,12 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/cluster"
 )
 
-// LeaseName is the Lease that the leader of several controllers holds, in cluster.SettingsNamespace.
+// LeaseName is the Lease that the leader of several controllers holds.
 const LeaseName = "vigie-admit"
 
-// RBAC is the least that the controller may, as a manifest. admission adds what it takes to compile exceptions anew, election to be one of several.
-func RBAC(w cluster.Wanted, name, namespace string, admission, election bool) string {
+// RBAC is the least that the controller may, as a manifest. admission adds what it takes to compile exceptions anew; leases is the
+// namespace of the Lease by which it is one of several, and empty when it is alone.
+func RBAC(w cluster.Wanted, name, namespace string, admission bool, leases string) string {
 	scan := w.RBAC(name, namespace)
 	// What a scan lists, the controller watches.
 	base := strings.ReplaceAll(scan, "verbs: [list]", "verbs: [list, watch]")
@@ -39,8 +40,8 @@ func RBAC(w cluster.Wanted, name, namespace string, admission, election bool) st
 	}
 	before, after, _ := strings.Cut(base, "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n")
 	out := fmt.Sprintf("%s%s---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n%s", before, more, after)
-	if election {
-		out = strings.TrimSuffix(out, "\n") + fmt.Sprintf(lease, name, cluster.SettingsNamespace, LeaseName, namespace)
+	if leases != "" {
+		out = strings.TrimSuffix(out, "\n") + fmt.Sprintf(lease, name, leases, LeaseName, namespace)
 	}
 	return out
 }
