@@ -133,6 +133,18 @@ test-cluster: cluster-tools ## real Kubernetes clusters of several nodes on this
 	tools/deps.sh cluster
 	set -o pipefail; VIGIE_CLUSTER=1 go test -timeout 60m -count=1 -p 1 $(CLUSTER_ARGS) $(CLUSTER_PACKAGES) | tools/summary.sh
 
+.PHONY: bench-cluster
+bench-cluster: cluster-tools build ## measure pods' connections, changes of policies and a large cluster (root, a quiet machine, 40 minutes); BENCH=ClusterPods for a part; rewrites docs/benchmarks-cluster.md
+	@[ "$$(id -u)" = 0 ] || { echo "a cluster makes namespaces and needs root: sudo make bench-cluster" >&2; exit 2; }
+	tools/deps.sh cluster
+	VIGIE_CLUSTER=1 go test -timeout 2h -count=1 -run '^$$' -bench '$(or $(BENCH),Cluster)' -benchtime 1x ./test/cluster -args -bench-page '$(CURDIR)/docs/benchmarks-cluster.md' $(BENCH_ARGS)
+.PHONY: test-conformance
+test-conformance: ## the network-policy suites of cyclonus and Kubernetes against vigie in a real cluster (root, long): CONFORMANCE_ARGS="-for 10m -focus X"
+	@[ "$$(id -u)" = 0 ] || { echo "a cluster makes namespaces and needs root: sudo make test-conformance" >&2; exit 2; }
+	nice go run ./test/cluster build etcd kube-1.36 containerd cni coredns cyclonus e2e
+	tools/deps.sh cluster
+	VIGIE_CLUSTER=1 go test -timeout 12h -count=1 -v ./test/conformance -args -report docs/conformance $(CONFORMANCE_ARGS)
+
 .PHONY: cluster
 cluster: cluster-tools ## boot a cluster by hand and stay (root): CLUSTER_ARGS="-nodes 3 -minor 1.35"; see test/cluster
 	tools/deps.sh cluster

@@ -6,8 +6,7 @@
  *
  *   vg_subjects   process   → up to VG_SLOTS of (table, subject), made by internal/enforce/subject
  *   vg_tables     table     → where its automata and decisions lie
- *   vg_match      automata over paths and names, as double arrays
- *   vg_words      decisions, and what a path class is as a `by` and as a `parent`
+ *   vg_words      automata over paths and names, as double arrays; decisions; what a path class is as a `by` and as a `parent`
  *
  * A process whose entry names a table is judged by that table until its entry is replaced, in one step: a policy that
  * changes leaves no moment without a policy, and none with half of one.
@@ -20,8 +19,8 @@
 
 #define VG_SLOTS      8
 #define VG_TABLES     65536 /* numbers of tables; 0 is none */
-#define VG_CHUNK      131072 /* entries of one piece of vg_match and vg_words: the largest automaton that a policy may have */
-#define VG_CHUNKS     1024
+#define VG_CHUNK      131072 /* entries of one piece of vg_words: the largest automaton that a policy may have */
+#define VG_CHUNKS     2048
 #define VG_TEXT_MAX   4096
 #define VG_MATCH_START 1
 
@@ -117,14 +116,12 @@ struct vg_subject {
 	struct vg_slot slots[VG_SLOTS];
 };
 
-/* policy.MatchCell */
-struct vg_match_cell {
-	u32 base;
-	u32 check; /* the base of the states from which an edge leads here */
-	u32 otherwise;
-	u16 class;
-	u16 final;
-};
+/* policy.MatchCell: a word. */
+#define VG_CELL_FINAL        0x10000
+#define vg_cell_edge(c)      (((c) >> 17) & 0x1ff)
+#define vg_cell_base(c)      ((c) >> 26)
+#define vg_cell_bases        0x3ffff
+#define vg_cell_otherwise(c) (((c) >> 44) & 0x1ffff)
 
 /* What the programs share beside tables. */
 struct vg_policies {
@@ -152,21 +149,6 @@ struct {
 	__type(key, u32);
 	__type(value, struct vg_table);
 } vg_tables SEC(".maps");
-
-struct vg_match_chunk {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, VG_CHUNK);
-	__type(key, u32);
-	__type(value, struct vg_match_cell);
-};
-
-/* Pieces are made as they are needed, 2 MiB each; tables share them. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, VG_CHUNKS);
-	__type(key, u32);
-	__array(values, struct vg_match_chunk);
-} vg_match SEC(".maps");
 
 struct vg_words_chunk {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -263,7 +245,6 @@ VG_EXPORT(struct, vg_table);
 VG_EXPORT(struct, vg_subject);
 VG_EXPORT(struct, vg_verdict);
 VG_EXPORT(struct, vg_policies);
-VG_EXPORT(struct, vg_match_cell);
 VG_EXPORT(struct, vg_hit_key);
 VG_EXPORT(struct, vg_inode_key);
 VG_EXPORT(enum, vg_hook);
@@ -351,37 +332,40 @@ static long vg_run_step(u32 i, struct vg_run *r)
 	/* From i, which the verifier knows nothing of: a position that grew with each step would never look alike to it. */
 	u32 pos = r->pos + i * VG_RUN_BYTES;
 	u32 chunk = r->chunk, offset = r->offset, last = r->cells, state = r->state, next, key, at;
-	void *cells = bpf_map_lookup_elem(&vg_match, &chunk);
-	struct vg_match_cell *c, *t;
+	void *cells = bpf_map_lookup_elem(&vg_words, &chunk);
 	struct vg_text *text = r->text;
+	u64 *t, cell;
+	u8 byte;
 
 	if (!cells)
 		return 1;
 	key = offset + state;
-	c = bpf_map_lookup_elem(cells, &key);
-	if (!c)
+	t = bpf_map_lookup_elem(cells, &key);
+	if (!t)
 		return 1;
+	cell = *t;
 	for (int k = 0; k < VG_RUN_BYTES; k++) {
-		if (pos >= VG_TEXT_MAX || c->final) {
-			r->class = c->class;
+		if (pos >= VG_TEXT_MAX || cell & VG_CELL_FINAL) {
+			r->class = cell & 0xffff;
 			return 1;
 		}
 		at = pos;
 		barrier_var(at); /* or the compiler, which knows that it is in bounds, leaves the mask out */
 		at &= VG_TEXT_MAX - 1;
-		next = c->base + (u8)text->bytes[at];
+		byte = text->bytes[at];
+		next = (vg_cell_base(cell) + byte) & vg_cell_bases;
 		key = offset + next;
 		t = bpf_map_lookup_elem(cells, &key);
-		if (t && next < last && t->check == c->base) {
+		if (t && next < last && vg_cell_edge(*t) == (0x100 | byte)) {
 			state = next;
-			c = t;
 		} else {
-			state = c->otherwise;
+			state = vg_cell_otherwise(cell);
 			key = offset + state;
-			c = bpf_map_lookup_elem(cells, &key);
-			if (!c)
+			t = bpf_map_lookup_elem(cells, &key);
+			if (!t)
 				return 1;
 		}
+		cell = *t;
 		pos++;
 	}
 	r->state = state;

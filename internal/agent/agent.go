@@ -44,6 +44,8 @@ type Deps struct {
 	// LogLevel is the level of Log, where it can be changed while the agent runs. May be nil.
 	LogLevel *slog.LevelVar
 	Version  string
+	// Now is the wall clock by which events have their time; time.Now when nil.
+	Now func() time.Time
 	// Ready is called once, when the sensors run and the API answers. May be nil.
 	Ready func()
 	// Serving is told the address of the web page, once it is open. May be nil.
@@ -109,7 +111,10 @@ func Run(ctx context.Context, config Config, deps Deps) error {
 	if err := config.Validate(); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	a := &Agent{config: config, deps: deps, log: deps.Log, started: time.Now(), losses: new(pipeline.Losses), clock: newClock(time.Now, bootTime)}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	a := &Agent{config: config, deps: deps, log: deps.Log, started: time.Now(), losses: new(pipeline.Losses), clock: newClock(deps.Now, bootTime)}
 	a.hub = pipeline.NewHub(a.losses)
 	if config.Replay != "" {
 		return a.replay(ctx)

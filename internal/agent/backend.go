@@ -149,7 +149,7 @@ func (c *Config) inUse() map[string]string {
 		"flows": c.Flows, "max-flows": strconv.Itoa(c.MaxFlows), "flow-interval": c.FlowInterval.String(),
 		"max-policies": strconv.Itoa(c.MaxPolicies), "enforce-backends": strings.Join(c.EnforceBackends, ","),
 		"fanotify-mounts": strings.Join(c.FanotifyMounts, ","),
-		"kube":            c.Kube, "node-name": c.NodeName, "kube-pods": c.KubePods, "kube-events": c.KubeEvents,
+		"kube":            c.Kube, "node-name": c.NodeName, "kube-pods": c.KubePods, "kube-events": c.KubeEvents, "kube-reports": c.KubeReports,
 		"rules": c.Rules, "rules-dir": c.RulesDir,
 		"handover": strconv.FormatBool(c.Handover), "replay": c.Replay, "speed": strconv.FormatFloat(c.Speed, 'g', -1, 64),
 	}

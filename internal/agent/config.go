@@ -106,6 +106,8 @@ type Config struct {
 	KubePods string `yaml:"kube-pods"`
 	// KubeEvents has denials and alerts told as Kubernetes Events, on or off.
 	KubeEvents string `yaml:"kube-events"`
+	// KubeReports has them written into reports, where the cluster has these, on or off.
+	KubeReports string `yaml:"kube-reports"`
 
 	// Replay is a capture file to play in place of the kernel; needs no privilege.
 	Replay string `yaml:"replay"`
@@ -119,7 +121,7 @@ func Default() Config {
 		TetragonAPI: DefaultTetragonAPI, HubbleAPI: DefaultHubbleAPI,
 		ArgsLimit: 4096, MemoryEvents: 20000, HistoryMaxSize: store.DefaultMaxSize, HistoryMaxAge: store.DefaultMaxAge, HistoryInterval: store.DefaultInterval, ExitedProcesses: 4096,
 		Flows: On, MaxFlows: flow.DefaultMaxFlows, FlowInterval: flow.DefaultInterval, Rules: On, RulesDir: DefaultRulesDir,
-		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), L7: Off, Kube: kube.Auto, KubePods: KubePodsCluster, KubeEvents: On, Speed: 1}
+		MaxPolicies: enforce.DefaultMaxPolicies, Destinations: destinations.Default(), L7: Off, Kube: kube.Auto, KubePods: KubePodsCluster, KubeEvents: On, KubeReports: On, Speed: 1}
 }
 
 // tetragonSocket is where the unix socket of Tetragon's API is; empty when it is off.

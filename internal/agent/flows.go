@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/filter"
@@ -128,13 +129,13 @@ func kernelWorkload() *model.Workload {
 	return &model.Workload{Kind: model.WorkloadKernel, Name: "kernel", ID: "kernel"}
 }
 
-// translated asks the socket sensor what stands behind the address of a connection.
-func (a *Agent) translated(cookie uint64) (flow.Translation, bool) {
+// translated asks the socket sensor what stands behind the address of a conversation.
+func (a *Agent) translated(cookie uint64, protocol string, local, remote netip.AddrPort) (flow.Translation, bool) {
 	s := a.sockets()
 	if s == nil {
 		return flow.Translation{}, false
 	}
-	t, ok := s.Translated(cookie)
+	t, ok := s.Translated(cookie, protocol, local, remote)
 	return flow.Translation(t), ok
 }
 

@@ -38,8 +38,10 @@ func (c *Config) checkKube(bad func(field, format string, args ...any)) {
 	if c.KubePods != KubePodsCluster && c.KubePods != KubePodsNode {
 		bad("kube-pods", "%q: use %q or %q", c.KubePods, KubePodsCluster, KubePodsNode)
 	}
-	if c.KubeEvents != On && c.KubeEvents != Off {
-		bad("kube-events", "%q: use %q or %q", c.KubeEvents, On, Off)
+	for name, value := range map[string]string{"kube-events": c.KubeEvents, "kube-reports": c.KubeReports} {
+		if value != On && value != Off {
+			bad(name, "%q: use %q or %q", value, On, Off)
+		}
 	}
 }
 
@@ -73,7 +75,7 @@ func (a *Agent) runKube(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { a.cluster.Run(ctx) })
-	if a.config.KubeEvents == On {
+	if a.config.KubeEvents == On || a.config.KubeReports == On {
 		tasks.Go(func() { a.tellKube(ctx) })
 	}
 	changes := a.cluster.View().Subscribe()
@@ -164,7 +166,7 @@ func protocolNumber(name string) uint8 {
 	return 0
 }
 
-// tellKube tells denials and alerts as Kubernetes Events until ctx ends.
+// tellKube tells denials and alerts as Kubernetes Events and in reports until ctx ends.
 func (a *Agent) tellKube(ctx context.Context) {
 	events := a.Subscribe(pipeline.SubscribeOptions{Name: "kubernetes events", Keep: func(ev *model.Event) bool {
 		_, ok := occurrence(ev)
@@ -178,13 +180,22 @@ func (a *Agent) tellKube(ctx context.Context) {
 		}
 		for _, ev := range batch {
 			if o, ok := occurrence(ev); ok {
-				a.cluster.Events().Add(o)
+				if a.config.KubeEvents == On && o.Reason != auditedReason {
+					a.cluster.Events().Add(o)
+				}
+				if a.config.KubeReports == On {
+					a.cluster.Reports().Add(o)
+				}
 			}
 		}
 	}
 }
 
-// occurrence is what an event says about a pod that its owner should read: something was denied, or an alert was raised.
+// auditedReason is of what a policy would have denied: reports say it, for who is about to have it enforced, Events do not.
+const auditedReason = "PolicyAudited"
+
+// occurrence is what an event says about a pod that its owner should read: something was denied, or would have been, or an alert
+// was raised.
 func occurrence(ev *model.Event) (kube.Occurrence, bool) {
 	if ev.Process == nil || ev.Process.Workload == nil || ev.Process.Workload.Kind != model.WorkloadPod || ev.Process.Workload.Namespace == "" {
 		return kube.Occurrence{}, false
@@ -196,15 +207,19 @@ func occurrence(ev *model.Event) (kube.Occurrence, bool) {
 		in = " in container " + w.Container
 	}
 	switch {
+	case ev.Verdict != nil && ev.Verdict.Action == model.VerdictAudited:
+		v := ev.Verdict
+		o.Reason, o.Action, o.Policy, o.Rule, o.Result = auditedReason, string(v.Operation), v.Policy, v.Rule, kube.ResultWarn
+		o.Note = fmt.Sprintf("%s%s: policy %s, %s would have denied %s %s", ev.Process.Binary, in, v.Policy, v.Rule, v.Operation, objectOf(v))
 	case ev.Verdict != nil && (ev.Verdict.Action == model.VerdictDenied || ev.Verdict.Action == model.VerdictKilled):
 		v := ev.Verdict
-		o.Reason, o.Action, o.Rule = "PolicyDenied", string(v.Operation), v.Policy+" "+v.Rule
+		o.Reason, o.Action, o.Policy, o.Rule, o.Result = "PolicyDenied", string(v.Operation), v.Policy, v.Rule, kube.ResultFail
 		if v.Action == model.VerdictKilled {
 			o.Reason = "PolicyKilled"
 		}
 		o.Note = fmt.Sprintf("%s%s: %s %s was %s by policy %s, %s (%s)", ev.Process.Binary, in, v.Operation, objectOf(v), v.Action, v.Policy, v.Rule, v.Guarantee)
 	case ev.Alert != nil:
-		o.Reason, o.Action, o.Rule = "Alert", string(ev.Alert.Severity), ev.Alert.Rule
+		o.Reason, o.Action, o.Policy, o.Result, o.Severity = "Alert", string(ev.Alert.Severity), ev.Alert.Rule, kube.ResultWarn, string(ev.Alert.Severity)
 		o.Note = fmt.Sprintf("%s%s: %s (rule %s, %s)", ev.Process.Binary, in, cmp.Or(ev.Alert.Message, ev.Alert.Title), ev.Alert.Rule, ev.Alert.Severity)
 	default:
 		return kube.Occurrence{}, false

@@ -32,13 +32,18 @@ func TestOccurrence(t *testing.T) {
 		ev   *model.Event
 		want kube.Occurrence
 	}{
-		"denied": {event(pod, denied), kube.Occurrence{Reason: "PolicyDenied", Action: "connect", Rule: "web egress.allow",
+		"denied": {event(pod, denied), kube.Occurrence{Reason: "PolicyDenied", Action: "connect", Policy: "web", Rule: "egress.allow", Result: "fail",
 			Note: "/bin/sh in container web: connect example.org (192.0.2.1:443/tcp) was denied by policy web, egress.allow (denied before it happens)"}},
 		"killed": {event(pod, func(ev *model.Event) {
 			ev.Verdict = &model.Verdict{Action: model.VerdictKilled, Policy: "web", Rule: "processes.allow", Operation: model.OpExec, Path: "/usr/bin/curl", Guarantee: model.KilledBefore}
-		}), kube.Occurrence{Reason: "PolicyKilled", Action: "exec", Rule: "web processes.allow",
+		}), kube.Occurrence{Reason: "PolicyKilled", Action: "exec", Policy: "web", Rule: "processes.allow", Result: "fail",
 			Note: "/bin/sh in container web: exec /usr/bin/curl was killed by policy web, processes.allow (killed before the first instruction)"}},
-		"alert": {event(pod, alert), kube.Occurrence{Reason: "Alert", Action: "high", Rule: "shell_from_server",
+		"audited": {event(pod, func(ev *model.Event) {
+			denied(ev)
+			ev.Verdict.Action = model.VerdictAudited
+		}), kube.Occurrence{Reason: auditedReason, Action: "connect", Policy: "web", Rule: "egress.allow", Result: "warn",
+			Note: "/bin/sh in container web: policy web, egress.allow would have denied connect example.org (192.0.2.1:443/tcp)"}},
+		"alert": {event(pod, alert), kube.Occurrence{Reason: "Alert", Action: "high", Policy: "shell_from_server", Result: "warn", Severity: "high",
 			Note: "/bin/sh in container web: a server started a shell (rule shell_from_server, high)"}},
 	} {
 		c.want.Namespace, c.want.Pod, c.want.UID, c.want.Time, c.want.Count = "shop", "web-0", "u", at, 3
@@ -47,10 +52,6 @@ func TestOccurrence(t *testing.T) {
 		}
 	}
 	for name, ev := range map[string]*model.Event{
-		"audited": event(pod, func(ev *model.Event) {
-			denied(ev)
-			ev.Verdict.Action = model.VerdictAudited
-		}),
 		"of a unit":          event(&model.Workload{Kind: model.WorkloadUnit, Name: "nginx.service"}, denied),
 		"of a pod unnamed":   event(&model.Workload{Kind: model.WorkloadPod, Name: "u", PodUID: "u"}, alert),
 		"something ordinary": event(pod, func(*model.Event) {}),

@@ -111,7 +111,10 @@ func giveProgramBack() {
 		return
 	}
 	for _, m := range cleanMappings(f, name) {
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(m[0]), uintptr(m[1]-m[0]), unix.MADV_DONTNEED)
+		// Where the page cache holds the file in huge pages, what is needed again would come back 2 MiB at a time: all of it.
+		for _, advice := range []uintptr{unix.MADV_NOHUGEPAGE, unix.MADV_DONTNEED} {
+			_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(m[0]), uintptr(m[1]-m[0]), advice)
+		}
 	}
 }
 

@@ -323,7 +323,7 @@ func (s *policyStore) parse(source, text, origin string) ([]*heldPolicy, error) 
 			errs = append(errs, err)
 			continue
 		}
-		d.Name, d.root = p.Name(), nil
+		d.Name, d.KindAt, d.root = p.Name(), "", nil // kept for as long as the policy is there, by the thousand
 		if at[d.Name] != "" {
 			errs = append(errs, fmt.Errorf("%s: policy %s is also at %s: give one of them another name", d.NameAt, d.Name, at[d.Name]))
 			continue

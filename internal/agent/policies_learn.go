@@ -17,12 +17,15 @@ import (
 
 // LearnedSections are the sections that a learned policy can have.
 func LearnedSections() []string {
-	return []string{"processes", "files", "network.egress", "network.ingress", "network.listen", "capabilities"}
+	return []string{"processes", "files", "network.egress", "network.ingress", "network.listen", "capabilities", "operations"}
 }
 
 // SectionPolicy is the least policy that has a section and acts: whether it could be in force tells whether what is
 // learned for the section can be.
 func SectionPolicy(section string) string {
+	if section == "operations" {
+		return actingPolicy("operations: {deny: [ptrace, bpf, mount, module]}")
+	}
 	path := strings.Split(section, ".")
 	return actingPolicy(strings.Join(path, ": {") + ": {allow: []}" + strings.Repeat("}", len(path)-1))
 }

@@ -156,7 +156,7 @@ func (k *workloadPolicies) describe(p workloadPolicy, status enforce.Status, run
 		if number == 0 {
 			continue
 		}
-		rule := server.PolicyRule{Field: r.Field, Text: r.Text}
+		rule := server.PolicyRule{Field: r.Field(), Text: p.compiled.table.Text(number)}
 		if number < len(p.compiled.carried) {
 			c := p.compiled.carried[number]
 			rule.Rung, rule.Guarantee, rule.Limits = c.Rung, c.Guarantee, c.Limits
@@ -164,7 +164,7 @@ func (k *workloadPolicies) describe(p workloadPolicy, status enforce.Status, run
 			if !r.Allows && c.Guarantee != "" && c.Guarantee.Strength() < asks(p.Policy) {
 				d.State = server.PolicyDegraded
 				if d.Message == "" {
-					d.Message = fmt.Sprintf("%s is carried by less than it asks for: %s", r.Field, c.Guarantee)
+					d.Message = fmt.Sprintf("%s is carried by less than it asks for: %s", r.Field(), c.Guarantee)
 				}
 			}
 		}

@@ -41,9 +41,9 @@ func (e *fakeEnforcer) Plan(t *policy.Table) ([]*enforce.Carried, error) {
 		carried[i] = new(enforce.Carried)
 		switch {
 		case i == 0 || r.Allows:
-		case slices.Contains(r.Operations, model.OpCapability):
+		case slices.Contains(slices.Collect(r.Operations.All()), model.OpCapability):
 			if !r.Weaker {
-				return nil, fmt.Errorf("%s: the best there is here is the audit of capable: %s; accept it with weaker: accept", r.Field, model.SeenOnly)
+				return nil, fmt.Errorf("%s: the best there is here is the audit of capable: %s; accept it with weaker: accept", r.Field(), model.SeenOnly)
 			}
 			carried[i] = &enforce.Carried{Rung: "tp capable", Guarantee: model.SeenOnly}
 		default:

@@ -124,7 +124,7 @@ func (s *suite) add(d agent.Document) error {
 			return err
 		}
 		p.Mode = policy.Enforce // what it would deny is what it is held to
-		selection, err := policy.NewSelection(p.Selector, policy.Env{UserID: s.uid})
+		selection, err := policy.NewSelection(&p.Selector, policy.Env{UserID: s.uid})
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.NameAt, err)
 		}

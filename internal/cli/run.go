@@ -109,6 +109,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.L7, "l7", c.L7, "whose requests (HTTP, gRPC, SQL, Redis, Kafka) to look at: off, all, or names of workloads, * standing for anything; see docs/l7.md")
 	fs.StringVar(&c.Kube, "kube", c.Kube, "how to reach Kubernetes' API server: auto (as the pod that the agent runs in), off, or a kubeconfig file")
 	fs.StringVar(&c.KubePods, "kube-pods", c.KubePods, "whose pods to follow in Kubernetes: cluster or node")
+	fs.StringVar(&c.KubeReports, "kube-reports", c.KubeReports, "tell denials and alerts in reports on the pods, where the cluster has openreports.io or wgpolicyk8s.io: on or off")
 	fs.StringVar(&c.KubeEvents, "kube-events", c.KubeEvents, "tell denials and alerts as Kubernetes Events on the pods: on or off")
 	fs.StringVar(&c.Replay, "replay", c.Replay, "play this capture of vigie record instead of looking at this host")
 	fs.Float64Var(&c.Speed, "speed", c.Speed, "how fast to replay: 1 as recorded, 0 as fast as it goes")
@@ -221,7 +222,7 @@ func (r *runner) onHangup(ctx context.Context) (context.Context, func()) {
 
 // start runs the agent until it ends.
 func (r *runner) start(ctx context.Context, log slog.Handler) error {
-	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), LogLevel: r.level, Version: r.env.Version, Reload: r.reload, Serving: r.serving})
+	err := r.run(ctx, r.config, agent.Deps{Log: slog.New(log), LogLevel: r.level, Version: r.env.Version, Now: r.env.Now, Reload: r.reload, Serving: r.serving})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}

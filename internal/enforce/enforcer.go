@@ -67,7 +67,7 @@ type Enforcer struct {
 	plans    map[planned]*Carried         // made of them
 	needless *Carried                     // by no rung: of rules that only permit
 	asked    uint64
-	carried  map[string]uint64 // hits of earlier tables, by policy and rule
+	carried  map[string]map[string]uint64 // hits of earlier tables, by policy and rule
 	lists    map[subject.CgroupRef][subject.Slots]uint16
 
 	// known are the tables that verdicts may name, also retired ones whose number nobody has yet.
@@ -85,7 +85,7 @@ func New(o Options) *Enforcer {
 	e := &Enforcer{options: o, workloads: make(chan struct{}, 1), applied: make(chan struct{}, 1),
 		peers: make(chan struct{}, 1), reports: make(chan Report, 4096), overflow: o.Losses.Counter("enforce", "queue of verdicts full"),
 		numbers: make(map[string]uint32), inForce: make(map[string]*loaded), attached: make(map[string][]model.Operation),
-		carried: make(map[string]uint64), needless: new(Carried), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
+		carried: make(map[string]map[string]uint64), needless: new(Carried), lists: make(map[subject.CgroupRef][subject.Slots]uint16)}
 	e.started, _ = o.Clock()
 	e.known.Store(&map[uint16]*loaded{})
 	return e
@@ -289,14 +289,18 @@ func (e *Enforcer) retire(tables []*loaded) {
 	}
 	for key, n := range hits {
 		if in := byNumber[key.Table]; in != nil && int(key.Rule) < len(in.Table.Rules) {
-			e.carried[hitName(in.Table, int(key.Rule))] += n
+			name := in.Table.Policy.Name
+			if e.carried[name] == nil {
+				e.carried[name] = make(map[string]uint64)
+			}
+			e.carried[name][hitName(in.Table, int(key.Rule))] += n
 			_ = e.subjects.Hits.Delete(&key) // the number is another table's next
 		}
 	}
 	for _, in := range tables {
 		if e.inForce[in.Table.Policy.Name] == nil {
 			e.forgetNumber(in.Table.Policy.Name)
-			maps.DeleteFunc(e.carried, func(k string, _ uint64) bool { return isHitOf(k, in.Table.Policy.Name) })
+			delete(e.carried, in.Table.Policy.Name)
 		}
 		e.loader.unload(in)
 	}

@@ -40,16 +40,14 @@ type loaded struct {
 // loader writes tables into the maps.
 type loader struct {
 	maps  *subject.Maps
-	cells pool[subject.MatchCell]
-	words pool[uint64]
+	words pool
 	next  uint32 // where the search for a free number begins: late reuse, so that verdicts on their way are still understood
 	used  map[uint16]bool
 }
 
 func newLoader(m *subject.Maps) *loader {
 	return &loader{maps: m, next: 1, used: make(map[uint16]bool),
-		cells: pool[subject.MatchCell]{outer: m.Match, newChunk: m.NewMatchChunk, what: "automata"},
-		words: pool[uint64]{outer: m.Words, newChunk: m.NewWordsChunk, what: "decisions"}}
+		words: pool{outer: m.Words, newChunk: m.NewChunk}}
 }
 
 // number finds a free table number.
@@ -84,12 +82,12 @@ func (l *loader) load(t *policy.Table, policyNumber uint32) (in *loaded, err err
 		run  *run
 		from *policy.Matcher
 	}{{&in.paths, &t.Paths}, {&in.names, &t.Names}, {&in.selects, &t.Select}} {
-		if *a.run, err = l.cells.put(matchCells(a.from)); err != nil {
+		if *a.run, err = put(&l.words, a.from.Cells); err != nil {
 			return nil, err
 		}
 	}
 	words, cells, privileges := tableWords(t)
-	if in.words, err = l.words.put(words); err != nil {
+	if in.words, err = put(&l.words, words); err != nil {
 		return nil, err
 	}
 	entry := subject.Table{Policy: policyNumber, Flags: tableFlags(t), Subjects: t.Subjects, Parents: t.Parents, Sockets: uint16(t.Sockets)}
@@ -101,7 +99,7 @@ func (l *loader) load(t *policy.Table, policyNumber uint32) (in *loaded, err err
 	for i, d := range t.Default {
 		entry.Defaults[i] = uint16(d)
 	}
-	entry.ExecDefault = uint16(execDefault(t))
+	entry.ExecDefault = uint16(t.ExecDefault())
 	entry.Uid, _ = t.Selection.UID()
 	if err = l.maps.Tables.Put(uint32(n), &entry); err != nil {
 		return nil, kernel.Explain("write a policy's table", err)
@@ -115,23 +113,14 @@ func setAutomaton(chunk, offset, cells *uint32, r run) {
 
 // unload takes back what load has done so far. No process may be judged by the table any more.
 func (l *loader) unload(in *loaded) {
-	for _, r := range []run{in.paths, in.names, in.selects} {
-		l.cells.release(r)
+	for _, r := range []run{in.paths, in.names, in.selects, in.words} {
+		l.words.release(r)
 	}
-	l.words.release(in.words)
 	delete(l.used, in.Number)
 }
 
 func (l *loader) close() error {
-	return errors.Join(append(l.cells.close(), l.words.close()...)...)
-}
-
-func matchCells(m *policy.Matcher) []subject.MatchCell {
-	out := make([]subject.MatchCell, len(m.Cells))
-	for i, c := range m.Cells {
-		out[i] = subject.MatchCell{Base: c.Base, Check: c.Check, Otherwise: c.Default, Class: c.Class, Final: c.Final}
-	}
-	return out
+	return errors.Join(l.words.close()...)
 }
 
 // tableWords are the words of a table: what path classes are as `by` and `parent`, then its cells, then its privileges.
@@ -172,16 +161,6 @@ func tableFlags(t *policy.Table) uint32 {
 		}
 	}
 	return f
-}
-
-// execDefault is the number of the rule that denies what a list of allowed processes does not have; 0 for none.
-func execDefault(t *policy.Table) int {
-	for i, r := range t.Rules {
-		if r.Field == "processes.allow" {
-			return i
-		}
-	}
-	return 0
 }
 
 // hit counts a hit of a rule for a back-end in user space. Two at the same moment can count as one: the programs of the

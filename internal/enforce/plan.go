@@ -55,16 +55,13 @@ func (e *Enforcer) plan(t *policy.Table) ([]*Carried, error) {
 
 // planned names what the answer to a rule depends on: rules that are alike share one.
 type planned struct {
-	operations string
+	operations policy.Operations
 	asked      model.Guarantee
 	weaker     bool
 }
 
 func (e *Enforcer) planRule(t *policy.Table, r *policy.Rule) (*Carried, error) {
-	key := planned{asked: asks(t), weaker: r.Weaker}
-	for _, op := range r.Operations {
-		key.operations += string(op) + " "
-	}
+	key := planned{operations: r.Operations, asked: asks(t), weaker: r.Weaker}
 	e.freshen()
 	if c, ok := e.plans[key]; ok {
 		return c, nil
@@ -82,7 +79,7 @@ func (e *Enforcer) carry(t *policy.Table, r *policy.Rule) (Carried, error) {
 	var out Carried
 	var rungs []string
 	asked := asks(t)
-	for _, op := range r.Operations {
+	for op := range r.Operations.All() {
 		b, c, cause := e.best(op)
 		if sideDoors[op] {
 			// Nobody writes a rule for these: they are the other ways to what the rule is about.
@@ -95,7 +92,7 @@ func (e *Enforcer) carry(t *policy.Table, r *policy.Rule) (Carried, error) {
 		}
 		if b == nil || c.Guarantee.Strength() < asked.Strength() {
 			if !r.Weaker {
-				return Carried{}, &WeakerError{Policy: t.Policy.Name, Field: r.Field, Operation: op, Asked: asked, Best: c.Guarantee, Rung: c.Rung, Cause: cause}
+				return Carried{}, &WeakerError{Policy: t.Policy.Name, Field: r.Field(), Operation: op, Asked: asked, Best: c.Guarantee, Rung: c.Rung, Cause: cause}
 			}
 			if b == nil {
 				c = Carried{Rung: "none", Guarantee: model.SeenOnly}
@@ -215,22 +212,16 @@ func (c *causes) String() string {
 
 // operations are what each back-end has to carry for some tables, in the order of model.Operations.
 func (e *Enforcer) operations(tables map[string]*loaded) map[string][]model.Operation {
-	needed := make(map[model.Operation]bool)
+	var needed policy.Operations
 	for _, in := range tables {
-		for i, r := range in.Table.Rules {
-			if i == 0 || r.Allows {
-				continue
-			}
-			for _, op := range r.Operations {
-				needed[op] = true
+		for _, r := range in.Table.Rules {
+			if !r.Allows {
+				needed |= r.Operations
 			}
 		}
 	}
 	out := make(map[string][]model.Operation)
-	for _, op := range model.Operations() {
-		if !needed[op] {
-			continue
-		}
+	for op := range needed.All() {
 		if b, _, _ := e.best(op); b != nil {
 			out[b.Name()] = append(out[b.Name()], op)
 		}

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,11 +13,10 @@ import (
 	"github.com/vigie-io/vigie/internal/kernel"
 )
 
-// pool is room for values of type T in the pieces of a map of maps: each table has a run of them within one piece.
-type pool[T any] struct {
+// pool is room for words in the pieces of a map of maps: each table has runs of them, each within one piece.
+type pool struct {
 	outer    *ebpf.Map
 	newChunk func() (*ebpf.Map, error)
-	what     string // for errors
 	chunks   []*chunk
 }
 
@@ -29,12 +29,12 @@ type chunk struct {
 type run struct{ chunk, offset, length uint32 }
 
 // put finds room for values and writes them. The zero run for none.
-func (p *pool[T]) put(values []T) (run, error) {
+func put[T ~uint64](p *pool, values []T) (run, error) {
 	if len(values) == 0 {
 		return run{}, nil
 	}
 	if len(values) > subject.Chunk {
-		return run{}, fmt.Errorf("the policy needs room for %d %s, at most %d fit: split it, or use fewer rules that differ", len(values), p.what, subject.Chunk)
+		return run{}, fmt.Errorf("the policy needs room for %d words, at most %d fit: split it, or use fewer rules that differ", len(values), subject.Chunk)
 	}
 	r, ok := p.take(uint32(len(values)))
 	if !ok {
@@ -49,13 +49,13 @@ func (p *pool[T]) put(values []T) (run, error) {
 	}
 	if _, err := p.chunks[r.chunk].m.BatchUpdate(keys, values, nil); err != nil {
 		p.release(r)
-		return run{}, kernel.Explain("write "+p.what+" of a policy", err)
+		return run{}, kernel.Explain("write a policy's table", err)
 	}
 	return r, nil
 }
 
 // take finds room in the pieces that there are: the first that is large enough.
-func (p *pool[T]) take(length uint32) (run, bool) {
+func (p *pool) take(length uint32) (run, bool) {
 	for i, c := range p.chunks {
 		for j, f := range c.free {
 			if f.length < length {
@@ -71,9 +71,9 @@ func (p *pool[T]) take(length uint32) (run, bool) {
 	return run{}, false
 }
 
-func (p *pool[T]) grow() error {
+func (p *pool) grow() error {
 	if uint32(len(p.chunks)) >= p.outer.MaxEntries() {
-		return fmt.Errorf("there is no room for %s of more policies: delete some", p.what)
+		return errors.New("there is no room for more policies: delete some")
 	}
 	m, err := p.newChunk()
 	if err != nil {
@@ -82,14 +82,14 @@ func (p *pool[T]) grow() error {
 	n := uint32(len(p.chunks))
 	if err := p.outer.Put(n, m); err != nil {
 		_ = m.Close()
-		return kernel.Explain("make room for "+p.what, err)
+		return kernel.Explain("make room for tables", err)
 	}
 	p.chunks = append(p.chunks, &chunk{m, []run{{n, 0, subject.Chunk}}})
 	return nil
 }
 
 // release gives a run back. Whoever still reads it reads what the next one writes: release what no table names.
-func (p *pool[T]) release(r run) {
+func (p *pool) release(r run) {
 	if r.length == 0 {
 		return
 	}
@@ -106,7 +106,7 @@ func (p *pool[T]) release(r run) {
 	}
 }
 
-func (p *pool[T]) close() (errs []error) {
+func (p *pool) close() (errs []error) {
 	for _, c := range p.chunks {
 		errs = append(errs, c.m.Close())
 	}

@@ -5,7 +5,6 @@ package enforce
 import (
 	"fmt"
 	"maps"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -28,8 +27,8 @@ func (e *Enforcer) Status() map[string]Status {
 		s := Status{Hits: make([]uint64, len(in.Table.Rules)), Processes: processes[in.Number]}
 		for i := range s.Hits {
 			s.Hits[i] = hits[subject.HitKey{Table: in.Number, Rule: uint16(i)}]
-			if len(e.carried) > 0 {
-				s.Hits[i] += e.carried[hitName(in.Table, i)]
+			if before := e.carried[name]; before != nil {
+				s.Hits[i] += before[hitName(in.Table, i)]
 			}
 		}
 		out[name] = s
@@ -62,12 +61,7 @@ func (e *Enforcer) processes() map[uint16]uint32 {
 }
 
 // hitName is by what the hits of a rule are carried over to the policy's next table.
-func hitName(t *policy.Table, rule int) string {
-	r := &t.Rules[rule]
-	return t.Policy.Name + "\x00" + r.Field + "\x00" + r.Text
-}
-
-func isHitOf(name, policyName string) bool { return strings.HasPrefix(name, policyName+"\x00") }
+func hitName(t *policy.Table, rule int) string { return t.Rules[rule].Field() + "\x00" + t.Text(rule) }
 
 // remember keeps the tables that verdicts may name: a retired one until its number is another's.
 func (e *Enforcer) remember(tables map[string]*loaded) {
@@ -134,7 +128,7 @@ func (e *Enforcer) name(v *model.Verdict, table uint16, rule int) {
 		v.Policy, v.Rule = "unknown", fmt.Sprintf("table %d rule %d", table, rule)
 		return
 	}
-	v.Policy, v.Rule = in.Table.Policy.Name, in.Table.Rules[rule].Field
+	v.Policy, v.Rule = in.Table.Policy.Name, in.Table.Rules[rule].Field()
 	if (v.Hook == "lsm" || v.Hook == "fmod_ret") && rule < len(in.carried) && in.carried[rule].Rung != "" {
 		v.Hook = in.carried[rule].Rung
 	}

@@ -70,8 +70,9 @@ type more struct {
 	verdict      model.FlowVerdict
 	policy, rule string
 	service      *model.Service
-	// shown is the source's own address, where its packets leave with another one.
+	// The addresses that the source's socket has, where its packets arrive with others.
 	shown     place
+	asked     asked
 	workloads [2]*model.Workload // of ends without a process
 }
 

@@ -20,6 +20,9 @@ func (t *Table) Count(s *model.Socket) {
 	if c == nil {
 		return
 	}
+	if at == source {
+		c = t.reach(c)
+	}
 	c.take(at, countsOf(s))
 	if s.Error != 0 {
 		c.err = s.Error
@@ -98,6 +101,10 @@ func (t *Table) Talk(now uint64, k *Talk) (forget bool) {
 
 // talk is the conversation that the kernel side counts, made when it is new, and which end of it counts.
 func (t *Table) talk(id key, at side, k *Talk) (*conversation, side) {
+	own := asked{k.Cookie, placeOf(k.Remote)}
+	if c := t.translated[own]; c != nil && at == source {
+		return c, at
+	}
 	c := t.holding(id, at, k.NetNS, k.Cookie)
 	if c != nil {
 		if c.source != id.source {
@@ -105,6 +112,7 @@ func (t *Table) talk(id key, at side, k *Talk) (*conversation, side) {
 		}
 		return c, at
 	}
+	id, translation := t.translatedTalk(id, k)
 	if c = t.other(id, at, k.NetNS); c == nil {
 		if c = t.admit(id, k.First); c == nil {
 			return nil, at
@@ -120,6 +128,9 @@ func (t *Table) talk(id key, at side, k *Talk) (*conversation, side) {
 	}
 	if at == source {
 		c.name = k.Name
+	}
+	if at == source && translation.Destination.IsValid() {
+		t.translate(c, own, placeOf(k.Local), translation)
 	}
 	if len(t.asked) > 0 && k.Owner != nil {
 		t.decide(c, at, k.Owner.Key.PID, k.Last)

@@ -133,6 +133,55 @@ func TestTranslatedAddressesMeetTheirOtherEnd(t *testing.T) {
 	}
 }
 
+func TestTranslatedDatagramsMeetTheirOtherEnd(t *testing.T) {
+	const service, node = "10.96.0.1:53", "10.0.0.9:61000"
+	to := Translation{Source: netip.MustParseAddrPort(node), Destination: netip.MustParseAddrPort(server)}
+	for name, order := range map[string]func(w *world, c, s *sock){
+		"a connected client, which nobody knows the way of at first": func(w *world, c, s *sock) {
+			c.begin()
+			w.nats[11] = to
+			c.close(5, 7)
+			s.says(begin, 7, 5, false)
+		},
+		"the server of a connected client is seen first": func(w *world, c, s *sock) {
+			c.begin()
+			s.says(begin, 7, 5, false)
+			w.nats[11] = to
+			c.count(4, 6)
+			c.close(5, 7)
+			s.says(begin, 7, 5, false)
+		},
+		"no connection": func(w *world, c, s *sock) {
+			w.nats[11] = to
+			c.says(begin, 4, 7, false)
+			s.says(begin, 7, 5, false)
+			c.says(begin, 5, 7, true)
+			s.says(begin, 7, 5, false)
+		},
+		"no connection, the server is seen first": func(w *world, c, s *sock) {
+			s.says(begin, 7, 5, false)
+			w.nats[11] = to
+			c.says(begin, 5, 7, true)
+			s.says(begin, 7, 5, false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, Options{})
+			order(w, w.out(1, 11, client, service).udp(), w.in(2, 12, server, node).at(2).udp())
+			f := w.only()
+			if f.Direction != model.FlowLocal || pid(f.Source) != 1 || pid(f.Destination) != 2 || f.Total.BytesSent != 5 || f.Total.BytesReceived != 7 {
+				t.Errorf("flow is %+v", f)
+			}
+			if f.Service == nil || f.Service.Address.String() != service || f.Source.Address.String() != client || f.Destination.Address.String() != server {
+				t.Errorf("flow is from %v to %v, service %+v", f.Source.Address, f.Destination.Address, f.Service)
+			}
+			if len(w.table.translated) != 0 {
+				t.Errorf("%d translations are kept", len(w.table.translated))
+			}
+		})
+	}
+}
+
 func TestOpenFlowsAreListedBiggestFirst(t *testing.T) {
 	w := newWorld(t, Options{})
 	for i, n := range []uint64{10, 30, 20} {

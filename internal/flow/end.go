@@ -19,6 +19,9 @@ func (t *Table) closed(ev *model.Event, k key, at side) {
 		c.attach(at, ev.Process, s.Cookie, s.NetNS)
 		c.name = s.RemoteName
 	}
+	if at == source {
+		c = t.reach(c)
+	}
 	c.take(at, countsOf(s))
 	if c.flags&unread != 0 {
 		c.told, c.flags = c.total, c.flags&^unread
@@ -70,9 +73,13 @@ func (t *Table) forget(c *conversation) {
 	}
 	c.flags &^= indexed
 	t.open--
-	if c.more != nil && c.more.shown != (place{}) {
-		delete(t.translated, c.ends[source].cookie)
+	if c.more != nil && t.translated[c.more.asked] == c {
+		delete(t.translated, c.more.asked)
 	}
+	t.unindex(c)
+}
+
+func (t *Table) unindex(c *conversation) {
 	first := t.index[c.key]
 	if first == c {
 		if c.next == nil {

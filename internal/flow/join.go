@@ -26,7 +26,7 @@ func (t *Table) begun(ev *model.Event, k key, at side) {
 	}
 	translation, translated := Translation{}, false
 	if at == source {
-		if translation, translated = t.options.Translated(s.Cookie); translation.Destination.IsValid() {
+		if translation, translated = t.options.Translated(s.Cookie, s.Protocol, s.Local, s.Remote); translation.Destination.IsValid() {
 			k.source, k.destination = placeOf(translation.Source), placeOf(translation.Destination)
 		}
 	}
@@ -48,32 +48,18 @@ func (t *Table) begun(ev *model.Event, k key, at side) {
 		c.name = s.RemoteName
 	}
 	if translated {
-		t.translate(c, s, translation)
+		t.translate(c, asked{s.Cookie, placeOf(s.Remote)}, placeOf(s.Local), translation)
 	}
 	if len(t.asked) > 0 {
 		t.decide(c, at, ev.Key.PID, ev.BootTime)
 	}
 }
 
-// translate notes what the source asked for, and which addresses its socket has.
-func (t *Table) translate(c *conversation, s *model.Socket, n Translation) {
-	m := c.rare()
-	if n.Asked.IsValid() {
-		m.service = &model.Service{Address: n.Asked}
-		return
-	}
-	if n.Destination != s.Remote {
-		m.service = &model.Service{Address: s.Remote}
-	}
-	m.shown = placeOf(s.Local)
-	t.translated[s.Cookie] = c
-}
-
 // find is the conversation whose end at a side is this socket, and which side it is of it: where both began at once, the one
 // that was seen later is the destination.
 func (t *Table) find(k key, at side, s *model.Socket) (*conversation, side) {
 	if at == source {
-		if c := t.translated[s.Cookie]; c != nil {
+		if c := t.translated[asked{s.Cookie, placeOf(s.Remote)}]; c != nil {
 			return c, at
 		}
 	}
@@ -155,11 +141,16 @@ func (t *Table) admit(k key, start uint64) *conversation {
 	}
 	c := t.make(k, start)
 	c.flags |= indexed
-	c.next = t.index[k]
-	t.index[k] = c
+	t.enter(c)
 	t.open++
 	t.young.put(c, start+uint64(t.options.FirstReport))
 	return c
+}
+
+// enter puts a conversation into the index by its key.
+func (t *Table) enter(c *conversation) {
+	c.next = t.index[c.key]
+	t.index[c.key] = c
 }
 
 // make makes a conversation that is in no list.

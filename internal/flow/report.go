@@ -71,7 +71,7 @@ func (t *Table) reports(now, due uint64) {
 func (t *Table) event(c *conversation, now uint64, state model.FlowState) *model.Event {
 	if c.report == 0 && c.protocol == tcp && c.ends[source].known && c.flags&failed == 0 && (c.more == nil || c.more.service == nil) {
 		// What connect was given is noted when it returns, which can be after the connection was told.
-		if n, ok := t.options.Translated(c.ends[source].cookie); ok && n.Asked.IsValid() {
+		if n, ok := t.options.Translated(c.ends[source].cookie, "tcp", c.source.addrPort(), c.destination.addrPort()); ok && n.Asked.IsValid() {
 			c.rare().service = &model.Service{Address: n.Asked}
 		}
 	}

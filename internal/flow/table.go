@@ -44,14 +44,15 @@ type Options struct {
 	Wall func(boot uint64) time.Time
 	// Current is the process image of a key as it is known now, or nil: its workload may have got its name meanwhile.
 	Current func(model.ProcessKey) *model.Process
-	// Translated tells how the addresses of an outbound connection were translated; may be nil. An answer is given once.
-	Translated func(cookie uint64) (Translation, bool)
+	// Translated tells how the addresses of an outbound conversation by TCP or UDP were translated, from those that its socket
+	// has; may be nil. Of a connection an answer is given once.
+	Translated func(cookie uint64, protocol string, local, remote netip.AddrPort) (Translation, bool)
 }
 
 // Translation is what stands behind the address of a connection. Either Asked is set or the other two.
 type Translation struct {
 	Asked               netip.AddrPort // as connect was given it, where the socket got another one
-	Source, Destination netip.AddrPort // of the packets that leave
+	Source, Destination netip.AddrPort // of the packets that arrive
 }
 
 // Table follows conversations. See, Talk and Flush are called from one goroutine; everything else from any.
@@ -71,8 +72,8 @@ type Table struct {
 	mute   queue // the same of those without connection, of which the kernel side may have more to say
 	audits queue // what a policy would have denied, and that is not decided yet
 	asked  map[attempt]*conversation
-	// translated are open connections by the cookie of their source, where its socket has other addresses than the key.
-	translated map[uint64]*conversation
+	// translated are open conversations whose source's socket has other addresses than the key, by these.
+	translated map[asked]*conversation
 	// closing are cookies of UDP sockets that were closed, and when: what the kernel side still counts of them has ended.
 	closing map[uint64]uint64
 	done    []*model.Event // to be given out by the next Flush
@@ -99,14 +100,14 @@ func New(o Options) *Table {
 		o.EchoIdle = DefaultEchoIdle
 	}
 	if o.Translated == nil {
-		o.Translated = func(uint64) (Translation, bool) { return Translation{}, false }
+		o.Translated = func(uint64, string, netip.AddrPort, netip.AddrPort) (Translation, bool) { return Translation{}, false }
 	}
 	if o.Current == nil {
 		o.Current = func(model.ProcessKey) *model.Process { return nil }
 	}
 	return &Table{options: o, full: o.Losses.Counter("flow", "table full"), index: make(map[key]*conversation),
 		local: make(map[[16]byte]struct{}), asked: make(map[attempt]*conversation),
-		translated: make(map[uint64]*conversation), closing: make(map[uint64]uint64)}
+		translated: make(map[asked]*conversation), closing: make(map[uint64]uint64)}
 }
 
 // See takes in an enriched event. Those that are not about conversations pass.

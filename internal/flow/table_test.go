@@ -27,7 +27,7 @@ type world struct {
 func newWorld(t *testing.T, o Options) *world {
 	w := &world{t: t, losses: new(pipeline.Losses), now: begin, nats: make(map[uint64]Translation)}
 	o.Losses, o.Wall = w.losses, func(boot uint64) time.Time { return time.Unix(0, int64(boot)).UTC() }
-	o.Translated = func(cookie uint64) (Translation, bool) {
+	o.Translated = func(cookie uint64, _ string, _, _ netip.AddrPort) (Translation, bool) {
 		n, ok := w.nats[cookie]
 		delete(w.nats, cookie)
 		return n, ok

@@ -18,8 +18,8 @@ type NetfilterHook struct {
 	Priority int32
 }
 
-// netfilterTries is how many programs of others can stand at one place.
-const netfilterTries = 16
+// NetfilterTries is how many programs of others can stand at one place: a program may end up at so much lower a priority.
+const NetfilterTries = 16
 
 // AttachNetfilter attaches a program at each of the hooks (6.4).
 func (h *Host) AttachNetfilter(sensor string, p *ebpf.Program, at ...NetfilterHook) error {
@@ -36,7 +36,7 @@ func (h *Host) AttachNetfilter(sensor string, p *ebpf.Program, at ...NetfilterHo
 }
 
 func attachNetfilter(p *ebpf.Program, family link.NetfilterProtocolFamily, hook NetfilterHook) (l link.Link, err error) {
-	for try := range int32(netfilterTries) {
+	for try := range int32(NetfilterTries) {
 		l, err = link.AttachNetfilter(link.NetfilterOptions{Program: p, ProtocolFamily: family, Hook: hook.Hook, Priority: hook.Priority - try})
 		if !errors.Is(err, unix.EBUSY) {
 			break

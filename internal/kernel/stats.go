@@ -4,6 +4,8 @@ package kernel
 
 import (
 	"io"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,12 +101,12 @@ func (h *Host) Queues() []Queue {
 	return out
 }
 
-// MapMemory is the kernel memory of all maps of all sensors, in bytes, as far as the kernel tells.
+// MapMemory is the kernel memory of all maps of all sensors, in bytes, as far as the kernel tells: of those that the process
+// holds, pieces of maps of maps included, and of those that only programs hold, where the process may open them.
 func (h *Host) MapMemory() uint64 {
+	held := heldMaps("/proc/self")
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	seen := make(map[ebpf.MapID]bool)
-	var total uint64
 	for _, n := range h.programs {
 		info, err := n.prog.Info()
 		if err != nil {
@@ -112,19 +114,57 @@ func (h *Host) MapMemory() uint64 {
 		}
 		ids, _ := info.MapIDs()
 		for _, id := range ids {
-			if seen[id] {
-				continue
-			}
-			seen[id] = true
-			if m, err := ebpf.NewMapFromID(id); err == nil {
-				if mi, err := m.Info(); err == nil {
-					if bytes, ok := mi.Memlock(); ok {
-						total += bytes
-					}
-				}
-				_ = m.Close()
+			if _, ok := held[id]; !ok {
+				held[id] = memoryOf(id)
 			}
 		}
 	}
+	var total uint64
+	for _, bytes := range held {
+		total += bytes
+	}
 	return total
+}
+
+// memoryOf is what a map takes; 0 where the kernel does not let it be opened by its number (that takes CAP_SYS_ADMIN).
+func memoryOf(id ebpf.MapID) uint64 {
+	m, err := ebpf.NewMapFromID(id)
+	if err != nil {
+		return 0
+	}
+	defer m.Close()
+	info, err := m.Info()
+	if err != nil {
+		return 0
+	}
+	bytes, _ := info.Memlock()
+	return bytes
+}
+
+// heldMaps is what each map takes that a process has a descriptor of; proc is its directory in procfs. The kernel tells it in
+// fdinfo (bpf_map_show_fdinfo, kernel/bpf/syscall.c).
+func heldMaps(proc string) map[ebpf.MapID]uint64 {
+	held := make(map[ebpf.MapID]uint64)
+	fds, _ := os.ReadDir(proc + "/fd")
+	for _, fd := range fds {
+		if target, err := os.Readlink(proc + "/fd/" + fd.Name()); err != nil || target != "anon_inode:bpf-map" {
+			continue
+		}
+		text, err := os.ReadFile(proc + "/fdinfo/" + fd.Name())
+		if err != nil {
+			continue // closed meanwhile
+		}
+		var id, bytes uint64
+		for line := range strings.Lines(string(text)) {
+			name, value, _ := strings.Cut(line, ":")
+			switch name {
+			case "map_id":
+				id, _ = strconv.ParseUint(strings.TrimSpace(value), 10, 32)
+			case "memlock":
+				bytes, _ = strconv.ParseUint(strings.TrimSpace(value), 10, 64)
+			}
+		}
+		held[ebpf.MapID(id)] = bytes
+	}
+	return held
 }

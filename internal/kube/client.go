@@ -41,6 +41,7 @@ type Client struct {
 	traffic *traffic
 	view    *View
 	events  *Events
+	reports *Reports
 	jobs    chan struct{} // there may be Jobs whose owners are not known
 
 	resources []*resource
@@ -78,7 +79,7 @@ func open(o Options, config *rest.Config) (*Client, error) {
 	if c.api, err = newClients(config, c.traffic.through); err != nil {
 		return nil, err
 	}
-	c.events = newEvents(c.api.events, o)
+	c.events, c.reports = newEvents(c.api.events, o), newReports(c.api.events, o)
 	c.resources = c.follow()
 	if o.StateDir != "" {
 		st, err := load(c.stateFile(), config.Host, o.Node)
@@ -101,6 +102,9 @@ func (c *Client) View() *View { return c.view }
 // Events are Kubernetes Events about pods.
 func (c *Client) Events() *Events { return c.events }
 
+// Reports are reports about pods.
+func (c *Client) Reports() *Reports { return c.reports }
+
 // Run follows the API server until ctx ends, and waits for what it has started. An API server that is away is asked again, less
 // and less often; nothing of this is an error.
 func (c *Client) Run(ctx context.Context) {
@@ -110,6 +114,7 @@ func (c *Client) Run(ctx context.Context) {
 	}
 	tasks.Go(func() { c.askOwners(ctx) })
 	tasks.Go(func() { c.events.run(ctx) })
+	tasks.Go(func() { c.reports.run(ctx) })
 	tasks.Go(func() { c.keep(ctx) })
 	tasks.Wait()
 	c.saveNow()
@@ -174,6 +179,7 @@ type Status struct {
 	Resources       []ResourceStatus
 	Pods, OwnPods   int
 	Events          EventCounts
+	Reports         ReportCounts
 }
 
 // ResourceStatus is of one kind of objects.
@@ -187,7 +193,7 @@ type ResourceStatus struct {
 // Status counts.
 func (c *Client) Status() Status {
 	s := Status{Server: c.config.Host, Node: c.options.Node, Away: c.traffic.failure(), Restored: c.restored,
-		Watches: int(c.traffic.watches.Load()), BytesReceived: c.traffic.bytes.Load(), Events: c.events.Counts()}
+		Watches: int(c.traffic.watches.Load()), BytesReceived: c.traffic.bytes.Load(), Events: c.events.Counts(), Reports: c.reports.Counts()}
 	if at := c.traffic.heard.Load(); at != 0 {
 		s.Heard = time.Unix(0, at)
 	}

@@ -29,10 +29,13 @@ type Occurrence struct {
 	Namespace, Pod, UID string
 	// Reason is a short word in upper camel case: "PolicyDenied". Action is what was tried or done: "exec".
 	Reason, Action string
-	// Rule is what decided. The same reason, action and rule on one pod are one Event, however often.
-	Rule string
-	Note string // for people; of the first of them
-	Time time.Time
+	// Policy or detection that decided, and the rule of it. The same reason, action, policy and rule on one pod are one Event,
+	// however often, and one result of a report.
+	Policy, Rule string
+	// Result and Severity are a report's: ResultFail or ResultWarn; critical, high, medium, low or info, or nothing.
+	Result, Severity string
+	Note             string // for people; of the first of them
+	Time             time.Time
 	// Count is how often, at least 1.
 	Count uint64
 }
@@ -69,7 +72,7 @@ type Events struct {
 }
 
 // seriesKey is what is one Event.
-type seriesKey struct{ uid, reason, action, rule string }
+type seriesKey struct{ uid, reason, action, policy, rule string }
 
 type series struct {
 	key   seriesKey
@@ -89,7 +92,7 @@ func newEvents(client *rest.RESTClient, o Options) *Events {
 
 // Add notes an occurrence. It does not block.
 func (e *Events) Add(o Occurrence) {
-	key := seriesKey{o.UID, o.Reason, o.Action, o.Rule}
+	key := seriesKey{o.UID, o.Reason, o.Action, o.Policy, o.Rule}
 	o.Count = max(o.Count, 1)
 	e.mu.Lock()
 	defer e.mu.Unlock()

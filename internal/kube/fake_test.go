@@ -39,8 +39,11 @@ type apiServer struct {
 	watchers map[*watcher]bool
 	posted   []map[string]any // Events
 	patched  []map[string]any
-	refuse   bool // Events
+	refuse   bool // Events and reports
 	asked    []string
+
+	reportGroup string            // that there is
+	reports     map[string][]byte // by name
 }
 
 type object struct {
@@ -54,7 +57,7 @@ type watcher struct {
 }
 
 func serveAPI(t *testing.T) *apiServer {
-	s := &apiServer{t: t, objects: make(map[string]map[string]object), watchers: make(map[*watcher]bool)}
+	s := &apiServer{t: t, objects: make(map[string]map[string]object), watchers: make(map[*watcher]bool), reports: make(map[string][]byte)}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
@@ -100,6 +103,8 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	switch {
+	case len(path) > 1 && (path[1] == "openreports.io" || path[1] == "wgpolicyk8s.io"):
+		s.report(w, r, path)
 	case r.Method == http.MethodPost || r.Method == http.MethodPatch:
 		s.event(w, r)
 	case path[len(path)-2] == "jobs":
@@ -116,6 +121,32 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.watch(w, r, resource)
 	default:
 		s.list(w, r, resource)
+	}
+}
+
+// report serves one kind of reports, reportGroup.
+func (s *apiServer) report(w http.ResponseWriter, r *http.Request, path []string) {
+	content, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := path[len(path)-1]
+	switch said := s.reports[name]; {
+	case s.refuse:
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403}`)
+	case path[1] != s.reportGroup, r.Method == http.MethodGet && len(path) > 3 && said == nil:
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+	case len(path) == 3:
+		fmt.Fprint(w, `{"kind":"APIResourceList","apiVersion":"v1"}`)
+	case r.Method == http.MethodGet:
+		_, _ = w.Write(said)
+	default:
+		if got := r.Header.Get("Content-Type"); got != "application/apply-patch+yaml" || r.URL.Query().Get("fieldManager") == "" {
+			s.t.Errorf("a report comes as %s, %s", got, r.URL)
+		}
+		s.reports[name] = content
+		_, _ = w.Write(content)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 type Collector struct {
 	client *Client
 
-	up, synced, heard, watches, received, requests, objects, changes, events *prometheus.Desc
+	up, synced, heard, watches, received, requests, objects, changes, events, reports *prometheus.Desc
 }
 
 // Collector makes it.
@@ -30,12 +30,13 @@ func (c *Client) Collector() *Collector {
 		objects:  desc("objects", "What is known of the cluster, by kind.", "kind"),
 		changes:  desc("changes_total", "Objects that the API server told of after the first reading, by resource.", "resource"),
 		events:   desc("events_total", "Kubernetes Events about pods: requests sent, occurrences folded into a count, limited, and not taken.", "outcome"),
+		reports:  desc("reports_total", "Reports about pods: written, and occurrences limited and not taken.", "outcome"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *Collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.up, m.synced, m.heard, m.watches, m.received, m.requests, m.objects, m.changes, m.events} {
+	for _, d := range []*prometheus.Desc{m.up, m.synced, m.heard, m.watches, m.received, m.requests, m.objects, m.changes, m.events, m.reports} {
 		out <- d
 	}
 }
@@ -72,6 +73,9 @@ func (m *Collector) Collect(out chan<- prometheus.Metric) {
 	count(m.events, s.Events.Folded, "folded")
 	count(m.events, s.Events.Limited, "limited")
 	count(m.events, s.Events.Unsent, "unsent")
+	count(m.reports, s.Reports.Sent, "sent")
+	count(m.reports, s.Reports.Limited, "limited")
+	count(m.reports, s.Reports.Unsent, "unsent")
 }
 
 func truth(b bool) float64 {

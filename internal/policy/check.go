@@ -54,6 +54,9 @@ func badPath(s string) string {
 			return fmt.Sprintf("%q has the component %q: write the path that it leads to", s, part)
 		}
 	}
+	if !strings.ContainsAny(s, `*?[\`) {
+		return "" // each byte is itself
+	}
 	if _, err := parsePathGlob(s); err != nil {
 		return fmt.Sprintf("%q %s", s, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // What a Table may hold. The kernel's maps are made to these sizes.
@@ -33,7 +32,6 @@ func Compile(p *Policy, env Env) (*Table, error) {
 			return nil, fmt.Errorf("compile policy %s: %w", p.Name, err)
 		}
 	}
-	c.table.net = sync.OnceValue(c.table.index)
 	return c.table, nil
 }
 
@@ -67,7 +65,7 @@ func (a *actorLists) does(rule int, combination int) bool {
 
 func (c *compiler) selection(env Env) error {
 	var err error
-	if c.table.Selection, err = NewSelection(c.policy.Selector, env); err != nil {
+	if c.table.Selection, err = NewSelection(&c.policy.Selector, env); err != nil {
 		return err
 	}
 	c.table.Select = c.table.Selection.binary
@@ -193,9 +191,9 @@ func (c *compiler) cells(sets [][]int32, by, parent []uint8, byPattern [][]int) 
 	t := c.table
 	var rest [FileOps]Decision
 	for i := range c.rules {
-		if r := &c.rules[i]; r.rest && r.Field == "processes.allow" {
+		if r := &c.rules[i]; r.list == processesAllow && r.rest() {
 			rest[Exec] = c.decision(i)
-		} else if r.rest && r.Field == "files.allow" {
+		} else if r.list == filesAllow && r.rest() {
 			rest[Read], rest[Write], rest[Modify] = c.decision(i), c.decision(i), c.decision(i)
 		}
 	}
@@ -267,7 +265,7 @@ func (c *compiler) privileges() error {
 	for i := len(c.rules) - 1; i > 0; i-- { // the first decides: it is written last
 		r := &c.rules[i]
 		caps := r.caps
-		if r.rest && r.Field == "capabilities.allow" {
+		if r.list == capabilitiesAllow && r.rest() {
 			for n := range PrivilegePtrace {
 				caps = append(caps, n)
 			}
@@ -301,7 +299,7 @@ func (c *compiler) tooLarge(err error) error {
 func (c *compiler) fieldOf(glob string) string {
 	for i := range c.rules {
 		if r := &c.rules[i]; r.path == glob || contains(r.by, glob) || contains(r.parent, glob) {
-			return r.Field
+			return r.Field()
 		}
 	}
 	return ""
@@ -321,7 +319,7 @@ func (c *compiler) fieldsOf(a *actorLists) string {
 		if len(fields) == 5 {
 			return strings.Join(fields, ", ") + " and more"
 		}
-		fields = append(fields, c.rules[i].Field)
+		fields = append(fields, c.rules[i].Field())
 	}
 	return strings.Join(fields, ", ")
 }

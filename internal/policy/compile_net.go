@@ -42,12 +42,12 @@ func (n *netCompiler) direction(d Direction) error {
 	for i := range n.rules {
 		r := &n.rules[i]
 		switch {
-		case r.rest && r.dir == d:
+		case r.list == allowOf(d) && r.rest():
 			n.table.Default[d] = n.decision(i)
 			if d == Egress {
 				n.table.Sockets = n.decision(i)
 			}
-		case r.rest && r.Field == "network.egress.deny" && d == Egress:
+		case r.list == egressDeny && r.rest() && d == Egress:
 			n.table.Sockets = n.decision(i)
 		case r.network == nil || r.dir != d:
 		case len(r.network.CIDRs) > 0:
@@ -279,15 +279,8 @@ func (n *netCompiler) ports(d Direction, class uint16, rules []int) error {
 		if len(holding) == 0 {
 			continue
 		}
-		k := rulesKey(holding)
 		for _, protocol := range [...]uint8{tcp, udp, icmp, sctp, OtherProtocol} {
-			one := k + string(rune(protocol))
-			ranges, ok := n.lists[one]
-			if !ok {
-				ranges = n.ranges(holding, protocol)
-				n.lists[one] = ranges
-			}
-			for _, r := range ranges {
+			for _, r := range n.rangesOf(holding, protocol) {
 				n.table.Ports = appendPorts(n.table.Ports, Port{Direction: d, Class: class, Subject: uint16(s), Protocol: protocol}, r)
 			}
 			if len(n.table.Ports) > MaxPorts {
@@ -296,6 +289,20 @@ func (n *netCompiler) ports(d Direction, class uint16, rules []int) error {
 		}
 	}
 	return nil
+}
+
+// rangesOf is ranges, worked out once for rules that are in many classes.
+func (n *netCompiler) rangesOf(rules []int, protocol uint8) []portRange {
+	if first := rules[0]; len(n.rules[first].network.Ports) == 0 {
+		return []portRange{{0, 65535, n.decision(first)}} // it holds for all ports, and no other is asked
+	}
+	k := rulesKey(rules) + string(rune(protocol))
+	ranges, ok := n.lists[k]
+	if !ok {
+		ranges = n.ranges(rules, protocol)
+		n.lists[k] = ranges
+	}
+	return ranges
 }
 
 // ranges cuts the ports where a rule begins or ends; in each piece the first rule decides.

@@ -260,12 +260,12 @@ spec:
 			t.Errorf("%+v, not %d by %q", j, c.action, c.field)
 		}
 	}
-	for _, r := range table.Rules[1:] {
-		if r.Field == "" || r.Text == "" || len(r.Operations) == 0 || !r.Weaker {
+	for i, r := range table.Rules[1:] {
+		if r.Field() == "" || table.Text(i+1) == "" || r.Operations == 0 || !r.Weaker {
 			t.Errorf("rule %+v says too little", r)
 		}
 	}
-	if text := table.Rules[3].Text; text != "read /etc/shadow by /bin/cat or /bin/dd" {
+	if text := table.Text(3); text != "read /etc/shadow by /bin/cat or /bin/dd" {
 		t.Errorf("the rule is %q", text)
 	}
 }
@@ -280,7 +280,7 @@ func TestWeaker(t *testing.T) {
 	var got []string
 	for _, r := range table.Rules[1:] {
 		if r.Weaker {
-			got = append(got, r.Field)
+			got = append(got, r.Field())
 		}
 	}
 	want := "processes.allow[0] processes.allow files.deny[0] network.egress.allow[0] network.egress.allow operations.deny[0]"

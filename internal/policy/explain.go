@@ -3,8 +3,6 @@
 package policy
 
 import (
-	"strings"
-
 	"github.com/vigie-io/vigie/internal/model"
 )
 
@@ -42,7 +40,7 @@ func Explain(tables []*Table, ev *model.Event, image func(execID string) *model.
 			}
 		}
 		rule := t.Rules[hardest.Rule()]
-		out = append(out, Explanation{Policy: t.Policy.Name, Rule: rule.Field, Number: hardest.Rule(), Text: rule.Text,
+		out = append(out, Explanation{Policy: t.Policy.Name, Rule: rule.Field(), Number: hardest.Rule(), Text: t.Text(hardest.Rule()),
 			Action: hardest.Action().String(), Operation: at.Access.Operation, Reason: t.reason(hardest, at)})
 	}
 	return out
@@ -69,13 +67,13 @@ func (t *Table) reason(d Decision, o Observation) string {
 	case d.Rule() == 0:
 		return tried + ": no rule of " + section + " speaks of it, and there is no allow list"
 	case rule.Allows:
-		return tried + ": " + rule.Field + " allows it, and no deny rule holds"
-	case strings.HasSuffix(rule.Field, "]"):
-		return tried + ": " + rule.Field + " holds, and deny rules go before allow rules" + t.acts()
+		return tried + ": " + rule.Field() + " allows it, and no deny rule holds"
+	case rule.Denies():
+		return tried + ": " + rule.Field() + " holds, and deny rules go before allow rules" + t.acts()
 	case o.Access.Operation == model.OpSocket:
 		return tried + ": a socket of this kind would evade the network rules, so a policy with such rules denies it" + t.acts()
 	default:
-		return tried + ": no rule of " + rule.Field + " names it, and an allow list denies what it does not name" + t.acts()
+		return tried + ": no rule of " + rule.Field() + " names it, and an allow list denies what it does not name" + t.acts()
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *byteSet) has(b byte) bool { return s[b>>6]&(1<<(b&63)) != 0 }
 
 // parsePathGlob reads a glob over paths.
 func parsePathGlob(text string) (glob, error) {
-	g := glob{separator: '/'}
+	g := glob{separator: '/', pieces: make([]piece, 0, len(text))}
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {
 		case '?':

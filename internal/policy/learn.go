@@ -40,10 +40,10 @@ var ErrNothingLearned = errors.New("nothing to learn from")
 // Learn writes the smallest readable policy that allows what a history says a workload did, and nothing wider than the
 // rules of docs/policy.md, section "Learning". The policy is parsed and compiled before it is returned.
 func Learn(history iter.Seq[*model.Event], o LearnOptions) (*Learned, error) {
-	s := &student{options: o, lineage: newLineage(o.Image), execs: map[string]*evidence{}, files: newTree(), net: map[netKey]*evidence{}, caps: map[string]*evidence{}, notes: map[string]bool{}}
+	s := &student{options: o, lineage: newLineage(o.Image), execs: map[string]*evidence{}, files: newTree(), net: map[netKey]*evidence{}, caps: map[string]*evidence{}, did: map[string]bool{}, notes: map[string]bool{}}
 	for ev := range history {
 		s.lineage.see(ev)
-		if ev.Process != nil && ev.Process.Workload != nil && ev.Process.Workload.Name == o.Workload {
+		if s.mine(ev.Process) {
 			s.workload = ev.Process.Workload
 			s.learn(ev)
 		}
@@ -89,6 +89,8 @@ type student struct {
 	files    *tree
 	net      map[netKey]*evidence
 	caps     map[string]*evidence
+	did      map[string]bool // operations
+	began    bool            // its beginning was seen
 	notes    map[string]bool
 }
 
@@ -158,6 +160,9 @@ func (s *student) learn(ev *model.Event) {
 		s.notes["what policies denied while this was learned is not allowed by it"] = true
 		return
 	}
+	if ev.Exec != nil && !ev.PreExisting && !s.mine(ev.Parent) {
+		s.began = true
+	}
 	found := s.lineage.observe(ev)
 	if len(found) > 0 {
 		s.events += count
@@ -186,13 +191,19 @@ func (s *student) learn(ev *model.Event) {
 		case model.OpCapability:
 			note(s.caps, a.Capability.String(), count, o.Subject.Binary)
 		case model.OpPtrace, model.OpBPF, model.OpMount, model.OpModule:
-			s.notes["it did "+string(a.Operation)+" ("+shown(o.Object)+"): do not deny that in a section operations"] = true
+			s.did[string(a.Operation)] = true
+			s.notes["it did "+string(a.Operation)+" ("+shown(o.Object)+"): the section operations does not deny that"] = true
 		default:
 			if a.Address.IsValid() {
 				note(s.net, netKeyOf(a), count, o.Subject.Binary)
 			}
 		}
 	}
+}
+
+// mine reports whether a process is of the workload.
+func (s *student) mine(p *model.Process) bool {
+	return p != nil && p.Workload != nil && p.Workload.Name == s.options.Workload
 }
 
 // shown is a text that is safe in a comment of one line.

@@ -279,6 +279,51 @@ func TestLearnOptions(t *testing.T) {
 	}
 }
 
+// What was not seen of privileged operations is denied, once it was seen how the workload begins.
+func TestLearnOperations(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		begins bool
+		mounts bool
+		o      LearnOptions
+		want   string
+		note   string
+	}{
+		{"nothing", true, false, LearnOptions{}, "ptrace bpf mount module", ""},
+		{"mounts", true, true, LearnOptions{}, "ptrace bpf module", "it did mount (/mnt): the section operations does not deny that"},
+		{"was there before", false, false, LearnOptions{}, "", "the section operations was left out: how the workload begins was not seen; restart it while this learns"},
+		{"not carried", true, false, LearnOptions{LeaveOut: map[string]string{"operations": "why"}}, "", "the section operations was left out: why"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &story{pid: 100}
+			unit := &model.Workload{Kind: model.WorkloadUnit, Name: "w.service"}
+			systemd := s.process(nil, "/usr/lib/systemd/systemd", nil)
+			main := s.process(systemd, "/usr/sbin/w", unit)
+			if c.begins {
+				main = s.exec(systemd, "/usr/sbin/w", unit)
+			}
+			s.file(main, systemd, model.FileRead, "/etc/w", 0)
+			s.exec(main, "/usr/bin/helper", unit) // of its own: no beginning
+			if c.mounts {
+				s.add(&model.Event{Type: model.TypeMount, Process: main, Mount: &model.Mount{Target: "/mnt"}})
+			}
+			c.o.Workload = unit.Name
+			learned, table := s.learn(t, c.o)
+			got := ""
+			if ops := table.Policy.Operations; ops != nil && len(ops.Deny) > 0 {
+				var names []string
+				for _, r := range ops.Deny {
+					names = append(names, r.Operations...)
+				}
+				got = strings.Join(names, " ")
+			}
+			if got != c.want || c.note != "" && !slices.Contains(learned.Notes, c.note) {
+				t.Errorf("it denies %q, notes are %q", got, learned.Notes)
+			}
+		})
+	}
+}
+
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 
 func addrPort(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }

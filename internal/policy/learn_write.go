@@ -44,7 +44,21 @@ func (s *student) write(name string) string {
 			w.rule("    ", c, s.caps[c].String())
 		}
 	}
+	s.writeOperations(w)
 	return w.b.String()
+}
+
+// writeOperations denies what was not seen. What begins a workload may do what the workload itself never does (a service manager
+// mounts file systems for it), so its beginning must have been seen.
+func (s *student) writeOperations(w *writer) {
+	unseen := slices.DeleteFunc(slices.Clone(operationNames()), func(name string) bool { return s.did[name] })
+	switch {
+	case len(unseen) == 0:
+	case !s.began:
+		s.notes["the section operations was left out: how the workload begins was not seen; restart it while this learns"] = true
+	case s.keeps("operations"):
+		w.line("  operations:%s\n    deny: %s # not seen", s.accepts("operations", "    "), "["+strings.Join(unseen, ", ")+"]")
+	}
 }
 
 // keeps reports whether a section is written.

@@ -24,8 +24,13 @@ type portKey struct {
 	protocol  uint8
 }
 
-// index prepares Net.
+// index is what Net looks up in.
 func (t *Table) index() *netIndex {
+	t.once.Do(func() { t.net = t.makeIndex() })
+	return t.net
+}
+
+func (t *Table) makeIndex() *netIndex {
 	net := &netIndex{prefixes: make(map[Prefix]uint16, len(t.Prefixes)), ports: map[portKey][]Port{}}
 	for _, p := range t.Prefixes {
 		net.prefixes[Prefix{Direction: p.Direction, Prefix: p.Prefix}] = p.Class
@@ -88,12 +93,12 @@ func (t *Table) addressClass(d Direction, address netip.Addr) uint16 {
 		return 0
 	}
 	mapped := netip.AddrFrom16(address.As16())
-	for _, bits := range t.net().lengths[d] {
+	for _, bits := range t.index().lengths[d] {
 		p, err := mapped.Prefix(bits)
 		if err != nil {
 			return 0
 		}
-		if class, ok := t.net().prefixes[Prefix{Direction: d, Prefix: p}]; ok {
+		if class, ok := t.index().prefixes[Prefix{Direction: d, Prefix: p}]; ok {
 			return class
 		}
 	}
@@ -104,7 +109,7 @@ func (t *Table) port(k portKey, port uint16) Decision {
 	if k.class == NameClass || k.class == PeerClass {
 		return 0 // a name or peer that no rule has
 	}
-	ranges := t.net().ports[k] // disjoint, in order
+	ranges := t.index().ports[k] // disjoint, in order
 	i, found := slices.BinarySearchFunc(ranges, port, func(p Port, port uint16) int { return cmp.Compare(p.Port, port) })
 	if !found {
 		i--
@@ -175,7 +180,12 @@ func (t *Table) Decide(s Subject, a Access) Decision {
 	return 0
 }
 
+// ExecDefault is the number of the rule that denies what a list of allowed processes does not have; 0 for none.
+func (t *Table) ExecDefault() int {
+	return max(0, slices.IndexFunc(t.Rules, func(r Rule) bool { return r.list == processesAllow && r.rest() }))
+}
+
 // Judgement is a decision in words.
 func (t *Table) Judgement(d Decision) Judgement {
-	return Judgement{d.Action(), t.Rules[d.Rule()].Field}
+	return Judgement{d.Action(), t.Rules[d.Rule()].Field()}
 }

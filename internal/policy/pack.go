@@ -2,10 +2,10 @@
 
 package policy
 
-// MaxMatchCells is the largest Matcher: 2 MiB in a map, about 1,300 paths of 100 bytes that share nothing.
+// MaxMatchCells is the largest Matcher: 1 MiB in a map, about 1,300 paths of 100 bytes that share nothing.
 const MaxMatchCells = 1 << 17
 
-// noEdges is the Base of states that have no edges: no cell has it as its Check.
+// noEdges is the Base of states that have no edges: no state that has edges has it.
 const noEdges = 1
 
 // matcher makes a Matcher of the automaton: texts that the patterns of sets[i] match are of class[i]; class[0] must be 0.
@@ -69,8 +69,8 @@ func (a *automaton) settled(class []uint16) []bool {
 }
 
 // packer lays states out in cells. A row is the cells of a state's edges: at its base plus the byte of each. Each edge
-// has a cell of its own, a copy of the state that it leads to. No two rows have the same base, so that Check tells whose
-// row a cell is in.
+// has a cell of its own, a copy of the state that it leads to. No two rows have the same base, so that the byte of a cell's
+// edge tells whose row it is in.
 type packer struct {
 	*automaton
 	class   []uint16
@@ -87,8 +87,8 @@ type packer struct {
 	cells []MatchCell
 	owner []int32  // state of each cell, plus 1
 	next  []uint32 // of each cell: itself while it is free, else one from which the next free one can be found
-	bases []bool
-	low   uint32 // no cell before it is free
+	bases []bool   // taken, by base + belowZero
+	low   uint32   // no cell before it is free
 }
 
 // collect finds the states and edges that are needed: of those that are settled on one class the first stands for all.
@@ -130,6 +130,7 @@ func (p *packer) collect() {
 // placeRows finds a base for each state, and a home.
 func (p *packer) placeRows() error {
 	p.grow(Start)
+	p.bases[belowZero+noEdges] = true
 	p.take(0, -1)
 	p.take(Start, p.number[begin])
 	p.base, p.home = make([]uint32, len(p.order)), make([]uint32, len(p.order))
@@ -149,12 +150,12 @@ func (p *packer) placeRows() error {
 			t := base + uint32(e.b)
 			p.grow(t)
 			p.take(t, p.number[e.to])
-			p.cells[t].Check = base
+			p.cells[t] = (0x100 | MatchCell(e.b)) << cellEdge
 			if home := &p.home[p.number[e.to]-1]; *home == 0 {
 				*home = t
 			}
 		}
-		p.bases[base] = true
+		p.bases[base+belowZero] = true
 	}
 	for i, home := range p.home { // states that only defaults lead to
 		if home == 0 {
@@ -170,15 +171,19 @@ func (p *packer) placeRows() error {
 	return nil
 }
 
+// belowZero is how far below the first cell a base can lie: by a byte.
+const belowZero = 256
+
 // tries is how many places a row is tried at before it goes behind all others: rows are short, and holes are few.
 const tries = 64
 
-// fit is the first base at which a row's cells are free.
-func (p *packer) fit(row []edge) (uint32, bool) {
+// fit is the first base at which a row's cells are free. It may lie before the first cell, below zero: the table begins with
+// the cells that are used, and not with room for the bytes that no path has.
+func (p *packer) fit(row []edge) (base uint32, ok bool) {
 	p.low = p.free(p.low)
 	least := uint32(row[0].b)
 	end := uint32(len(p.cells))
-	t := p.free(max(p.low, least+noEdges+1))
+	t := p.low
 	for n := 0; t < end; n++ {
 		if n == tries {
 			t = end
@@ -189,15 +194,14 @@ func (p *packer) fit(row []edge) (uint32, bool) {
 		}
 		t = p.free(t + 1)
 	}
-	base := max(t, least+noEdges+1) - least
-	for !p.fits(base, row) {
-		base++
+	for !p.fits(t-least, row) {
+		t++
 	}
-	return base, base+uint32(row[len(row)-1].b) < MaxMatchCells
+	return t - least, t-least+uint32(row[len(row)-1].b) < MaxMatchCells
 }
 
 func (p *packer) fits(base uint32, row []edge) bool {
-	if base < uint32(len(p.bases)) && p.bases[base] {
+	if base+belowZero < uint32(len(p.bases)) && p.bases[base+belowZero] {
 		return false
 	}
 	for _, e := range row {
@@ -226,9 +230,12 @@ func (p *packer) take(t uint32, state int32) {
 
 // grow makes room up to cell t.
 func (p *packer) grow(t uint32) {
+	if p.bases == nil {
+		p.bases = make([]bool, belowZero, belowZero+2*len(p.order))
+	}
 	for uint32(len(p.cells)) <= t {
 		p.next = append(p.next, uint32(len(p.next)))
-		p.cells, p.owner, p.bases = append(p.cells, MatchCell{}), append(p.owner, 0), append(p.bases, false)
+		p.cells, p.owner, p.bases = append(p.cells, 0), append(p.owner, 0), append(p.bases, false)
 	}
 }
 
@@ -240,10 +247,10 @@ func (p *packer) fill() []MatchCell {
 		}
 		s := p.order[owner-1]
 		cell := &p.cells[t]
-		cell.Base, cell.Class = p.base[owner-1], p.class[p.states[s].set]
-		cell.Default = p.home[p.other[owner-1]-1]
+		*cell |= MatchCell(p.class[p.states[s].set]) | MatchCell(p.base[owner-1]&cellBaseMask)<<cellBase |
+			MatchCell(p.home[p.other[owner-1]-1])<<cellDefault
 		if p.settled[s] {
-			cell.Final = 1
+			*cell |= cellFinal
 		}
 	}
 	return append(make([]MatchCell, 0, len(p.cells)), p.cells...) // tables stay: without the room that growing left

@@ -3,25 +3,106 @@
 package policy
 
 import (
+	"iter"
+	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/vigie-io/vigie/internal/model"
 )
 
+// Rule is what a status and a verdict say of a rule. What can be told of the policy when somebody asks is not kept: a host
+// can have tens of thousands of rules.
+type Rule struct {
+	// Operations are those that the rule decides about.
+	Operations Operations
+	index      uint16 // in its list, or restOf
+	list       ruleList
+	// Weaker: it may be carried by less than it asks for.
+	Weaker bool
+	// Allows: it permits; what it does not carry out needs no rung.
+	Allows bool
+}
+
+// restOf in the place of an index stands for what a list does not have.
+const restOf = 1<<16 - 1
+
+// Field is the rule's place in the policy: "files.deny[0]", "processes.allow" for what its list does not have; empty for no
+// rule.
+func (r Rule) Field() string {
+	name := ruleLists[r.list]
+	if r.rest() || r.list == noList {
+		return name
+	}
+	return name + "[" + strconv.Itoa(int(r.index)) + "]"
+}
+
+// Denies reports whether the rule stands in a list of what is denied.
+func (r Rule) Denies() bool { return !r.Allows && !r.rest() }
+
+// rest: it stands for what its list does not have, and always holds.
+func (r Rule) rest() bool { return r.index == restOf }
+
+// Operations is a set of operations, by their places in model.Operations.
+type Operations uint32
+
+// All goes through the set in the order of model.Operations.
+func (s Operations) All() iter.Seq[model.Operation] {
+	return func(yield func(model.Operation) bool) {
+		for i, op := range model.Operations() {
+			if s>>i&1 != 0 && !yield(op) {
+				return
+			}
+		}
+	}
+}
+
+func operationsOf(ops ...model.Operation) (s Operations) {
+	for i, op := range model.Operations() {
+		if slices.Contains(ops, op) {
+			s |= 1 << i
+		}
+	}
+	return s
+}
+
+// ruleList is a list of rules in a policy. The list of what a section allows follows the one of what it denies.
+type ruleList uint8
+
+const (
+	noList ruleList = iota // of Rules[0], which is no rule
+	processesDeny
+	processesAllow
+	filesDeny
+	filesAllow
+	egressDeny
+	egressAllow
+	ingressDeny
+	ingressAllow
+	listenDeny
+	listenAllow
+	capabilitiesDeny
+	capabilitiesAllow
+	operationsDeny
+)
+
+var ruleLists = [...]string{"", "processes.deny", "processes.allow", "files.deny", "files.allow", "network.egress.deny", "network.egress.allow",
+	"network.ingress.deny", "network.ingress.allow", "network.listen.deny", "network.listen.allow", "capabilities.deny", "capabilities.allow",
+	"operations.deny"}
+
+func denyOf(d Direction) ruleList  { return egressDeny + 2*ruleList(d) }
+func allowOf(d Direction) ruleList { return denyOf(d) + 1 }
+
 // flat is a rule of any section, in the order in which rules of its section are asked: the first that holds decides.
 type flat struct {
 	Rule
-	number int
 	by     []string
 	parent []string
-	rest   bool // stands for what its section's allow list does not have; holds always
 
 	path    string // path rules
 	ops     [FileOps]bool
-	network *NetworkRule // network rules, nil for rest
-	dir     Direction
-	caps    []int // privileges by number: capabilities and operations
+	network *NetworkRule // network rules
+	dir     Direction    // of these
+	caps    []int        // privileges by number: capabilities and operations
 }
 
 // flatten lists the rules of a policy, Rules[0] included, which is none.
@@ -29,22 +110,22 @@ func (p *Policy) flatten() []flat {
 	f := flattener{p: p, rules: make([]flat, 1, p.countRules()+8)}
 	if s := p.Processes; s != nil {
 		f.weaker = s.Weaker
-		lists(&f, "processes", s.Deny, s.Allow, s.HasAllow, []model.Operation{model.OpExec}, f.process)
+		lists(&f, processesDeny, s.Deny, s.Allow, s.HasAllow, operationsOf(model.OpExec), f.process)
 	}
 	if s := p.Files; s != nil {
 		f.weaker = s.Weaker
-		lists(&f, "files", s.Deny, s.Allow, s.HasAllow, []model.Operation{model.OpRead, model.OpWrite, model.OpModify}, f.file)
+		lists(&f, filesDeny, s.Deny, s.Allow, s.HasAllow, operationsOf(model.OpRead, model.OpWrite, model.OpModify), f.file)
 	}
 	for d := Egress; d < Directions; d++ {
 		f.direction(d)
 	}
 	if s := p.Capabilities; s != nil {
 		f.weaker = s.Weaker
-		lists(&f, "capabilities", s.Deny, s.Allow, s.HasAllow, []model.Operation{model.OpCapability}, f.capability)
+		lists(&f, capabilitiesDeny, s.Deny, s.Allow, s.HasAllow, operationsOf(model.OpCapability), f.capability)
 	}
 	if s := p.Operations; s != nil {
 		f.weaker = s.Weaker
-		lists(&f, "operations", s.Deny, nil, false, nil, f.operation)
+		lists(&f, operationsDeny, s.Deny, nil, false, 0, f.operation)
 	}
 	return f.rules
 }
@@ -56,64 +137,54 @@ type flattener struct {
 }
 
 func (f *flattener) add(r flat) {
-	r.number = len(f.rules)
 	r.Weaker = r.Weaker || f.weaker || f.p.Weaker
 	f.rules = append(f.rules, r)
 }
 
-func lists[R any](f *flattener, section string, deny, allow []R, hasAllow bool, ops []model.Operation, one func(*R) flat) {
-	list := func(name string, rules []R, allows bool) {
-		for i := range rules {
-			r := one(&rules[i])
-			r.Field, r.Allows = section+"."+name+"["+strconv.Itoa(i)+"]", allows
-			r.Text += who(r.by, r.parent)
-			f.add(r)
-		}
+func lists[R any](f *flattener, denies ruleList, deny, allow []R, hasAllow bool, ops Operations, one func(*R) flat) {
+	for i := range deny {
+		r := one(&deny[i])
+		r.list, r.index = denies, uint16(i)
+		f.add(r)
 	}
-	list("deny", deny, false)
-	list("allow", allow, true)
+	for i := range allow {
+		r := one(&allow[i])
+		r.list, r.index, r.Allows = denies+1, uint16(i), true
+		f.add(r)
+	}
 	if hasAllow {
-		words := map[string]string{"processes": "execute", "files": "use a file", "network.egress": "connect or send to",
-			"network.ingress": "accept from", "network.listen": "listen on", "capabilities": "use a capability"}
-		f.add(flat{rest: true, dir: directionOf(section), Rule: Rule{Field: section + ".allow", Operations: ops,
-			Text: words[section] + " that no rule allows"}})
+		f.add(flat{Rule: Rule{list: denies + 1, index: restOf, Operations: ops}})
 	}
 }
 
 func (f *flattener) process(r *ProcessRule) flat {
 	return flat{path: r.Path, ops: [FileOps]bool{Exec: true}, by: r.By, parent: r.Parent,
-		Rule: Rule{Text: "execute " + r.Path, Operations: []model.Operation{model.OpExec}, Weaker: r.Weaker}}
+		Rule: Rule{Operations: operationsOf(model.OpExec), Weaker: r.Weaker}}
 }
 
 func (f *flattener) file(r *FileRule) flat {
 	one := flat{path: r.Path, by: r.By, parent: r.Parent, Rule: Rule{Weaker: r.Weaker}}
-	var names []string
 	for _, op := range r.Access {
 		one.ops[op] = true
-		one.Operations = append(one.Operations, op.operation())
-		names = append(names, string(op.operation()))
+		one.Operations |= 1 << op // the first of model.Operations
 	}
-	one.Text = strings.Join(names, ", ") + " " + r.Path
 	return one
 }
 
 func (f *flattener) capability(r *CapabilityRule) flat {
-	one := flat{by: r.By, parent: r.Parent, Rule: Rule{Weaker: r.Weaker, Operations: []model.Operation{model.OpCapability}}}
-	var names []string
+	one := flat{by: r.By, parent: r.Parent, Rule: Rule{Weaker: r.Weaker, Operations: operationsOf(model.OpCapability)}}
 	for _, c := range r.Caps {
 		one.caps = append(one.caps, int(c))
-		names = append(names, model.Cap(c).String())
 	}
-	one.Text = "use " + words(names)
 	return one
 }
 
 func (f *flattener) operation(r *OperationRule) flat {
-	one := flat{by: r.By, parent: r.Parent, Rule: Rule{Text: words(r.Operations), Weaker: r.Weaker}}
+	one := flat{by: r.By, parent: r.Parent, Rule: Rule{Weaker: r.Weaker}}
 	for i, name := range operationNames() {
 		if contains(r.Operations, name) {
 			one.caps = append(one.caps, PrivilegePtrace+i)
-			one.Operations = append(one.Operations, model.Operation(name))
+			one.Operations |= operationsOf(model.Operation(name))
 		}
 	}
 	return one
@@ -125,19 +196,16 @@ func (f *flattener) direction(d Direction) {
 		return
 	}
 	f.weaker = s.Weaker
-	ops := d.operations()
-	section := "network." + d.String()
+	ops := operationsOf(d.operations()...)
 	rest := ops
 	if d == Egress { // its allow list also forbids the sockets that know no rules
-		rest = append(ops[:len(ops):len(ops)], model.OpSocket)
+		rest |= operationsOf(model.OpSocket)
 	}
-	lists(f, section, s.Deny, s.Allow, s.HasAllow, rest, func(r *NetworkRule) flat {
-		return flat{network: r, dir: d, by: r.By, parent: r.Parent,
-			Rule: Rule{Text: r.text(d), Operations: ops, Weaker: r.Weaker}}
+	lists(f, denyOf(d), s.Deny, s.Allow, s.HasAllow, rest, func(r *NetworkRule) flat {
+		return flat{network: r, dir: d, by: r.By, parent: r.Parent, Rule: Rule{Operations: ops, Weaker: r.Weaker}}
 	})
 	if d == Egress && !s.HasAllow && len(s.Deny) > 0 {
-		f.add(flat{dir: Directions, rest: true, Rule: Rule{Field: section + ".deny", Operations: []model.Operation{model.OpSocket},
-			Text: "open a raw or packet socket, which rules for connecting do not reach"}})
+		f.add(flat{Rule: Rule{list: egressDeny, index: restOf, Operations: operationsOf(model.OpSocket)}})
 	}
 }
 
@@ -148,58 +216,6 @@ func directionOf(section string) Direction {
 		}
 	}
 	return Directions
-}
-
-// text is a network rule in words: "connect to 10.0.0.0/8, port 443/tcp".
-func (r *NetworkRule) text(d Direction) string {
-	t := [...]string{"connect or send to ", "accept from ", "listen on "}[d]
-	var ends []string
-	for _, c := range r.CIDRs {
-		end := c.CIDR
-		if len(c.Except) > 0 {
-			end += " but not " + words(c.Except)
-		}
-		ends = append(ends, end)
-	}
-	ends = append(ends, r.FQDNs...)
-	if r.Workload != nil {
-		ends = append(ends, r.Workload.String())
-	}
-	if len(ends) == 0 {
-		ends = []string{"any address"}
-	}
-	t += words(ends)
-	var ports []string
-	for _, p := range r.Ports {
-		ports = append(ports, p.String())
-	}
-	if len(ports) > 0 {
-		t += ", " + words(ports)
-	}
-	return t
-}
-
-func who(by, parent []string) string {
-	t := ""
-	if len(by) > 0 {
-		t += " by " + words(by)
-	}
-	if len(parent) > 0 {
-		t += " started by " + words(parent)
-	}
-	return t
-}
-
-// String is the range as policies write it: "443/tcp".
-func (p PortRange) String() string {
-	ports := strconv.Itoa(int(p.First)) + "-" + strconv.Itoa(int(p.Last))
-	switch {
-	case p.First == 0 && p.Last == 65535:
-		ports = "*"
-	case p.First == p.Last:
-		ports = strconv.Itoa(int(p.First))
-	}
-	return ports + "/" + protocolName(p.Protocol)
 }
 
 // String is the direction's name in policies.

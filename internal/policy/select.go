@@ -20,13 +20,13 @@ type Env struct {
 
 // Selection is a selector ready for use: whose processes it selects. It is immutable.
 type Selection struct {
-	selector Selector
+	selector *Selector
 	uid      uint32
 	binary   Matcher // class 1 is that of the selector's binaries
 }
 
 // NewSelection prepares a selector. It fails when the selector's user is unknown.
-func NewSelection(s Selector, env Env) (*Selection, error) {
+func NewSelection(s *Selector, env Env) (*Selection, error) {
 	out := &Selection{selector: s}
 	if s.User != "" {
 		n, err := strconv.ParseUint(s.User, 10, 32)

@@ -51,7 +51,7 @@ func TestSelection(t *testing.T) {
 		{Selector{User: "0", Binary: "/bin/sh"}, shell, false},               // never at once
 		{Selector{Unit: "db.service", Binary: "/usr/sbin/nginx"}, shell, false},
 	} {
-		s, err := NewSelection(c.selector, testEnv())
+		s, err := NewSelection(&c.selector, testEnv())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestSelection(t *testing.T) {
 			t.Errorf("%s selects %s of %d: %v", c.selector.String(), c.process.Binary, c.process.Creds.UID, got)
 		}
 	}
-	if _, err := NewSelection(Selector{User: "nobody-here"}, testEnv()); err == nil || !strings.Contains(err.Error(), "write the uid") {
+	if _, err := NewSelection(&Selector{User: "nobody-here"}, testEnv()); err == nil || !strings.Contains(err.Error(), "write the uid") {
 		t.Error(err)
 	}
 	everything := Selector{MatchLabels: map[string]string{"b": "2", "a": "1"}, Unit: "u", User: "0"}

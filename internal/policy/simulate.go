@@ -59,7 +59,7 @@ func Simulate(tables []*Table, history iter.Seq[*model.Event], image func(execID
 				if d.Action() == ActAllow {
 					continue
 				}
-				key := Denial{Policy: t.Policy.Name, Rule: t.Rules[d.Rule()].Field, Workload: workloadName(ev.Process),
+				key := Denial{Policy: t.Policy.Name, Rule: t.Rules[d.Rule()].Field(), Workload: workloadName(ev.Process),
 					Binary: o.Subject.Binary, Operation: o.Access.Operation, Object: o.Object}
 				g := groups[key]
 				if g == nil {

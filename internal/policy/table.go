@@ -4,8 +4,7 @@ package policy
 
 import (
 	"net/netip"
-
-	"github.com/vigie-io/vigie/internal/model"
+	"sync"
 )
 
 // Table is one compiled policy: everything that deciding needs, as look-ups. The kernel programs and the fanotify
@@ -54,19 +53,8 @@ type Table struct {
 	// Empty when the policy says nothing of them.
 	Privileges []Decision
 
-	net func() *netIndex // for Net, made when it is asked for the first time: the kernel has maps of its own
-}
-
-// Rule is what a status and a verdict say of a rule.
-type Rule struct {
-	Field string // "files.deny[0]", "processes.allow" for what its list does not have
-	Text  string // in words: "read /etc/shadow by /usr/sbin/sshd"
-	// Operations are those that the rule decides about.
-	Operations []model.Operation
-	// Weaker: it may be carried by less than it asks for.
-	Weaker bool
-	// Allows: it permits; what it does not carry out needs no rung.
-	Allows bool
+	net  *netIndex // for Net, made when it is asked for the first time: the kernel has maps of its own
+	once sync.Once
 }
 
 // Decision is what is done, and by which rule. The zero Decision allows and names no rule.
@@ -167,22 +155,42 @@ const (
 
 // Matcher is an automaton over bytes that gives a text its class, whatever the number of patterns: a double array (J. Aoe,
 // 1989) with a default for each state. A state is a cell; several cells can be copies of one state. From state s on byte c:
-// t = Base[s]+c; when there is a cell t and Check[t] is Base[s], to t, else to Default[s]. Bases tell states apart: no
-// two different states with edges have the same. It begins in state Start. Class 0 is that of texts that no pattern
-// matches. No Cells: every text has class 0.
+// t = Base[s]+c, of 18 bits without a carry; when there is a cell t and its Edge is c, to t, else to Default[s]. Bases tell
+// states apart: no two different states with edges have the same, so that the edge's byte says whose edge it is. It begins
+// in state Start. Class 0 is that of texts that no pattern matches. No Cells: every text has class 0.
 type Matcher struct {
 	Cells   []MatchCell
 	Classes int // how many classes there are, 0 included
 }
 
-// MatchCell is a state and an edge into it.
-type MatchCell struct {
-	Base    uint32 // of the state's own edges; 1 when it has none
-	Check   uint32 // the Base of the states that the edge comes from; 0 when no edge leads to this cell
-	Default uint32 // a state: where all other bytes lead
-	Class   uint16 // of a text that ends here
-	Final   uint16 // 1: whatever follows, the class stays
-}
+// MatchCell is a state and an edge into it, in one word, which is the kernel's too (VG_CELL_* in bpf/policy.h):
+//
+//	bits 0 to 15   Class: of a text that ends here
+//	bit 16         Final: whatever follows, the class stays
+//	bits 17 to 25  Edge: 256 and the byte of the edge that leads to this cell; 0 when none does
+//	bits 26 to 43  Base: of the state's own edges; 1 when it has none
+//	bits 44 to 60  Default: a state, where all other bytes lead
+type MatchCell uint64
+
+const (
+	cellFinal    = 1 << 16
+	cellEdge     = 17
+	cellBase     = 26
+	cellDefault  = 44
+	cellBaseMask = 1<<(cellDefault-cellBase) - 1
+)
+
+// Class is the class of a text that ends here.
+func (c MatchCell) Class() uint16 { return uint16(c) }
+
+// Final reports whether the class stays, whatever follows.
+func (c MatchCell) Final() bool { return c&cellFinal != 0 }
+
+// leads reports whether it is the edge of a byte that leads here.
+func (c MatchCell) leads(b byte) bool { return c>>cellEdge&0x1ff == 0x100|MatchCell(b) }
+
+// edge is the place of the cell to which a byte leads, if one does.
+func (c MatchCell) edge(b byte) uint32 { return (uint32(c>>cellBase) + uint32(b)) & cellBaseMask }
 
 // Start is the state in which a Matcher begins; state 0 is none.
 const Start = 1
@@ -193,19 +201,19 @@ func (m *Matcher) Class(text string) uint16 {
 		return 0
 	}
 	s := uint32(Start)
-	for i := 0; i < len(text) && m.Cells[s].Final == 0; i++ {
+	for i := 0; i < len(text) && !m.Cells[s].Final(); i++ {
 		s = m.Next(s, text[i])
 	}
-	return m.Cells[s].Class
+	return m.Cells[s].Class()
 }
 
 // Next is the state that a byte leads to; not from one that is final.
 func (m *Matcher) Next(state uint32, b byte) uint32 {
-	from := &m.Cells[state]
-	if t := from.Base + uint32(b); t < uint32(len(m.Cells)) && m.Cells[t].Check == from.Base {
+	from := m.Cells[state]
+	if t := from.edge(b); t < uint32(len(m.Cells)) && m.Cells[t].leads(b) {
 		return t
 	}
-	return from.Default
+	return uint32(from >> cellDefault)
 }
 
 // Subject is the number of the subject that runs binary and was started by parent (both as paths).

@@ -53,6 +53,9 @@ type Config struct {
 	// port: it has no data in it.
 	Page fs.FS
 
+	// Now is the clock that Health tells; time.Now when nil.
+	Now func() time.Time
+
 	// MaxStreams is how many streams may be open at once; DefaultMaxStreams when 0.
 	MaxStreams int
 	// ClientQueue is how many events may wait for one client; pipeline.DefaultQueue when 0.
@@ -125,6 +128,9 @@ func prepare(c Config, s *Server) (*Server, error) {
 	}
 	if c.StreamTimeout <= 0 {
 		c.StreamTimeout = DefaultStreamTimeout
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.DrainTimeout <= 0 {
 		c.DrainTimeout = DefaultDrainTimeout

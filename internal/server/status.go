@@ -61,7 +61,7 @@ func (s *service) GetStatus(context.Context, *connect.Request[pb.GetStatusReques
 func (s *service) Health(context.Context, *connect.Request[pb.HealthRequest]) (*connect.Response[pb.HealthResponse], error) {
 	problems := s.backend.Problems()
 	_, started := s.identity()
-	return connect.NewResponse(&pb.HealthResponse{Ready: len(problems) == 0, Problems: problems, Time: timestamppb.Now(), StartTime: timestamppb.New(started)}), nil
+	return connect.NewResponse(&pb.HealthResponse{Ready: len(problems) == 0, Problems: problems, Time: timestamppb.New(s.config.Now()), StartTime: timestamppb.New(started)}), nil
 }
 
 // residentSet is the RSS of this process in bytes; 0 when /proc does not tell.

@@ -127,6 +127,25 @@ func TestOverride(t *testing.T) {
 	}
 }
 
+// TestOverrideOfACallIsRefusedWithTheReason: only kernels with CONFIG_FUNCTION_ERROR_INJECTION let the result of a system call be
+// changed; the others say so, and what does it there.
+func TestOverrideOfACallIsRefusedWithTheReason(t *testing.T) {
+	r := newRig(t, nil)
+	err := r.Apply(context.Background(), r.parse(onCall("sys_openat", "[{index: 1, type: string}]",
+		"matchArgs: [{index: 1, operator: Equal, values: [/nowhere]}]\n      matchActions: [{action: Override, argError: -55}]"))...)
+	if err == nil {
+		t.Skip("this kernel lets the results of system calls be changed; the test is for those that do not")
+	}
+	for _, want := range []string{"spec.kprobes[0]: sys_openat with Override", "fmod_ret: ", "security_*", "WorkloadPolicy"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not say %q: %v", want, err)
+		}
+	}
+	if !strings.Contains(err.Error(), "EPERM") && !strings.Contains(err.Error(), "CONFIG_FUNCTION_ERROR_INJECTION") {
+		t.Errorf("error does not say why: %v", err)
+	}
+}
+
 // TestSecurityHook: lsmhooks.
 func TestSecurityHook(t *testing.T) {
 	r := newRig(t, nil)

@@ -227,11 +227,15 @@ func refusal(r *request, ways []candidate) string {
 		}
 		reasons = append(reasons, w.carrier+": "+why)
 	}
-	what := r.name
+	what, instead := r.name, ""
 	if r.overrides() {
 		what += " with Override"
+		if r.function != nil && r.function.syscall {
+			instead = ", or Override of the security_* function that the call asks, or a WorkloadPolicy"
+		}
 	}
-	return fmt.Sprintf("%s cannot be carried on this kernel (%s); it takes a kernel that loads one of these, which `vigie doctor` lists", what, strings.Join(reasons, "; "))
+	return fmt.Sprintf("%s cannot be carried on this kernel (%s); it takes a kernel that loads one of these, which `vigie doctor` lists%s",
+		what, strings.Join(reasons, "; "), instead)
 }
 
 // loadProgram loads a program with the maps that the policy has already.

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // The arms of a comparison.
@@ -55,7 +57,7 @@ func (b *bench) compare(ctx context.Context, l *load) error {
 	if _, err := l.run(ctx, max(l.warm, b.sample/2)); err != nil {
 		return err
 	}
-	for round, arms := range order(b.n, len(l.arms), b.rng) {
+	for round, arms := range measure.Order(b.n, len(l.arms), b.rng) {
 		for place, arm := range arms {
 			s, err := b.arm(ctx, l, l.arms[arm])
 			if err != nil {
@@ -78,13 +80,13 @@ func (b *bench) arm(ctx context.Context, l *load, arm string) (sample, error) {
 		if err != nil {
 			return sample{}, err
 		}
-		s, err := measure(ctx, l, arm, b.sample)
+		s, err := takeSample(ctx, l, arm, b.sample)
 		return s, errors.Join(err, hooks.Close())
 	}
-	return measure(ctx, l, arm, b.sample)
+	return takeSample(ctx, l, arm, b.sample)
 }
 
-func measure(ctx context.Context, l *load, arm string, d time.Duration) (sample, error) {
+func takeSample(ctx context.Context, l *load, arm string, d time.Duration) (sample, error) {
 	s := sample{Load: l.name, Arm: arm}
 	if l.warm > 0 {
 		if _, err := l.run(ctx, l.warm); err != nil {
@@ -122,7 +124,7 @@ func (b *bench) underAgent(ctx context.Context, l *load) (s sample, err error) {
 		}
 		unwarmed := *l
 		unwarmed.warm = 0
-		if s, err = measure(ctx, &unwarmed, withAgent, b.sample); err != nil {
+		if s, err = takeSample(ctx, &unwarmed, withAgent, b.sample); err != nil {
 			return err
 		}
 		if err := a.caughtUp(); err != nil {
@@ -144,25 +146,25 @@ func (b *bench) underAgent(ctx context.Context, l *load) (s sample, err error) {
 // profile runs the load once under an agent whose programs the kernel measures, which itself costs time: so it is
 // no sample.
 func (b *bench) profile(ctx context.Context, l *load) error {
-	stats, err := measurePrograms()
+	stats, err := measure.TimePrograms()
 	if err != nil {
 		return err
 	}
 	defer stats.Close()
 	return b.withAgent(ctx, func(a *agent) error {
-		before, err := programsOf(a.pid)
+		before, err := measure.ProgramsOf(a.pid)
 		if err != nil {
 			return err
 		}
-		s, err := measure(ctx, &load{name: l.name, run: l.run}, withAgent, b.sample)
+		s, err := takeSample(ctx, &load{name: l.name, run: l.run}, withAgent, b.sample)
 		if err != nil {
 			return err
 		}
-		after, err := programsOf(a.pid)
+		after, err := measure.ProgramsOf(a.pid)
 		if err != nil {
 			return err
 		}
-		b.results.Programs = append(b.results.Programs, programTimes{Load: l.name, Count: s.Count, Programs: ranBetween(before, after)})
+		b.results.Programs = append(b.results.Programs, programTimes{Load: l.name, Count: s.Count, Programs: measure.RanBetween(before, after)})
 		return a.stop()
 	}, l.flags...)
 }
@@ -174,7 +176,7 @@ func (b *bench) withAgent(ctx context.Context, fn func(*agent) error, flags ...s
 		return err
 	}
 	defer a.discard()
-	held, err := programsOf(a.pid)
+	held, err := measure.ProgramsOf(a.pid)
 	if err == nil {
 		err = fn(a)
 	}
@@ -185,10 +187,10 @@ func (b *bench) withAgent(ctx context.Context, fn func(*agent) error, flags ...s
 }
 
 // awaitGone waits until none of the programs is loaded.
-func awaitGone(held map[ebpf.ProgramID]runStats) error {
+func awaitGone(held map[ebpf.ProgramID]measure.RunStats) error {
 	for deadline := time.Now().Add(stopTimeout); ; time.Sleep(10 * time.Millisecond) {
 		for id := range held {
-			if _, err := readProgram(id); errors.Is(err, os.ErrNotExist) {
+			if _, err := measure.ReadProgram(id); errors.Is(err, os.ErrNotExist) {
 				delete(held, id)
 			}
 		}

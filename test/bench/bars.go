@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // The bars.
@@ -127,7 +129,7 @@ func (r *results) execRows(c compared, what string) []row {
 	return []row{slow, agent, rate}
 }
 
-func ratioRow(what string, bar float64, x Ratio) row {
+func ratioRow(what string, bar float64, x measure.Ratio) row {
 	out := row{what: what, bar: fmt.Sprintf("≤ %.2f×", bar), measured: interval(x)}
 	switch {
 	case x.High <= bar:
@@ -151,12 +153,12 @@ func (r *results) watchedRows() []row {
 			first, ready = append(first, float64(s.FirstLine)), append(ready, float64(s.Ready))
 			version, cpu = append(version, float64(s.Version)), append(cpu, float64(s.CPU))
 		}
-		most := time.Duration(quantile(first, 1))
+		most := time.Duration(measure.Quantile(first, 1))
 		out = append(out, row{what: fmt.Sprintf("start to the first line in the export, %d processes running (n = %d)", startProcesses, len(first)), bar: "≤ " + short(barStart),
-			measured: fmt.Sprintf("median %s, most %s; ready at %s", short(time.Duration(median(first))), short(most), short(time.Duration(median(ready)))),
+			measured: fmt.Sprintf("median %s, most %s; ready at %s", short(time.Duration(measure.Median(first))), short(most), short(time.Duration(measure.Median(ready)))),
 			verdict:  under(float64(most), float64(barStart)),
 			bound: fmt.Sprintf("Any start of the binary (`vigie version`) takes %s. Until it is ready the agent uses %s of CPU, to read the kernel's types, to load and verify the programs and to take the inventory.",
-				short(time.Duration(median(version))), short(time.Duration(median(cpu))))})
+				short(time.Duration(measure.Median(version))), short(time.Duration(measure.Median(cpu))))})
 	}
 	if x := r.Idle; x != nil {
 		share := x.CPU.Seconds() / x.For.Seconds()

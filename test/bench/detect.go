@@ -17,6 +17,7 @@ import (
 	"github.com/vigie-io/vigie/internal/capture"
 	"github.com/vigie-io/vigie/internal/detect"
 	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 const (
@@ -60,7 +61,7 @@ func (b *bench) detections(ctx context.Context) error {
 			arms = append(arms, arm{m.Type, detectRules})
 		}
 	}
-	for round, places := range order(b.n, len(arms), b.rng) {
+	for round, places := range measure.Order(b.n, len(arms), b.rng) {
 		for _, i := range places {
 			x := detected{Events: arms[i].events, Rules: arms[i].rules, Round: round}
 			j := job{kind: "detect", target: recorded + " " + x.Events, rules: x.Rules, duration: b.sample}

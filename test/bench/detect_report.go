@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // detectRows are the bars of detections.
@@ -48,5 +50,5 @@ func (r *results) perEvent(events string, rules int) float64 {
 	if len(found) == 0 {
 		return 0
 	}
-	return median(found)
+	return measure.Median(found)
 }

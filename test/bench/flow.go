@@ -13,6 +13,7 @@ import (
 
 	pb "github.com/vigie-io/vigie/api/vigie/v1"
 	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // The bars of flows.
@@ -56,10 +57,10 @@ func (b *bench) flowCost(ctx context.Context) error {
 		l := &load{name: "flow " + target, unit: "exchange", warm: warmUp, run: func(ctx context.Context, d time.Duration) (done, error) {
 			return b.workers(ctx, job{kind: "flow", target: target, duration: d}, 1)
 		}}
-		for round, places := range order(b.n, len(arms), b.rng) {
+		for round, places := range measure.Order(b.n, len(arms), b.rng) {
 			for place, i := range places {
 				err := b.withAgent(ctx, func(*agent) error {
-					s, err := measure(ctx, l, arms[i], b.sample)
+					s, err := takeSample(ctx, l, arms[i], b.sample)
 					if err != nil {
 						return err
 					}

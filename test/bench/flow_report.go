@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // flowRows are the bars of flows.
@@ -15,7 +17,7 @@ func (r *results) flowRows(rng *rand.Rand) []row {
 		if len(base) == 0 || len(with) == 0 {
 			continue
 		}
-		x := ratioRow(fmt.Sprintf("TCP %s with flows, of without (n = %d)", flowName(target), min(len(base), len(with))), 1/barFlow, compare(base, with, rng))
+		x := ratioRow(fmt.Sprintf("TCP %s with flows, of without (n = %d)", flowName(target), min(len(base), len(with))), 1/barFlow, measure.Compare(base, with, rng))
 		x.bar = fmt.Sprintf("≥ %.2f of what passes: ≤ %.3f× the time", barFlow, 1/barFlow)
 		out = append(out, x)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/store"
 	"github.com/vigie-io/vigie/internal/store/segment"
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 const (
@@ -250,7 +251,7 @@ func medianTime(list []time.Duration) time.Duration {
 	for i, d := range list {
 		values[i] = float64(d)
 	}
-	return time.Duration(median(values)).Round(100 * time.Microsecond)
+	return time.Duration(measure.Median(values)).Round(100 * time.Microsecond)
 }
 
 // heapInUse is the heap of this process, bytes.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // benchmark is a part of the run that can be chosen by name.
@@ -172,7 +174,7 @@ func (b *bench) told(ctx context.Context, j job) (*seen, error) {
 		if err != nil {
 			return err
 		}
-		held, err := programsOf(a.pid)
+		held, err := measure.ProgramsOf(a.pid)
 		if err != nil {
 			return err
 		}
@@ -184,7 +186,7 @@ func (b *bench) told(ctx context.Context, j job) (*seen, error) {
 		if err != nil {
 			return err
 		}
-		s = &seen{AgentCPU: (after - before) / time.Duration(max(d.Count, 1)), Rate: float64(d.Count) / d.Elapsed.Seconds(), For: d.Elapsed, Skipped: skipped(held)}
+		s = &seen{AgentCPU: (after - before) / time.Duration(max(d.Count, 1)), Rate: float64(d.Count) / d.Elapsed.Seconds(), For: d.Elapsed, Skipped: measure.Skipped(held)}
 		s.add(uint64(d.Count), t)
 		b.say("  %.0f a second: %+v", s.Rate, *s)
 		return nil

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 func main() {
@@ -128,7 +130,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	}
 	defer b.close()
 	began := time.Now()
-	all, steal := cpuTicks()
+	all, steal := measure.CPUTicks()
 	for _, x := range benchmarks() {
 		if !o.only.MatchString(x.name) {
 			continue
@@ -139,9 +141,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 			return errors.Join(fmt.Errorf("%s: %w", x.name, err), b.write(out))
 		}
 	}
-	allAfter, stealAfter := cpuTicks()
+	allAfter, stealAfter := measure.CPUTicks()
 	b.results.Host.Steal = float64(stealAfter-steal) / float64(max(allAfter-all, 1))
-	b.results.Host.LoadAfter = loadAverage()
+	b.results.Host.LoadAfter = measure.LoadAverage()
 	b.results.Took = time.Since(began).Round(time.Second)
 	return b.write(out)
 }
@@ -161,7 +163,7 @@ func newBench(o *options, progress io.Writer) (*bench, error) {
 	if _, err := os.Stat(o.agent); err != nil {
 		return nil, fmt.Errorf("find the agent: %w: run make build, or name it with -agent", err)
 	}
-	present, err := countPrograms()
+	present, err := measure.CountPrograms()
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +176,7 @@ func newBench(o *options, progress io.Writer) (*bench, error) {
 	}
 	b := &bench{options: o, progress: progress, dir: dir, worker: filepath.Join(dir, "worker"), exit: filepath.Join(dir, "exit"),
 		pause: filepath.Join(dir, "pause"), rng: rand.New(rand.NewPCG(o.seed, o.seed))}
-	b.results = results{Seed: o.seed, N: o.n, Sample: o.sample, Began: time.Now().UTC(), Packages: strings.Join(o.packages, " "), Host: hostFacts(o.agent)}
+	b.results = results{Seed: o.seed, N: o.n, Sample: o.sample, Began: time.Now().UTC(), Packages: strings.Join(o.packages, " "), Host: measure.Host(o.agent)}
 	if err := errors.Join(writePrograms(b.exit, b.pause), copySelf(b.worker)); err != nil {
 		b.close()
 		return nil, err

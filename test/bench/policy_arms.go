@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 
 	pb "github.com/vigie-io/vigie/api/vigie/v1"
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // The arms of comparisons of policies; an agent runs in all of them.
@@ -48,7 +49,7 @@ type policyLoad struct {
 
 // comparePolicies runs the arms in turn, b.n rounds of them.
 func (b *bench) comparePolicies(ctx context.Context, f *files, arms []policyArm) error {
-	for round, places := range order(b.n, len(arms), b.rng) {
+	for round, places := range measure.Order(b.n, len(arms), b.rng) {
 		for place, i := range places {
 			arm := &arms[i]
 			samples, err := b.policySamples(ctx, f, arm)
@@ -131,14 +132,14 @@ func (b *bench) runPolicyLoad(ctx context.Context, l *policyLoad, d time.Duratio
 
 // profilePolicy runs an arm once under an agent whose programs the kernel measures.
 func (b *bench) profilePolicy(ctx context.Context, f *files, arm *policyArm) error {
-	stats, err := measurePrograms()
+	stats, err := measure.TimePrograms()
 	if err != nil {
 		return err
 	}
 	defer stats.Close()
 	return b.underPolicies(ctx, f, arm, func(a *agent) error {
 		for _, l := range arm.loads {
-			before, err := programsOf(a.pid)
+			before, err := measure.ProgramsOf(a.pid)
 			if err != nil {
 				return err
 			}
@@ -146,11 +147,11 @@ func (b *bench) profilePolicy(ctx context.Context, f *files, arm *policyArm) err
 			if err != nil {
 				return err
 			}
-			after, err := programsOf(a.pid)
+			after, err := measure.ProgramsOf(a.pid)
 			if err != nil {
 				return err
 			}
-			b.results.Programs = append(b.results.Programs, programTimes{Load: l.name + ", " + arm.name, Count: d.Count, Programs: ranBetween(before, after)})
+			b.results.Programs = append(b.results.Programs, programTimes{Load: l.name + ", " + arm.name, Count: d.Count, Programs: measure.RanBetween(before, after)})
 		}
 		return nil
 	})

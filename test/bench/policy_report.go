@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // The bars of policies.
@@ -43,7 +45,7 @@ func (r *results) usual(load, arm string) time.Duration {
 	if len(calls) == 0 {
 		return 0
 	}
-	return time.Duration(median(calls))
+	return time.Duration(measure.Median(calls))
 }
 
 // what the loads are, in words.
@@ -77,7 +79,7 @@ func (r *results) sizeRows(rng *rand.Rand) []row {
 			if len(few) == 0 || len(many) == 0 {
 				continue
 			}
-			x := ratioRow(fmt.Sprintf("%s: %s to %s", policyLoadText(load), arm, fewArm), barPolicySize, compare(few, many, rng))
+			x := ratioRow(fmt.Sprintf("%s: %s to %s", policyLoadText(load), arm, fewArm), barPolicySize, measure.Compare(few, many, rng))
 			if arm == manyArm {
 				x.bound = fmt.Sprintf("The call takes %s with no policy, %s under %s and %s under %s.%s", short(r.usual(load, noPolicy)),
 					short(r.usual(load, fewArm)), fewArm, short(r.usual(load, manyArm)), manyArm, r.carriedBy(load))
@@ -127,17 +129,17 @@ func differenceRow(what string, bar time.Duration, base, with []float64, rng *ra
 	for i := range d {
 		d[i] = with[i] - base[i]
 	}
-	low, high := bootstrap(d, rng)
-	out := row{what: what, bar: "≤ " + short(bar), measured: fmt.Sprintf("%s (%s to %s)", signed(median(d)), signed(low), signed(high))}
+	low, high := measure.Bootstrap(d, rng)
+	out := row{what: what, bar: "≤ " + short(bar), measured: fmt.Sprintf("%s (%s to %s)", signed(measure.Median(d)), signed(low), signed(high))}
 	switch {
 	case high <= float64(bar):
 		out.verdict = "met"
-	case median(d) <= float64(bar):
+	case measure.Median(d) <= float64(bar):
 		out.verdict = "met by the median; the interval reaches over the bar"
 	case low <= float64(bar):
-		out.verdict = fmt.Sprintf("**not met** by the median, %.2f× the bar; the interval reaches under the bar", median(d)/float64(bar))
+		out.verdict = fmt.Sprintf("**not met** by the median, %.2f× the bar; the interval reaches under the bar", measure.Median(d)/float64(bar))
 	default:
-		out.verdict = fmt.Sprintf("**not met**, %.2f× the bar", median(d)/float64(bar))
+		out.verdict = fmt.Sprintf("**not met**, %.2f× the bar", measure.Median(d)/float64(bar))
 	}
 	return out
 }
@@ -162,7 +164,7 @@ func (r *results) spread(load, arm string) distribution {
 		if len(found) == 0 {
 			return 0
 		}
-		return time.Duration(median(found))
+		return time.Duration(measure.Median(found))
 	}
 	return distribution{Least: figure(func(d *distribution) time.Duration { return d.Least }), Median: figure(func(d *distribution) time.Duration { return d.Median }),
 		P90: figure(func(d *distribution) time.Duration { return d.P90 }), P99: figure(func(d *distribution) time.Duration { return d.P99 }),
@@ -179,10 +181,10 @@ func (r *results) rungRows(rng *rand.Rand) []row {
 		if len(none) == 0 || len(asked) == 0 {
 			continue
 		}
-		x := compare(none, asked, rng)
-		agent := time.Duration(median(ofArm(r.Policies, load, rungArm, func(s sample) float64 { return float64(s.AgentCPU) })))
+		x := measure.Compare(none, asked, rng)
+		agent := time.Duration(measure.Median(ofArm(r.Policies, load, rungArm, func(s sample) float64 { return float64(s.AgentCPU) })))
 		y := row{what: fmt.Sprintf("%s, by the lowest rung that is synchronous: %s", policyLoadText(load), r.Rungs["files.deny, "+rungArm]), bar: "–",
-			measured: fmt.Sprintf("%s against %s without a policy, %s", short(time.Duration(median(asked))), short(time.Duration(median(none))), interval(x)), verdict: "stated"}
+			measured: fmt.Sprintf("%s against %s without a policy, %s", short(time.Duration(measure.Median(asked))), short(time.Duration(measure.Median(none))), interval(x)), verdict: "stated"}
 		y.bound = fmt.Sprintf("%s; a byte to another thread and back, which is two as well, takes %s here. The agent uses %s of CPU to answer.", wakeUps, short(r.usual(loadWake, noPolicy)), short(agent))
 		out = append(out, y)
 	}
@@ -197,7 +199,7 @@ func (r *results) othersRows(rng *rand.Rand) []row {
 		if len(none) == 0 || len(others) == 0 {
 			continue
 		}
-		out = append(out, row{what: policyLoadText(load) + ": a policy about others to none", bar: "–", measured: interval(compare(none, others, rng)), verdict: "stated",
+		out = append(out, row{what: policyLoadText(load) + ": a policy about others to none", bar: "–", measured: interval(measure.Compare(none, others, rng)), verdict: "stated",
 			bound: fmt.Sprintf("It takes %s with no policy and %s beside one.", short(r.usual(load, noPolicy)), short(r.usual(load, strangeArm)))})
 	}
 	return out
@@ -218,17 +220,17 @@ func (r *results) applyRows() []row {
 		}
 	}
 	text := func(times []float64) string {
-		return fmt.Sprintf("median %s, most %s (n = %d)", short(time.Duration(median(times))), short(time.Duration(quantile(times, 1))), len(times))
+		return fmt.Sprintf("median %s, most %s (n = %d)", short(time.Duration(measure.Median(times))), short(time.Duration(measure.Quantile(times, 1))), len(times))
 	}
 	what := "policy of 1,000 + 1,000 rules to its effect on a running process"
 	return []row{
-		{what: what + ", by the API", bar: "≤ " + short(barApply), measured: text(later), verdict: under(quantile(later, 1), float64(barApply)),
+		{what: what + ", by the API", bar: "≤ " + short(barApply), measured: text(later), verdict: under(measure.Quantile(later, 1), float64(barApply)),
 			bound: fmt.Sprintf("The effect is when both an open and a connect end otherwise than before, tried every %s. The API answers after %s. The agent uses %s of CPU for a change.",
-				short(watchInterval), short(time.Duration(median(answers))), short(time.Duration(median(cpu))))},
-		{what: what + ", by a file of the policy directory", bar: "≤ " + short(barApply), measured: text(files), verdict: under(quantile(files, 1), float64(barApply)),
+				short(watchInterval), short(time.Duration(measure.Median(answers))), short(time.Duration(measure.Median(cpu))))},
+		{what: what + ", by a file of the policy directory", bar: "≤ " + short(barApply), measured: text(files), verdict: under(measure.Quantile(files, 1), float64(barApply)),
 			bound: "The directory must be quiet for a moment before it is read: who changes several files changes them at once."},
 		{what: "the same for the first policy after the agent's start", bar: "–", measured: text(first), verdict: "stated",
-			bound: fmt.Sprintf("Programs are loaded and verified, and attached, only when a policy needs them: %s of CPU.", short(time.Duration(median(firstCPU))))},
+			bound: fmt.Sprintf("Programs are loaded and verified, and attached, only when a policy needs them: %s of CPU.", short(time.Duration(measure.Median(firstCPU))))},
 	}
 }
 
@@ -263,7 +265,7 @@ func (r *results) callTable(w io.Writer) {
 		"| call | arm | least | median | 90 % | 99 % | 99.9 % | most | agent's CPU |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, k := range keys {
 		d := r.spread(k.load, k.arm)
-		agent := median(ofArm(r.Policies, k.load, k.arm, func(s sample) float64 { return float64(s.AgentCPU) }))
+		agent := measure.Median(ofArm(r.Policies, k.load, k.arm, func(s sample) float64 { return float64(s.AgentCPU) }))
 		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", policyLoadText(k.load), k.arm, short(d.Least), short(d.Median), short(d.P90),
 			short(d.P99), short(d.P999), short(d.Most), short(time.Duration(agent)))
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // shared is how many of a workload's policies are those of all workloads; it has one more of its own.
@@ -161,7 +163,7 @@ const unitPrefix = "vigie-bench-"
 var errNoCgroup2 = errors.New("no cgroup2 file system is mounted: workloads have no cgroups here")
 
 func makeUnits(n int) (*units, error) {
-	root := cgroupRoot(sysText("/proc/self/mounts"))
+	root := cgroupRoot(measure.SysText("/proc/self/mounts"))
 	if root == "" {
 		return nil, errNoCgroup2
 	}

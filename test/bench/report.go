@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // report writes the page. What was not measured is not on it.
@@ -85,9 +87,9 @@ type compared struct {
 	load     string
 	base     time.Duration // median without the agent
 	fastest  time.Duration
-	with     Ratio
-	empty    Ratio // N is 0 without that arm
-	cpu      Ratio // of the load's own CPU time
+	with     measure.Ratio
+	empty    measure.Ratio // N is 0 without that arm
+	cpu      measure.Ratio // of the load's own CPU time
 	agentCPU time.Duration
 	programs time.Duration // run time of the agent's programs
 }
@@ -103,9 +105,9 @@ func (r *results) compareAll(rng *rand.Rand) []compared {
 		if len(base) == 0 || len(with) == 0 {
 			continue // the run was interrupted in its first round
 		}
-		c := compared{load: s.Load, base: time.Duration(median(base)), fastest: time.Duration(slices.Min(base)), with: compare(base, with, rng),
-			empty: compare(base, empty, rng), cpu: compare(r.arm(s.Load, without, cpu), r.arm(s.Load, withAgent, cpu), rng),
-			agentCPU: time.Duration(median(r.arm(s.Load, withAgent, func(s sample) float64 { return float64(s.AgentCPU) })))}
+		c := compared{load: s.Load, base: time.Duration(measure.Median(base)), fastest: time.Duration(slices.Min(base)), with: measure.Compare(base, with, rng),
+			empty: measure.Compare(base, empty, rng), cpu: measure.Compare(r.arm(s.Load, without, cpu), r.arm(s.Load, withAgent, cpu), rng),
+			agentCPU: time.Duration(measure.Median(r.arm(s.Load, withAgent, func(s sample) float64 { return float64(s.AgentCPU) })))}
 		for _, p := range r.Programs {
 			if p.Load == s.Load {
 				c.programs = p.perOp()
@@ -154,7 +156,7 @@ func (r *results) ratios(w io.Writer, all []compared) {
 	fmt.Fprint(w, "\nTimes are for one operation of the load, over all cores that it uses. The agent's CPU is beside the load's own; what its\nprograms run is a part of the load's own.\n")
 }
 
-func interval(r Ratio) string {
+func interval(r measure.Ratio) string {
 	return fmt.Sprintf("%.3f (%.3f to %.3f)", r.Median, r.Low, r.High)
 }
 

@@ -4,20 +4,23 @@ package main
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 func TestRatioRow(t *testing.T) {
 	for _, tc := range []struct {
-		ratio Ratio
+		ratio measure.Ratio
 		want  string
 	}{
-		{Ratio{Median: 1.01, Low: 1.00, High: 1.02}, "met"},
-		{Ratio{Median: 1.01, Low: 1.00, High: 1.09}, "met by the median; the interval reaches over the bar"},
-		{Ratio{Median: 1.10, Low: 1.00, High: 1.20}, "**not met** by the median, +4.8 % over; the interval reaches under the bar"},
-		{Ratio{Median: 1.26, Low: 1.20, High: 1.30}, "**not met**, 20.0 % over"},
+		{measure.Ratio{Median: 1.01, Low: 1.00, High: 1.02}, "met"},
+		{measure.Ratio{Median: 1.01, Low: 1.00, High: 1.09}, "met by the median; the interval reaches over the bar"},
+		{measure.Ratio{Median: 1.10, Low: 1.00, High: 1.20}, "**not met** by the median, +4.8 % over; the interval reaches under the bar"},
+		{measure.Ratio{Median: 1.26, Low: 1.20, High: 1.30}, "**not met**, 20.0 % over"},
 	} {
 		if got := ratioRow("x", 1.05, tc.ratio).verdict; got != tc.want {
 			t.Errorf("%+v: %q, want %q", tc.ratio, got, tc.want)
@@ -37,14 +40,14 @@ func TestShort(t *testing.T) {
 
 // someResults are of a run in which the agent doubles the time of an exec and loses nothing.
 func someResults() *results {
-	r := &results{N: 3, Sample: time.Second, Host: facts{Cores: 2}}
+	r := &results{N: 3, Sample: time.Second, Host: measure.Facts{Cores: 2}}
 	for round := range 3 {
 		for arm, t := range map[string]time.Duration{without: 100, withAgent: 200, withEmpty: 110} {
 			r.Samples = append(r.Samples, sample{Load: "exec", Arm: arm, Round: round, PerOp: t * time.Microsecond,
 				done: done{Count: 10, CPU: 10 * t * time.Microsecond}, AgentCPU: 12 * time.Microsecond})
 		}
 	}
-	r.Programs = []programTimes{{Load: "exec", Count: 10, Programs: []runStats{{Name: "vg_x", Runs: 20, Time: 80 * time.Microsecond}}}}
+	r.Programs = []programTimes{{Load: "exec", Count: 10, Programs: []measure.RunStats{{Name: "vg_x", Runs: 20, Time: 80 * time.Microsecond}}}}
 	r.FullRate = seen{Executed: 3, Forks: 3, Execs: 3, Exits: 3, Images: 3, Ended: 3}
 	r.Steady = &seen{Rate: 4000, For: time.Minute, Executed: 9, Forks: 9, Execs: 9, Exits: 9, Images: 9, Ended: 9}
 	r.Storm = &seen{Rate: 20000, For: time.Second, Executed: 9, Connects: 9, Accepts: 9, Closes: 17}
@@ -100,3 +103,5 @@ func TestCgroupRoot(t *testing.T) {
 		t.Errorf("root without cgroup v2 = %q", got)
 	}
 }
+
+func seeded() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }

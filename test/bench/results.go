@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // results is all that a run has measured. Its JSON is the raw file.
@@ -20,7 +22,7 @@ type results struct {
 	N        int            `json:"n"`
 	Sample   time.Duration  `json:"sample_ns"`
 	Packages string         `json:"packages"` // of the compile load
-	Host     facts          `json:"host"`
+	Host     measure.Facts  `json:"host"`
 	Samples  []sample       `json:"samples"`
 	Programs []programTimes `json:"programs"`
 	FullRate seen           `json:"exec_at_full_rate"`
@@ -51,9 +53,9 @@ type results struct {
 
 // programTimes is what the agent's programs ran for one load.
 type programTimes struct {
-	Load     string     `json:"load"`
-	Count    int        `json:"count"` // of the load's operations
-	Programs []runStats `json:"programs"`
+	Load     string             `json:"load"`
+	Count    int                `json:"count"` // of the load's operations
+	Programs []measure.RunStats `json:"programs"`
 }
 
 // perOp is the programs' time for one operation of the load.

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 const (
@@ -155,7 +157,7 @@ func (r *results) scanRows() []row {
 				list = append(list, of(s))
 			}
 		}
-		return median(list)
+		return measure.Median(list)
 	}
 	cpu := func(s scanned) float64 { return float64(s.CPU) }
 	rss := func(s scanned) float64 { return float64(s.RSS) }

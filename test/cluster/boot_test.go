@@ -41,7 +41,7 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
 `
 
 // webPods waits until the pods of web are ready and returns their names and addresses by node.
-func webPods(t *testing.T, c *lab.Cluster) (names, addresses map[string]string) {
+func webPods(t testing.TB, c *lab.Cluster) (names, addresses map[string]string) {
 	t.Helper()
 	c.Await(t, strings.Repeat("true ", c.Nodes), "get", "pods", "-l", "app=web", "-o", `jsonpath={range .items[*]}{.status.containerStatuses[0].ready} {end}`)
 	var list struct {
@@ -66,7 +66,7 @@ func webPods(t *testing.T, c *lab.Cluster) (names, addresses map[string]string) 
 }
 
 // in runs the actor in a pod.
-func in(t *testing.T, c *lab.Cluster, pod string, args ...string) string {
+func in(t testing.TB, c *lab.Cluster, pod string, args ...string) string {
 	t.Helper()
 	out, err := c.Kubectl(t.Context(), append([]string{"exec", pod, "--", "/actor"}, args...)...).CombinedOutput()
 	if err != nil {
@@ -130,7 +130,7 @@ func TestNodesDieAndReturn(t *testing.T) {
 }
 
 // reached waits until the pod of n1 reaches that of n2. What the API server says of a node that was away is old for a while.
-func reached(t *testing.T, c *lab.Cluster) {
+func reached(t testing.TB, c *lab.Cluster) {
 	t.Helper()
 	var out []byte
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {

@@ -27,10 +27,11 @@ import (
 	"github.com/vigie-io/vigie/internal/testkit/lab"
 )
 
-// The images of vigie in the tests: the same program under two versions.
+// The images of vigie in the tests: the same program under two versions, and one that believes that it is seven minutes later.
 const (
 	vigieImage = "lab.test/vigie:1"
 	nextImage  = "lab.test/vigie:2"
+	aheadImage = "lab.test/vigie:ahead"
 )
 
 // made are the folders that the tests of this package share; they go with its process.
@@ -44,67 +45,95 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// product is the folder with vigie and its images, built once for all tests of this package.
-var product = sync.OnceValues(func() (string, error) {
+// products are the programs and images that have been built for the tests of this package, in one folder.
+var products = struct {
+	mu    sync.Mutex
+	dir   string
+	built map[string]bool
+}{built: map[string]bool{}}
+
+// archive is the file with an image of vigie, built once. The program itself is beside it: vigie-VERSION.
+func archive(name string) (string, error) {
+	products.mu.Lock()
+	defer products.mu.Unlock()
+	if products.dir == "" {
+		dir, err := os.MkdirTemp("", "vigie-product-")
+		if err != nil {
+			return "", err
+		}
+		made, products.dir = append(made, dir), dir
+	}
+	_, version, _ := strings.Cut(name, ":")
+	program := filepath.Join(products.dir, "vigie-"+version)
+	file := program + ".tar"
+	if products.built[name] {
+		return file, nil
+	}
 	tree, err := lab.Tree()
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp("", "vigie-product-")
-	if err != nil {
-		return "", err
+	flags := "-s -w -X main.version=" + version
+	if name == aheadImage {
+		flags += " -X main.clockAhead=7m"
 	}
-	made = append(made, dir)
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=1", "-o", dir+"/vigie", "./cmd/vigie")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", program, "./cmd/vigie")
 	build.Dir, build.Env = tree, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build vigie: %w: %s", err, out)
 	}
-	for _, name := range []string{vigieImage, nextImage} {
-		im := image.Image{Name: name, Architecture: runtime.GOARCH, Files: []image.File{{Path: "/vigie", Source: dir + "/vigie"}},
-			Entrypoint: []string{"/vigie"}, Env: []string{"PATH=/"}, Uncompressed: true}
-		var out bytes.Buffer
-		if err := im.Write(&out); err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(filepath.Join(dir, "vigie-"+name[len(name)-1:]+".tar"), out.Bytes(), 0o644); err != nil {
-			return "", err
-		}
+	im := image.Image{Name: name, Architecture: runtime.GOARCH, Files: []image.File{{Path: "/vigie", Source: program}},
+		Entrypoint: []string{"/vigie"}, Env: []string{"PATH=/"}, Uncompressed: true}
+	var out bytes.Buffer
+	if err := im.Write(&out); err != nil {
+		return "", err
 	}
-	return dir, nil
-})
+	products.built[name] = true
+	return file, os.WriteFile(file, out.Bytes(), 0o644)
+}
 
-// bootWithVigie boots a cluster whose nodes have vigie's images.
-func bootWithVigie(t *testing.T, o lab.Options) *lab.Cluster {
+// product is the program as this machine runs it.
+func product() (string, error) {
+	file, err := archive(vigieImage)
+	return strings.TrimSuffix(file, ".tar"), err
+}
+
+// bootWithVigie boots a cluster whose nodes have vigie's image, and these others.
+func bootWithVigie(t testing.TB, o lab.Options, others ...string) *lab.Cluster {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a cluster makes namespaces and needs root")
 	}
+	if os.Getenv(lab.Enabled) == "" {
+		t.Skip("a real cluster is booted by make test-cluster (" + lab.Enabled + "=1)") // before vigie is built for it
+	}
 	if tree, err := lab.Tree(); err == nil {
 		if _, err := lab.Find(tree, cmp.Or(o.Minor, lab.DefaultMinor), "containerd", "cni"); errors.Is(err, lab.ErrNotBuilt) {
-			t.Skip(err) // before vigie is built for it
+			t.Skip(err)
 		}
 	}
-	dir, err := product()
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range append([]string{vigieImage}, others...) {
+		file, err := archive(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Images = append(o.Images, file)
 	}
-	o.Images = append(o.Images, dir+"/vigie-1.tar", dir+"/vigie-2.tar")
 	return lab.Boot(t, o)
 }
 
 // cli is the command line against the cluster.
-func cli(t *testing.T, c *lab.Cluster, args ...string) *exec.Cmd {
+func cli(t testing.TB, c *lab.Cluster, args ...string) *exec.Cmd {
 	t.Helper()
-	dir, err := product()
+	program, err := product()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return exec.CommandContext(t.Context(), dir+"/vigie", append(args, "--kubeconfig", c.Kubeconfig, "--timeout", "2m")...)
+	return exec.CommandContext(t.Context(), program, append(args, "--kubeconfig", c.Kubeconfig, "--timeout", "2m")...)
 }
 
 // vigie runs it.
-func vigie(t *testing.T, c *lab.Cluster, args ...string) {
+func vigie(t testing.TB, c *lab.Cluster, args ...string) {
 	t.Helper()
 	out, err := cli(t, c, args...).CombinedOutput()
 	if err != nil {
@@ -115,7 +144,7 @@ func vigie(t *testing.T, c *lab.Cluster, args ...string) {
 }
 
 // agentOf is the agent's pod on a node.
-func agentOf(t *testing.T, c *lab.Cluster, node string) string {
+func agentOf(t testing.TB, c *lab.Cluster, node string) string {
 	t.Helper()
 	out, err := c.Kubectl(t.Context(), "-n", "vigie-system", "get", "pods", "-l", "app.kubernetes.io/component=agent", "--field-selector", "spec.nodeName="+node,
 		"-o", "jsonpath={.items[*].metadata.name}").Output()
@@ -139,7 +168,7 @@ type event struct {
 }
 
 // events asks the agent of a node. It polls until one is as wanted.
-func awaitEvent(t *testing.T, c *lab.Cluster, node, what string, wanted func(event) bool, args ...string) {
+func awaitEvent(t testing.TB, c *lab.Cluster, node, what string, wanted func(event) bool, args ...string) {
 	t.Helper()
 	agent := agentOf(t, c, node)
 	args = append([]string{"-n", "vigie-system", "exec", agent, "--", "/vigie", "events", "-o", "json", "--since", "10m"}, args...)
@@ -163,7 +192,7 @@ func awaitEvent(t *testing.T, c *lab.Cluster, node, what string, wanted func(eve
 }
 
 // traces is what an installation might leave: objects, and on each node pins, mounts, files and programs on its cgroup.
-func traces(t *testing.T, c *lab.Cluster) map[string][]string {
+func traces(t testing.TB, c *lab.Cluster) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
 	kinds, err := c.Kubectl(t.Context(), "api-resources", "--verbs=list", "-o", "name").Output()
@@ -195,7 +224,7 @@ func traces(t *testing.T, c *lab.Cluster) map[string][]string {
 }
 
 // attached counts programs on a cgroup, by their hook.
-func attached(t *testing.T, cgroup string) []string {
+func attached(t testing.TB, cgroup string) []string {
 	t.Helper()
 	dir, err := os.Open(cgroup)
 	if err != nil {
@@ -235,7 +264,7 @@ func differ(before, after map[string][]string) string {
 }
 
 // attachTCX puts a program that lets everything pass on a node's link, as a CNI might have, and returns its id.
-func attachTCX(t *testing.T, c *lab.Cluster, node string) ebpf.ProgramID {
+func attachTCX(t testing.TB, c *lab.Cluster, node string) ebpf.ProgramID {
 	t.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}}) // TCX_NEXT
 	if err != nil {
@@ -265,7 +294,7 @@ func attachTCX(t *testing.T, c *lab.Cluster, node string) ebpf.ProgramID {
 }
 
 // tcxOf lists the programs on a node's link.
-func tcxOf(t *testing.T, c *lab.Cluster, node string) (ids []ebpf.ProgramID) {
+func tcxOf(t testing.TB, c *lab.Cluster, node string) (ids []ebpf.ProgramID) {
 	t.Helper()
 	err := c.Do(node, func() error {
 		device, err := netlink.LinkByName("eth0")
@@ -294,7 +323,7 @@ func TestInstallUpgradeUninstall(t *testing.T) {
 		{Nodes: 1, CNI: "bridge", Proxy: "iptables", Minor: "1.35"},
 	} {
 		t.Run(o.CNI+" "+o.Proxy+o.Minor, func(t *testing.T) {
-			c := bootWithVigie(t, o)
+			c := bootWithVigie(t, o, nextImage)
 			c.Apply(t, web)
 			names, addresses := webPods(t, c)
 			last := c.NodeNames()[c.Nodes-1]

@@ -107,7 +107,7 @@ func (a *nodeAgent) said() string {
 }
 
 // vigieBinary is the one of `make build`.
-func vigieBinary(t *testing.T) string {
+func vigieBinary(t testing.TB) string {
 	t.Helper()
 	tree, err := lab.Tree()
 	if err != nil {
@@ -120,8 +120,18 @@ func vigieBinary(t *testing.T) string {
 	return binary
 }
 
-// startAgent runs an agent on a node until the test ends. What it keeps is in a folder of this name.
-func startAgent(t *testing.T, c *lab.Cluster, node, name string, args ...string) *nodeAgent {
+// startAgent runs an agent on a node until the test ends, and watches what it sees. What it keeps is in a folder of this name.
+func startAgent(t testing.TB, c *lab.Cluster, node, name string, args ...string) *nodeAgent {
+	t.Helper()
+	a := newAgent(t, c, node, name, append([]string{"--http", "off", "--tetragon-api", "off", "--hubble-api", "off", "--history", "off", "--sensors", "exec,socket",
+		"--rules", "off"}, args...)...)
+	a.run(t)
+	a.watch(t)
+	return a
+}
+
+// newAgent is an agent for a node, which is not started yet.
+func newAgent(t testing.TB, c *lab.Cluster, node, name string, args ...string) *nodeAgent {
 	t.Helper()
 	a := &nodeAgent{cluster: c, node: node, dir: filepath.Join(c.Dir, name+"-"+node), binary: filepath.Join(c.Dir, "vigie")}
 	if err := os.MkdirAll(a.dir, 0o755); err != nil {
@@ -141,12 +151,11 @@ func startAgent(t *testing.T, c *lab.Cluster, node, name string, args ...string)
 		t.Fatal(err)
 	}
 	a.args = append([]string{"--kube", inside}, args...)
-	a.run(t)
 	return a
 }
 
 // restart ends the agent and starts it again.
-func (a *nodeAgent) restart(t *testing.T) {
+func (a *nodeAgent) restart(t testing.TB) {
 	t.Helper()
 	a.stopWatching()
 	a.stop()
@@ -154,16 +163,16 @@ func (a *nodeAgent) restart(t *testing.T) {
 	a.seen = nil
 	a.mu.Unlock()
 	a.run(t)
+	a.watch(t)
 }
 
 // run starts the agent and waits until it is ready.
-func (a *nodeAgent) run(t *testing.T) {
+func (a *nodeAgent) run(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	a.logged = new(voice)
 	cmd := a.cluster.Exec(ctx, a.node, append([]string{a.binary, "run", "--node-name", a.node, "--state-dir", a.dir, "--socket", a.socket(), "--lock-file", filepath.Join(a.dir, "lock"),
-		"--policy-dir", filepath.Join(a.dir, "policies"), "--http", "off", "--tetragon-api", "off", "--hubble-api", "off", "--history", "off",
-		"--sensors", "exec,socket", "--rules", "off"}, a.args...)...)
+		"--policy-dir", filepath.Join(a.dir, "policies")}, a.args...)...)
 	cmd.Stdout, cmd.Stderr = a.logged, a.logged
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -198,7 +207,6 @@ func (a *nodeAgent) run(t *testing.T) {
 		}
 		return a.vigie("status").Run() == nil
 	})
-	a.watch(t)
 }
 
 func (a *nodeAgent) socket() string { return filepath.Join(a.dir, "s") }
@@ -209,7 +217,7 @@ func (a *nodeAgent) vigie(args ...string) *exec.Cmd {
 }
 
 // watch collects the events of pods until the agent ends.
-func (a *nodeAgent) watch(t *testing.T) {
+func (a *nodeAgent) watch(t testing.TB) {
 	t.Helper()
 	cmd := a.vigie("events", "-f", "-o", "json", "--last", "0", "--type", "exec,exit,flow,loss")
 	out, err := cmd.StdoutPipe()
@@ -232,7 +240,7 @@ func (a *nodeAgent) watch(t *testing.T) {
 	t.Cleanup(a.stopWatching)
 }
 
-func (a *nodeAgent) collect(t *testing.T, out io.Reader) {
+func (a *nodeAgent) collect(t testing.TB, out io.Reader) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -280,7 +288,7 @@ func (a *nodeAgent) execsOf(namespace string) []*sighting {
 	})
 }
 
-func (a *nodeAgent) await(t *testing.T, what string, done func() bool) {
+func (a *nodeAgent) await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -290,7 +298,7 @@ func (a *nodeAgent) await(t *testing.T, what string, done func() bool) {
 }
 
 // output is what a command of the agent's says.
-func (a *nodeAgent) output(t *testing.T, args ...string) string {
+func (a *nodeAgent) output(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := a.vigie(args...).CombinedOutput()
 	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
@@ -299,7 +307,7 @@ func (a *nodeAgent) output(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-func copyFile(t *testing.T, from, to string) {
+func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	in, err := os.Open(from)
 	if err != nil {

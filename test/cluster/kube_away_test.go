@@ -3,13 +3,18 @@
 package main
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vigie-io/vigie/internal/testkit/lab"
 )
+
+// away is for how long the API server is away in TestAPIServerAway; agents have to stand ten minutes.
+var away = flag.Duration("away", 0, "for how long the API server is away, beside what the test takes")
 
 // ticking does something again and again, so that there is always something to see.
 const ticking = `
@@ -27,6 +32,7 @@ spec:
       nodeName: n1
       restartPolicy: Never
       terminationGracePeriodSeconds: 1
+      tolerations: [{operator: Exists}]
       containers:
       - {name: main, image: lab.test/actor:1, imagePullPolicy: Never, args: [every, 500ms, run, /actor, env]}
 `
@@ -61,6 +67,14 @@ func TestAPIServerAway(t *testing.T) {
 	}
 	seen := len(a.execsOf("starts"))
 	a.await(t, "the ticker to be named on", func() bool { return len(a.execsOf("starts")) > seen+3 })
+
+	for end := time.Now().Add(*away); time.Now().Before(end); {
+		seen := len(a.execsOf("starts"))
+		a.await(t, "the ticker to be named on", func() bool { return len(a.execsOf("starts")) > seen+3 && named(a.execsOf("starts")) })
+	}
+	if out := a.output(t, "status"); !strings.Contains(out, "pods are named from the last known state") {
+		t.Errorf("after %v without the API server the status says\n%s", *away, out)
+	}
 
 	// A pod of which nobody but kubelet and the runtime knows.
 	manifest := filepath.Join(a.dir, "alone.yaml")

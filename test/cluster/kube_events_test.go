@@ -41,9 +41,22 @@ spec:
       - {name: proxy, image: lab.test/actor:1, imagePullPolicy: Never, args: [serve]}
 `
 
-// TestEventsOnPods: what a policy denies in a pod, again and again, is one Event on it that counts.
+// reportKind is openreports.io's Report, of which any fields are taken.
+const reportKind = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: reports.openreports.io}
+spec:
+  group: openreports.io
+  names: {plural: reports, kind: Report}
+  scope: Namespaced
+  versions: [{name: v1alpha1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
+`
+
+// TestEventsOnPods: what a policy denies in a pod, again and again, is one Event on it that counts, and a report.
 func TestEventsOnPods(t *testing.T) {
 	c := lab.Boot(t, lab.Options{Nodes: 1})
+	c.Apply(t, reportKind)
 	c.Apply(t, ticking)
 	a := startAgent(t, c, "n1", "events")
 	c.Apply(t, helped)
@@ -97,6 +110,12 @@ func TestEventsOnPods(t *testing.T) {
 	if err != nil || string(uid) != ev.Regarding.UID {
 		t.Errorf("it is about %s, the pod is %s (%v)", ev.Regarding.UID, uid, err)
 	}
+
+	a.await(t, "a report", func() bool {
+		out, err := c.Kubectl(t.Context(), "get", "reports", "-n", "starts", string(uid)+"-runtime", "-o",
+			"jsonpath={.scope.name} {.metadata.ownerReferences[0].uid} {.summary.fail} {.results[0].policy} {.results[0].result}").Output()
+		return err == nil && string(out) == ev.Regarding.Name+" "+string(uid)+" 1 no-actor fail"
+	})
 
 	// The life-cycle of the other job, by now.
 	pods, err := c.Kubectl(t.Context(), "get", "pods", "-n", "starts", "-l", "job-name=helped", "-o", "jsonpath={.items[0].metadata.name}").Output()

@@ -127,8 +127,8 @@ kind: WorkloadPolicy
 metadata: {name: wrong, namespace: default}
 spec: {selector: {}, mode: audit, files: {deny: [no-path]}}
 `)
-	c.Await(t, "in force 2/2", "get", "workloadpolicy", "web", "-o", "jsonpath={.status.state} {.status.inForce}")
-	c.Await(t, "failed 0/2", "get", "workloadpolicy", "wrong", "-o", "jsonpath={.status.state} {.status.inForce}")
+	c.Await(t, fmt.Sprintf("in force %d/%[1]d", c.Nodes), "get", "workloadpolicy", "web", "-o", "jsonpath={.status.state} {.status.inForce}")
+	c.Await(t, fmt.Sprintf("failed 0/%d", c.Nodes), "get", "workloadpolicy", "wrong", "-o", "jsonpath={.status.state} {.status.inForce}")
 	out, err := c.Kubectl(t.Context(), "get", "workloadpolicies").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "cgroup connect4/6") {
 		t.Errorf("%v: %s", err, out)

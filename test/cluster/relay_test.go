@@ -18,20 +18,20 @@ import (
 )
 
 // ask runs a reading command against the cluster's relay, and returns all that it says.
-func ask(t *testing.T, c *lab.Cluster, args ...string) string {
+func ask(t testing.TB, c *lab.Cluster, args ...string) string {
 	t.Helper()
-	dir, err := product()
+	program, err := product()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, _ := exec.CommandContext(ctx, dir+"/vigie", append(args, "--cluster", "--kubeconfig", c.Kubeconfig)...).CombinedOutput()
+	out, _ := exec.CommandContext(ctx, program, append(args, "--cluster", "--kubeconfig", c.Kubeconfig)...).CombinedOutput()
 	return string(out) // what is wrong stands in it
 }
 
 // awaitSaid asks until the answer has all of these.
-func awaitSaid(t *testing.T, c *lab.Cluster, want []string, args ...string) {
+func awaitSaid(t testing.TB, c *lab.Cluster, want []string, args ...string) {
 	t.Helper()
 	said := ""
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
@@ -76,6 +76,13 @@ func (f *followed) has(node, argument string) (n int, twice bool) {
 	return n, twice
 }
 
+// said reports whether a text came.
+func (f *followed) said(text string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return bytes.Contains(f.out.Bytes(), []byte(text))
+}
+
 // tail is the end of what came.
 func (f *followed) tail() string {
 	f.mu.Lock()
@@ -96,6 +103,47 @@ func (f *followed) await(t *testing.T, node, argument string) {
 	}
 }
 
+// mark runs a program on a node whose argument is like no other.
+func mark(t testing.TB, c *lab.Cluster, node, text string) string {
+	t.Helper()
+	m := fmt.Sprintf("%s-%d", text, time.Now().UnixNano())
+	c.Output(t, node, "echo", m)
+	return m
+}
+
+// follow follows the execs of the whole cluster until the test ends, and returns when those of each node come.
+func follow(t testing.TB, c *lab.Cluster, args ...string) *followed {
+	t.Helper()
+	program, err := product()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	events := new(followed)
+	cmd := exec.CommandContext(ctx, program, append([]string{"events", "-f", "-o", "json", "--type", "exec", "--cluster", "--kubeconfig", c.Kubeconfig}, args...)...)
+	cmd.Stdout, cmd.Stderr = events, events
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		_ = cmd.Wait() // it was killed
+	})
+	for _, node := range c.NodeNames() {
+		for end := time.Now().Add(2 * time.Minute); ; { // until the stream is open
+			first := mark(t, c, node, "first")
+			time.Sleep(time.Second)
+			if n, _ := events.has(node, first); n > 0 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("nothing comes from %s, but\n%s", node, events.tail())
+			}
+		}
+	}
+	return events
+}
+
 // The cluster through one address, by a port-forward that the command makes itself. A node that is cut off is told, slows nobody,
 // and what it saw meanwhile comes when it is healed.
 func TestClusterThroughItsRelay(t *testing.T) {
@@ -106,39 +154,8 @@ func TestClusterThroughItsRelay(t *testing.T) {
 	vigie(t, c, "install", "--apply", "--set", "image.pullPolicy=Never", "--image", vigieImage)
 	awaitSaid(t, c, []string{"relays 2 nodes", "n1 ", "n2 ", "connected"}, "status")
 
-	dir, err := product()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	events := new(followed)
-	follow := exec.CommandContext(ctx, dir+"/vigie", "events", "-f", "-o", "json", "--type", "exec", "--cluster", "--kubeconfig", c.Kubeconfig)
-	follow.Stdout, follow.Stderr = events, events
-	if err := follow.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		stop()
-		_ = follow.Wait() // it was killed
-	}()
-	mark := func(node, text string) string {
-		m := fmt.Sprintf("%s-%d", text, time.Now().UnixNano())
-		c.Output(t, node, "echo", m)
-		return m
-	}
-	for _, node := range c.NodeNames() {
-		for end := time.Now().Add(2 * time.Minute); ; { // until the stream is open
-			first := mark(node, "first")
-			time.Sleep(time.Second)
-			if n, _ := events.has(node, first); n > 0 {
-				break
-			}
-			if time.Now().After(end) {
-				t.Fatalf("nothing comes from %s, but\n%s", node, events.tail())
-			}
-		}
-	}
+	events := follow(t, c)
+	mark := func(node, text string) string { return mark(t, c, node, text) }
 	awaitSaid(t, c, []string{"NODE", "n1 ", "n2 ", "COMMAND"}, "ps", "--flat")
 	awaitSaid(t, c, []string{"n1", "n2"}, "query", "top", "--by", "node", "--type", "exec", "--measure", "events")
 

@@ -68,6 +68,7 @@ func vigie(t *testing.T) string {
 type agent struct {
 	t      *testing.T
 	cmd    *exec.Cmd
+	ns     *testkit.NetNS // that it runs in; nil: this process's
 	dir    string
 	socket string
 	json   string // the export file
@@ -118,7 +119,11 @@ func (a *agent) start() {
 // startUntil is start for an agent that will not be ready: up says by its health that it runs.
 func (a *agent) startUntil(up func(health map[string]any) bool) {
 	a.t.Helper()
-	if err := a.cmd.Start(); err != nil {
+	start := a.cmd.Start
+	if a.ns != nil {
+		start = func() error { return a.ns.Run(a.cmd.Start) }
+	}
+	if err := start(); err != nil {
 		a.t.Fatal(err)
 	}
 	a.t.Cleanup(func() {

@@ -229,7 +229,7 @@ func TestAttemptsDatagramsAndEchoesAreFlows(t *testing.T) {
 		if !connected {
 			n = 40
 		}
-		near.Do(t, func() error { return ask(connected, n) })
+		near.Do(t, func() error { return ask([4]byte{10, 70, 0, 2}, connected, n) })
 		f := a.flow("the datagrams", "udp", 5300, float64(n))
 		checkEnds(t, f, testkit.PID(), answers.Process.Pid)
 		if get(f, "flow.total.bytes_received") != float64(n) || get(f, "flow.total.packets_sent") != 1.0 || get(f, "flow.close") != "socket" {
@@ -246,13 +246,13 @@ func TestAttemptsDatagramsAndEchoesAreFlows(t *testing.T) {
 }
 
 // ask sends a datagram of n bytes to the server and reads its answer.
-func ask(connected bool, n int) error {
+func ask(server [4]byte, connected bool, n int) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	to := &unix.SockaddrInet4{Port: 5300, Addr: [4]byte{10, 70, 0, 2}}
+	to := &unix.SockaddrInet4{Port: 5300, Addr: server}
 	if connected {
 		if err := unix.Connect(fd, to); err != nil {
 			return err
@@ -295,36 +295,6 @@ func TestAConnectionThatIsPassedOnNamesWhoMadeIt(t *testing.T) {
 	}
 	f := a.flow("the connection that was passed on", "tcp", 8080, 5)
 	checkEnds(t, f, testkit.PID(), worker.Process.Pid)
-	a.stop()
-}
-
-func TestATranslatedConnectionNamesItsService(t *testing.T) {
-	nft, err := exec.LookPath("nft")
-	if err != nil {
-		t.Skip("needs nft (nftables)")
-	}
-	a := startAgent(t, "--export-types", "flow,listen")
-	near, far := host(t)
-	worker := startPeer(t, far, "echo", listen(t, far, "10.70.0.2:8080"))
-	var out []byte
-	near.Do(t, func() error {
-		cmd := exec.Command(nft, "-f", "-")
-		cmd.Stdin = strings.NewReader("table ip nat {\n chain output {\n  type nat hook output priority -100;\n" +
-			"  ip daddr 10.70.0.200 tcp dport 80 dnat to 10.70.0.2:8080\n }\n}\n")
-		out, err = cmd.CombinedOutput()
-		return nil
-	})
-	if err != nil {
-		t.Skipf("needs network address translation (CONFIG_NF_NAT, nft_nat): %v: %s", err, out)
-	}
-	c := dial(t, near, "10.70.0.200:80")
-	exchange(t, c, 77)
-	_ = c.Close()
-	f := a.flow("the translated connection", "tcp", 8080, 77)
-	checkEnds(t, f, testkit.PID(), worker.Process.Pid)
-	if get(f, "flow.service.address") != "10.70.0.200" || get(f, "flow.service.port") != 80.0 || get(f, "flow.destination.address") != "10.70.0.2" {
-		t.Errorf("the translated connection is %v", f["flow"])
-	}
 	a.stop()
 }
 

@@ -162,25 +162,30 @@ spec:
     deny: [{path: DIR/forbidden}]
 `
 
+// forbids is killPolicy about a program of the test, and whether that runs.
+func (p *policyTrial) forbids() (policy string, runs func() bool) {
+	p.t.Helper()
+	bin := p.t.TempDir()
+	for name, from := range map[string]string{"sh": "/bin/sh", "forbidden": "/bin/true"} {
+		program, err := os.ReadFile(from)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(bin, name), program, 0o755); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	return strings.ReplaceAll(killPolicy, "DIR", bin), func() bool {
+		return exec.Command(filepath.Join(bin, "sh"), "-c", filepath.Join(bin, "forbidden")+" || exit 1").Run() == nil
+	}
+}
+
 func TestAPolicyIsInForceUntilItIsDeleted(t *testing.T) {
 	p := newPolicyTrial(t)
 	// The rung of every kernel, and none that answers for the files of a whole mount.
 	backends := []string{"--policy-dir", p.policies, "--enforce-backends", "execkill"}
 	p.agent = startAgent(t, backends...)
-	bin := t.TempDir()
-	for name, from := range map[string]string{"sh": "/bin/sh", "forbidden": "/bin/true"} {
-		program, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(bin, name), program, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runs := func() bool {
-		return exec.Command(filepath.Join(bin, "sh"), "-c", filepath.Join(bin, "forbidden")+" || exit 1").Run() == nil
-	}
-	policy := strings.ReplaceAll(killPolicy, "DIR", bin)
+	policy, runs := p.forbids()
 	p.write(p.file, policy)
 	if !runs() {
 		t.Fatal("the program does not run without a policy")

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"time"
 )
@@ -30,6 +31,7 @@ func (g *siege) inside(log string) {
 	g.site.put(dropped, readFile(g.t, program(g.t, "implant")), 0o755)
 	g.site.put(script, []byte("#!/bin/sh\n: >/tmp/by-script\n"), 0o755)
 	beside := filepath.Dir(g.binary) + "/beside"
+	only := g.onlyRead()
 	g.site.must(func() error {
 		return errors.Join(os.Symlink(shadow, "/tmp/symlink"), os.Link(shadow, "/tmp/hardlink"), os.Chmod(filepath.Dir(g.binary), 0o777))
 	})
@@ -51,6 +53,7 @@ func (g *siege) inside(log string) {
 		attack{"add a cron job", by("create", "/etc/cron.d/job"), "write", "/etc/cron.d/job", written("/etc/cron.d/job")},
 		attack{"put a program beside the server's", by("create", beside), "write", beside, written(beside)},
 		attack{"write the password file", by("write", shadow), "write", shadow, nil},
+		attack{"write what the server only reads", by("write", only), "write", only, nil},
 		attack{"connect to a new address", by("connect", elsewhere+":8888"), "connect", elsewhere + ":8888", nil},
 		attack{"connect to a new port", by("connect", bystander), "connect", bystander, nil},
 		attack{"connect by an IPv4-mapped address", by("mapped", bystander), "connect", "*", nil},
@@ -61,6 +64,7 @@ func (g *siege) inside(log string) {
 		attack{"open a packet socket", byRoot("packet"), "socket|capability", "*", nil},
 		attack{"run a shell, as the server", self("exec", "/bin/sh", "-c", ": >/tmp/by-server"), "exec", shell, written("/tmp/by-server")},
 		attack{"read /etc/shadow, as the server", self("read", shadow), "read", shadow, nil},
+		attack{"write what it only reads, as the server", self("write", only), "write", only, nil},
 		attack{"add a cron job, as the server", self("create", "/etc/cron.d/own"), "write", "/etc/cron.d/own", written("/etc/cron.d/own")},
 		attack{"connect to a new address, as the server", self("connect", elsewhere+":8888"), "connect", elsewhere + ":8888", nil},
 		attack{"listen on a new port, as the server", self("listen", "0.0.0.0:4445"), "bind", "0.0.0.0:4445", nil},
@@ -81,6 +85,25 @@ func (g *siege) inside(log string) {
 	} else {
 		g.uncovered(memory, "fanotify leaves the kernel's own file systems out")
 	}
+}
+
+// onlyRead is a file that the learned policy allows to be read and not to be written, as it does for whom runs in the unit; now
+// nothing but the policy keeps it from being written.
+func (g *siege) onlyRead() string {
+	g.t.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^ +- \{path: (/etc/[\w./-]+), access: read\}`).FindAllStringSubmatch(g.text, -1) {
+		name := m[1]
+		if !g.site.exists(name) || g.site.text(name) == "" {
+			continue
+		}
+		g.site.must(func() error { return os.Chmod(name, 0o666) })
+		if err := g.implant(g.unit.as, nil, "read", name)(); err != nil {
+			g.t.Errorf("%s, which may be read, is not: %v", name, err)
+		}
+		return name
+	}
+	g.t.Fatalf("no file of /etc is only read in\n%s", g.text)
+	return ""
 }
 
 // ownBinary writes to the server's program while it does not run: else the kernel refuses that anyway.

@@ -18,9 +18,9 @@ import (
 //go:embed init.sh
 var initScript []byte
 
-// modules are the kernel's loadable parts that the tests use; none of them depends on another module.
+// modules are the kernel's loadable parts that the tests use, each behind those that it depends on.
 func modules() []string {
-	return []string{"veth", "dummy", "overlay", "loop", "sch_ingress", "cls_bpf"}
+	return []string{"veth", "dummy", "overlay", "loop", "sch_ingress", "cls_bpf", "libcrc32c", "udp_tunnel", "ip6_udp_tunnel", "sctp"}
 }
 
 // writeInitramfs packs a root file system: busybox, the init script, the modules, and per package a folder

@@ -11,11 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// agent is a `vigie run` with sockets, state and policies of its own.
+// agent is a `vigie run` with sockets, state and policies of its own, or a `vigie relay`.
 type agent struct {
 	cmd *exec.Cmd
 	url string
@@ -32,18 +33,33 @@ func startAgent(ctx context.Context, vigie, addr, dir string) (*agent, error) {
 	if err := errors.Join(os.WriteFile(tokenFile, []byte(token), 0o600), os.Mkdir(policies, 0o755)); err != nil {
 		return nil, fmt.Errorf("prepare the agent: %w", err)
 	}
-	a := &agent{url: "http://" + addr, log: filepath.Join(dir, "agent.log")}
-	log, err := os.Create(a.log)
+	return start(ctx, addr, filepath.Join(dir, "agent.log"), exec.Command(vigie, "run", "--quiet", "--http", addr, "--token-file", tokenFile,
+		"--socket", filepath.Join(dir, "vigie.sock"), "--state-dir", filepath.Join(dir, "state"), "--policy-dir", policies,
+		"--lock-file", filepath.Join(dir, "lock"), "--tetragon-api", "off", "--program-stats"))
+}
+
+// startRelay starts one that answers for the agent, and for a node that nobody answers at.
+func startRelay(ctx context.Context, vigie string, a *agent, dir string) (*agent, error) {
+	addr, err := free(ctx, "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("prepare the agent: %w", err)
+		return nil, err
+	}
+	tokenFile := filepath.Join(dir, "token")
+	return start(ctx, addr, filepath.Join(dir, "relay.log"), exec.Command(vigie, "relay", "--http", addr, "--token-file", tokenFile,
+		"--agent-token-file", tokenFile, "--agents", strings.TrimPrefix(a.url, "http://")+",gone=127.0.0.1:1"))
+}
+
+// start starts a command that serves the page at addr, and waits until it does.
+func start(ctx context.Context, addr, file string, cmd *exec.Cmd) (*agent, error) {
+	a := &agent{cmd: cmd, url: "http://" + addr, log: file}
+	log, err := os.Create(file)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", filepath.Base(file), err)
 	}
 	defer log.Close()
-	a.cmd = exec.Command(vigie, "run", "--quiet", "--http", addr, "--token-file", tokenFile, "--socket", filepath.Join(dir, "vigie.sock"),
-		"--state-dir", filepath.Join(dir, "state"), "--policy-dir", policies, "--lock-file", filepath.Join(dir, "lock"),
-		"--tetragon-api", "off", "--program-stats")
-	a.cmd.Stderr = log
-	if err := a.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the agent: %w; build it with make build", err)
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %w; build it with make build", err)
 	}
 	if err := a.await(ctx); err != nil {
 		a.stop()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command web sets the stage on which the web page is tested: an agent of its own, a small shop whose workloads talk to
-// each other, and a made-up agent with a large map. In: the command to run on it, by default none: then the stage stands until
-// it is interrupted. Out: VIGIE_URL, VIGIE_TOKEN and VIGIE_LARGE_URL in the command's environment, and its exit code.
+// each other, a relay in front of the agent and of a node that does not answer, and a made-up agent with a large map. In: the command to run on it, by default none: then the stage stands until
+// it is interrupted. Out: VIGIE_URL, VIGIE_TOKEN, VIGIE_RELAY_URL and VIGIE_LARGE_URL in the command's environment, and its exit code.
 package main
 
 import (
@@ -65,6 +65,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer a.stop()
+	relay, err := startRelay(ctx, o.vigie, a, dir)
+	if err != nil {
+		return err
+	}
+	defer relay.stop()
 	s, err := shop.Open(ctx, filepath.Join(dir, "shop"))
 	if err != nil {
 		return err
@@ -74,14 +79,14 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("agent  %s  token %s\nlarge  %s\n", a.url, token, large)
+	fmt.Printf("agent  %s  token %s\nrelay  %s\nlarge  %s\n", a.url, token, relay.url, large)
 	if len(o.command) == 0 {
 		<-ctx.Done()
 		return nil
 	}
 	cmd := exec.CommandContext(ctx, o.command[0], o.command[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), "VIGIE_URL="+a.url, "VIGIE_TOKEN="+token, "VIGIE_LARGE_URL="+large)
+	cmd.Env = append(os.Environ(), "VIGIE_URL="+a.url, "VIGIE_TOKEN="+token, "VIGIE_RELAY_URL="+relay.url, "VIGIE_LARGE_URL="+large)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	return cmd.Run()

@@ -2,9 +2,10 @@
 
 import { test as base, expect, type Page } from "@playwright/test";
 
-/** Where the agent of the stage is, its token, and where the made-up one is. */
+/** Where the agent of the stage is, its token, where a relay for it is, and where the made-up one is. */
 export const url = need("VIGIE_URL");
 export const token = need("VIGIE_TOKEN");
+export const relayUrl = need("VIGIE_RELAY_URL");
 export const largeUrl = need("VIGIE_LARGE_URL");
 
 function need(name: string): string {
@@ -27,7 +28,7 @@ export const test = base.extend<{ loggedIn: boolean }>({
       if (m.type() === "error" && !/status of 40[01]/.test(m.text())) complaints.push(`console: ${m.text()}`);
     });
     page.on("request", (r) => {
-      if (!r.url().startsWith(url) && !r.url().startsWith(largeUrl) && !/^(data|blob):/.test(r.url()))
+      if (![url, relayUrl, largeUrl].some((u) => r.url().startsWith(u)) && !/^(data|blob):/.test(r.url()))
         complaints.push(`asks ${r.url()}`);
     });
     if (loggedIn) await page.addInitScript((t) => sessionStorage.setItem("vigie.token", t), token);
@@ -37,11 +38,11 @@ export const test = base.extend<{ loggedIn: boolean }>({
 });
 
 /** Opens a view of the page: "map", "timeline?kind=Files". What is of the shop, unless it says otherwise. */
-export async function open(page: Page, view: string): Promise<void> {
+export async function open(page: Page, view: string, at = url): Promise<void> {
   const [name, query = ""] = view.split("?");
   const params = new URLSearchParams(query);
   if (!params.has("f")) params.set("f", shop);
-  await page.goto(`${url}/#/${name}?${params}`);
+  await page.goto(`${at}/#/${name}?${params}`);
   await page.reload(); // the address after the '#' alone loads nothing
 }
 

@@ -82,6 +82,10 @@ func deed(what string, args []string) error {
 		return os.WriteFile(args[0]+"/cgroup.procs", []byte("0"), 0)
 	case "memfd": // executes a copy of a file without a name
 		return execMemfd(args[0], args[1:])
+	case "exec-fd": // a file by its descriptor alone
+		return execFD(args[0], args)
+	case "tmpfile-exec": // DIRECTORY PROGRAM NAME: a copy that was made without a name and then got one
+		return execTmpfile(args[0], args[1], args[2:])
 	case "read":
 		return open(args[0], unix.O_RDONLY)
 	case "write":
@@ -249,4 +253,44 @@ func execMemfd(from string, args []string) error {
 		return err
 	}
 	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), append([]string{"payload"}, args...), os.Environ())
+}
+
+// execFD executes a file that is named by nothing but a descriptor (execveat(2) with AT_EMPTY_PATH).
+func execFD(path string, args []string) error {
+	fd, err := unix.Open(path, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	argv, err := syscall.SlicePtrFromStrings(args)
+	if err != nil {
+		return err
+	}
+	envv, err := syscall.SlicePtrFromStrings(os.Environ())
+	if err != nil {
+		return err
+	}
+	none := new(byte)
+	_, _, errno := unix.Syscall6(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(none)), uintptr(unsafe.Pointer(&argv[0])),
+		uintptr(unsafe.Pointer(&envv[0])), unix.AT_EMPTY_PATH, 0)
+	return errno
+}
+
+// execTmpfile copies a program into a file without a name, links that to one, and executes it.
+func execTmpfile(dir, from string, args []string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, b); err != nil {
+		return err
+	}
+	if err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, args[0], unix.AT_SYMLINK_FOLLOW); err != nil {
+		return err
+	}
+	unix.Close(fd) // a program that somebody may write is busy
+	return unix.Exec(args[0], args, os.Environ())
 }

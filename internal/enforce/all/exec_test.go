@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vigie-io/vigie/internal/model"
 )
 
@@ -60,6 +62,44 @@ func TestDenyExec(t *testing.T) {
 		if got := w.doAs(w.dir+"/bin/bad", "nothing"); got != "ok" {
 			t.Errorf("a process under no policy: %s", got)
 		}
+	})
+}
+
+// What names a program by another way than its path meets the same rule.
+func TestDenyExecByOtherNames(t *testing.T) {
+	execRungs(t, func(t *testing.T, w *world, denied string) {
+		if err := os.Link(w.dir+"/bin/bad", w.dir+"/data/hardlink"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(w.dir+"/bind", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(w.dir+"/bin", w.dir+"/bind", "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(w.dir+"/bind", unix.MNT_DETACH)
+		w.apply(weaker(denied) + "\tmode: enforce\n\tprocesses: {deny: [{path: \"{dir}/bin/bad\"}]}")
+		if err := w.enforcer.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		for _, deed := range [][]string{
+			{"exec", "{dir}/data/hardlink", "nothing"}, {"exec", "{dir}/bind/bad", "nothing"}, {"exec-fd", "{dir}/bin/bad", "nothing"},
+			{"exec", "/proc/self/root{dir}/bin/bad", "nothing"},
+		} {
+			w.expect(denied, deed...)
+		}
+		w.expect("ok", "exec", "{dir}/bind/good", "nothing")
+		w.expect("ok", "exec-fd", "{dir}/bin/good", "nothing")
+		// Another program under its name: by a rename over it, and from a file that had none.
+		copyFile(t, w.actor, w.dir+"/data/next")
+		if err := os.Rename(w.dir+"/data/next", w.dir+"/bin/bad"); err != nil {
+			t.Fatal(err)
+		}
+		w.expect(denied, "exec", "{dir}/bin/bad", "nothing")
+		if err := os.Remove(w.dir + "/bin/bad"); err != nil {
+			t.Fatal(err)
+		}
+		w.expect(denied, "tmpfile-exec", "{dir}/data", "{dir}/bin/good", "{dir}/bin/bad", "nothing")
 	})
 }
 

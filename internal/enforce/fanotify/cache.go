@@ -209,7 +209,7 @@ func (c *cache) silentIn(t *policy.Table, dir string) bool {
 		return silentClass(t, 0)
 	}
 	at := uint32(policy.Start)
-	for i := 0; i < len(dir) && m.Cells[at].Final == 0; i++ {
+	for i := 0; i < len(dir) && !m.Cells[at].Final(); i++ {
 		at = m.Next(at, dir[i])
 	}
 	key := memoKey{t, at}
@@ -229,10 +229,10 @@ func silentFrom(t *policy.Table, start uint32) bool {
 	for len(todo) > 0 {
 		at := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if !silentClass(t, m.Cells[at].Class) || len(seen) > most {
+		if !silentClass(t, m.Cells[at].Class()) || len(seen) > most {
 			return false
 		}
-		if m.Cells[at].Final != 0 {
+		if m.Cells[at].Final() {
 			continue
 		}
 		for b := range 256 {

@@ -3,8 +3,6 @@
 package fanotify
 
 import (
-	"strings"
-
 	"github.com/vigie-io/vigie/internal/enforce/subject"
 	"github.com/vigie-io/vigie/internal/policy"
 )
@@ -71,7 +69,7 @@ func cellOf(t *policy.Table, path string, subject uint16) policy.Cell {
 // denials leaves of a cell what rules of a deny list say.
 func denials(t *policy.Table, c policy.Cell) policy.Cell {
 	for op, d := range c {
-		if r := d.Rule(); d.Action() == policy.ActAllow || r >= len(t.Rules) || !strings.Contains(t.Rules[r].Field, ".deny[") {
+		if r := d.Rule(); d.Action() == policy.ActAllow || r >= len(t.Rules) || !t.Rules[r].Denies() {
 			c[op] = 0
 		}
 	}

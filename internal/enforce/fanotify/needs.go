@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/vigie-io/vigie/internal/policy"
 )
@@ -84,7 +85,8 @@ func patternNeed(glob string, mask uint64) need {
 // globChars are the characters that make a path a pattern.
 const globChars = `*?[{\`
 
-func cleanDir(dir string) string { return path.Clean("/" + dir) }
+// cleanDir is the same string for all that name one directory: thousands of policies do.
+func cleanDir(dir string) string { return unique.Make(path.Clean("/" + dir)).Value() }
 
 func compareNeeds(a, b need) int {
 	return cmp.Or(cmp.Compare(a.dir, b.dir), cmp.Compare(a.name, b.name), cmp.Compare(a.mask, b.mask))

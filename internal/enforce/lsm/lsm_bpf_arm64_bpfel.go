@@ -16,51 +16,49 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lsmMapVgHits              = "vg_hits"
-	lsmMapVgInodes            = "vg_inodes"
-	lsmMapVgLosses            = "vg_losses"
-	lsmMapVgMatch             = "vg_match"
-	lsmMapVgPolicyState       = "vg_policy_state"
-	lsmMapVgSecurity          = "vg_security"
-	lsmMapVgState             = "vg_state"
-	lsmMapVgSubjects          = "vg_subjects"
-	lsmMapVgTables            = "vg_tables"
-	lsmMapVgTelemetry         = "vg_telemetry"
-	lsmMapVgTexts             = "vg_texts"
-	lsmMapVgVerdictsSeen      = "vg_verdicts_seen"
-	lsmMapVgWords             = "vg_words"
-	lsmProgVgLsmBpf           = "vg_lsm_bpf"
-	lsmProgVgLsmCapable       = "vg_lsm_capable"
-	lsmProgVgLsmChmod         = "vg_lsm_chmod"
-	lsmProgVgLsmChown         = "vg_lsm_chown"
-	lsmProgVgLsmExec          = "vg_lsm_exec"
-	lsmProgVgLsmLink          = "vg_lsm_link"
-	lsmProgVgLsmMkdir         = "vg_lsm_mkdir"
-	lsmProgVgLsmMknod         = "vg_lsm_mknod"
-	lsmProgVgLsmMmap          = "vg_lsm_mmap"
-	lsmProgVgLsmModuleData    = "vg_lsm_module_data"
-	lsmProgVgLsmModuleFile    = "vg_lsm_module_file"
-	lsmProgVgLsmMount         = "vg_lsm_mount"
-	lsmProgVgLsmMove          = "vg_lsm_move"
-	lsmProgVgLsmOpen          = "vg_lsm_open"
-	lsmProgVgLsmPivot         = "vg_lsm_pivot"
-	lsmProgVgLsmPtrace        = "vg_lsm_ptrace"
-	lsmProgVgLsmRename        = "vg_lsm_rename"
-	lsmProgVgLsmRmdir         = "vg_lsm_rmdir"
-	lsmProgVgLsmSymlink       = "vg_lsm_symlink"
-	lsmProgVgLsmTraceme       = "vg_lsm_traceme"
-	lsmProgVgLsmTruncate      = "vg_lsm_truncate"
-	lsmProgVgLsmUmount        = "vg_lsm_umount"
-	lsmProgVgLsmUnlink        = "vg_lsm_unlink"
-	lsmVarVgAccesses          = "vg_accesses"
-	lsmVarVgExportVgHitKey    = "vg_export_vg_hit_key"
-	lsmVarVgExportVgHook      = "vg_export_vg_hook"
-	lsmVarVgExportVgInodeKey  = "vg_export_vg_inode_key"
-	lsmVarVgExportVgMatchCell = "vg_export_vg_match_cell"
-	lsmVarVgExportVgPolicies  = "vg_export_vg_policies"
-	lsmVarVgExportVgSubject   = "vg_export_vg_subject"
-	lsmVarVgExportVgTable     = "vg_export_vg_table"
-	lsmVarVgExportVgVerdict   = "vg_export_vg_verdict"
+	lsmMapVgHits             = "vg_hits"
+	lsmMapVgInodes           = "vg_inodes"
+	lsmMapVgLosses           = "vg_losses"
+	lsmMapVgPolicyState      = "vg_policy_state"
+	lsmMapVgSecurity         = "vg_security"
+	lsmMapVgState            = "vg_state"
+	lsmMapVgSubjects         = "vg_subjects"
+	lsmMapVgTables           = "vg_tables"
+	lsmMapVgTelemetry        = "vg_telemetry"
+	lsmMapVgTexts            = "vg_texts"
+	lsmMapVgVerdictsSeen     = "vg_verdicts_seen"
+	lsmMapVgWords            = "vg_words"
+	lsmProgVgLsmBpf          = "vg_lsm_bpf"
+	lsmProgVgLsmCapable      = "vg_lsm_capable"
+	lsmProgVgLsmChmod        = "vg_lsm_chmod"
+	lsmProgVgLsmChown        = "vg_lsm_chown"
+	lsmProgVgLsmExec         = "vg_lsm_exec"
+	lsmProgVgLsmLink         = "vg_lsm_link"
+	lsmProgVgLsmMkdir        = "vg_lsm_mkdir"
+	lsmProgVgLsmMknod        = "vg_lsm_mknod"
+	lsmProgVgLsmMmap         = "vg_lsm_mmap"
+	lsmProgVgLsmModuleData   = "vg_lsm_module_data"
+	lsmProgVgLsmModuleFile   = "vg_lsm_module_file"
+	lsmProgVgLsmMount        = "vg_lsm_mount"
+	lsmProgVgLsmMove         = "vg_lsm_move"
+	lsmProgVgLsmOpen         = "vg_lsm_open"
+	lsmProgVgLsmPivot        = "vg_lsm_pivot"
+	lsmProgVgLsmPtrace       = "vg_lsm_ptrace"
+	lsmProgVgLsmRename       = "vg_lsm_rename"
+	lsmProgVgLsmRmdir        = "vg_lsm_rmdir"
+	lsmProgVgLsmSymlink      = "vg_lsm_symlink"
+	lsmProgVgLsmTraceme      = "vg_lsm_traceme"
+	lsmProgVgLsmTruncate     = "vg_lsm_truncate"
+	lsmProgVgLsmUmount       = "vg_lsm_umount"
+	lsmProgVgLsmUnlink       = "vg_lsm_unlink"
+	lsmVarVgAccesses         = "vg_accesses"
+	lsmVarVgExportVgHitKey   = "vg_export_vg_hit_key"
+	lsmVarVgExportVgHook     = "vg_export_vg_hook"
+	lsmVarVgExportVgInodeKey = "vg_export_vg_inode_key"
+	lsmVarVgExportVgPolicies = "vg_export_vg_policies"
+	lsmVarVgExportVgSubject  = "vg_export_vg_subject"
+	lsmVarVgExportVgTable    = "vg_export_vg_table"
+	lsmVarVgExportVgVerdict  = "vg_export_vg_verdict"
 )
 
 // loadLsm returns the embedded CollectionSpec for lsm.
@@ -137,7 +135,6 @@ type lsmMapSpecs struct {
 	VgHits         *ebpf.MapSpec `ebpf:"vg_hits"`
 	VgInodes       *ebpf.MapSpec `ebpf:"vg_inodes"`
 	VgLosses       *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgMatch        *ebpf.MapSpec `ebpf:"vg_match"`
 	VgPolicyState  *ebpf.MapSpec `ebpf:"vg_policy_state"`
 	VgSecurity     *ebpf.MapSpec `ebpf:"vg_security"`
 	VgState        *ebpf.MapSpec `ebpf:"vg_state"`
@@ -153,15 +150,14 @@ type lsmMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lsmVariableSpecs struct {
-	VgAccesses          *ebpf.VariableSpec `ebpf:"vg_accesses"`
-	VgExportVgHitKey    *ebpf.VariableSpec `ebpf:"vg_export_vg_hit_key"`
-	VgExportVgHook      *ebpf.VariableSpec `ebpf:"vg_export_vg_hook"`
-	VgExportVgInodeKey  *ebpf.VariableSpec `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell *ebpf.VariableSpec `ebpf:"vg_export_vg_match_cell"`
-	VgExportVgPolicies  *ebpf.VariableSpec `ebpf:"vg_export_vg_policies"`
-	VgExportVgSubject   *ebpf.VariableSpec `ebpf:"vg_export_vg_subject"`
-	VgExportVgTable     *ebpf.VariableSpec `ebpf:"vg_export_vg_table"`
-	VgExportVgVerdict   *ebpf.VariableSpec `ebpf:"vg_export_vg_verdict"`
+	VgAccesses         *ebpf.VariableSpec `ebpf:"vg_accesses"`
+	VgExportVgHitKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_hit_key"`
+	VgExportVgHook     *ebpf.VariableSpec `ebpf:"vg_export_vg_hook"`
+	VgExportVgInodeKey *ebpf.VariableSpec `ebpf:"vg_export_vg_inode_key"`
+	VgExportVgPolicies *ebpf.VariableSpec `ebpf:"vg_export_vg_policies"`
+	VgExportVgSubject  *ebpf.VariableSpec `ebpf:"vg_export_vg_subject"`
+	VgExportVgTable    *ebpf.VariableSpec `ebpf:"vg_export_vg_table"`
+	VgExportVgVerdict  *ebpf.VariableSpec `ebpf:"vg_export_vg_verdict"`
 }
 
 // lsmObjects contains all objects after they have been loaded into the kernel.
@@ -187,7 +183,6 @@ type lsmMaps struct {
 	VgHits         *ebpf.Map `ebpf:"vg_hits"`
 	VgInodes       *ebpf.Map `ebpf:"vg_inodes"`
 	VgLosses       *ebpf.Map `ebpf:"vg_losses"`
-	VgMatch        *ebpf.Map `ebpf:"vg_match"`
 	VgPolicyState  *ebpf.Map `ebpf:"vg_policy_state"`
 	VgSecurity     *ebpf.Map `ebpf:"vg_security"`
 	VgState        *ebpf.Map `ebpf:"vg_state"`
@@ -204,7 +199,6 @@ func (m *lsmMaps) Close() error {
 		m.VgHits,
 		m.VgInodes,
 		m.VgLosses,
-		m.VgMatch,
 		m.VgPolicyState,
 		m.VgSecurity,
 		m.VgState,
@@ -221,15 +215,14 @@ func (m *lsmMaps) Close() error {
 //
 // It can be passed to loadLsmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lsmVariables struct {
-	VgAccesses          *ebpf.Variable `ebpf:"vg_accesses"`
-	VgExportVgHitKey    *ebpf.Variable `ebpf:"vg_export_vg_hit_key"`
-	VgExportVgHook      *ebpf.Variable `ebpf:"vg_export_vg_hook"`
-	VgExportVgInodeKey  *ebpf.Variable `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell *ebpf.Variable `ebpf:"vg_export_vg_match_cell"`
-	VgExportVgPolicies  *ebpf.Variable `ebpf:"vg_export_vg_policies"`
-	VgExportVgSubject   *ebpf.Variable `ebpf:"vg_export_vg_subject"`
-	VgExportVgTable     *ebpf.Variable `ebpf:"vg_export_vg_table"`
-	VgExportVgVerdict   *ebpf.Variable `ebpf:"vg_export_vg_verdict"`
+	VgAccesses         *ebpf.Variable `ebpf:"vg_accesses"`
+	VgExportVgHitKey   *ebpf.Variable `ebpf:"vg_export_vg_hit_key"`
+	VgExportVgHook     *ebpf.Variable `ebpf:"vg_export_vg_hook"`
+	VgExportVgInodeKey *ebpf.Variable `ebpf:"vg_export_vg_inode_key"`
+	VgExportVgPolicies *ebpf.Variable `ebpf:"vg_export_vg_policies"`
+	VgExportVgSubject  *ebpf.Variable `ebpf:"vg_export_vg_subject"`
+	VgExportVgTable    *ebpf.Variable `ebpf:"vg_export_vg_table"`
+	VgExportVgVerdict  *ebpf.Variable `ebpf:"vg_export_vg_verdict"`
 }
 
 // lsmPrograms contains all programs after they have been loaded into the kernel.

@@ -16,51 +16,49 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	modretMapVgHits              = "vg_hits"
-	modretMapVgInodes            = "vg_inodes"
-	modretMapVgLosses            = "vg_losses"
-	modretMapVgMatch             = "vg_match"
-	modretMapVgPolicyState       = "vg_policy_state"
-	modretMapVgSecurity          = "vg_security"
-	modretMapVgState             = "vg_state"
-	modretMapVgSubjects          = "vg_subjects"
-	modretMapVgTables            = "vg_tables"
-	modretMapVgTelemetry         = "vg_telemetry"
-	modretMapVgTexts             = "vg_texts"
-	modretMapVgVerdictsSeen      = "vg_verdicts_seen"
-	modretMapVgWords             = "vg_words"
-	modretProgVgRetBpf           = "vg_ret_bpf"
-	modretProgVgRetCapable       = "vg_ret_capable"
-	modretProgVgRetChmod         = "vg_ret_chmod"
-	modretProgVgRetChown         = "vg_ret_chown"
-	modretProgVgRetExec          = "vg_ret_exec"
-	modretProgVgRetLink          = "vg_ret_link"
-	modretProgVgRetMkdir         = "vg_ret_mkdir"
-	modretProgVgRetMknod         = "vg_ret_mknod"
-	modretProgVgRetMmap          = "vg_ret_mmap"
-	modretProgVgRetModuleData    = "vg_ret_module_data"
-	modretProgVgRetModuleFile    = "vg_ret_module_file"
-	modretProgVgRetMount         = "vg_ret_mount"
-	modretProgVgRetMove          = "vg_ret_move"
-	modretProgVgRetOpen          = "vg_ret_open"
-	modretProgVgRetPivot         = "vg_ret_pivot"
-	modretProgVgRetPtrace        = "vg_ret_ptrace"
-	modretProgVgRetRename        = "vg_ret_rename"
-	modretProgVgRetRmdir         = "vg_ret_rmdir"
-	modretProgVgRetSymlink       = "vg_ret_symlink"
-	modretProgVgRetTraceme       = "vg_ret_traceme"
-	modretProgVgRetTruncate      = "vg_ret_truncate"
-	modretProgVgRetUmount        = "vg_ret_umount"
-	modretProgVgRetUnlink        = "vg_ret_unlink"
-	modretVarVgAccesses          = "vg_accesses"
-	modretVarVgExportVgHitKey    = "vg_export_vg_hit_key"
-	modretVarVgExportVgHook      = "vg_export_vg_hook"
-	modretVarVgExportVgInodeKey  = "vg_export_vg_inode_key"
-	modretVarVgExportVgMatchCell = "vg_export_vg_match_cell"
-	modretVarVgExportVgPolicies  = "vg_export_vg_policies"
-	modretVarVgExportVgSubject   = "vg_export_vg_subject"
-	modretVarVgExportVgTable     = "vg_export_vg_table"
-	modretVarVgExportVgVerdict   = "vg_export_vg_verdict"
+	modretMapVgHits             = "vg_hits"
+	modretMapVgInodes           = "vg_inodes"
+	modretMapVgLosses           = "vg_losses"
+	modretMapVgPolicyState      = "vg_policy_state"
+	modretMapVgSecurity         = "vg_security"
+	modretMapVgState            = "vg_state"
+	modretMapVgSubjects         = "vg_subjects"
+	modretMapVgTables           = "vg_tables"
+	modretMapVgTelemetry        = "vg_telemetry"
+	modretMapVgTexts            = "vg_texts"
+	modretMapVgVerdictsSeen     = "vg_verdicts_seen"
+	modretMapVgWords            = "vg_words"
+	modretProgVgRetBpf          = "vg_ret_bpf"
+	modretProgVgRetCapable      = "vg_ret_capable"
+	modretProgVgRetChmod        = "vg_ret_chmod"
+	modretProgVgRetChown        = "vg_ret_chown"
+	modretProgVgRetExec         = "vg_ret_exec"
+	modretProgVgRetLink         = "vg_ret_link"
+	modretProgVgRetMkdir        = "vg_ret_mkdir"
+	modretProgVgRetMknod        = "vg_ret_mknod"
+	modretProgVgRetMmap         = "vg_ret_mmap"
+	modretProgVgRetModuleData   = "vg_ret_module_data"
+	modretProgVgRetModuleFile   = "vg_ret_module_file"
+	modretProgVgRetMount        = "vg_ret_mount"
+	modretProgVgRetMove         = "vg_ret_move"
+	modretProgVgRetOpen         = "vg_ret_open"
+	modretProgVgRetPivot        = "vg_ret_pivot"
+	modretProgVgRetPtrace       = "vg_ret_ptrace"
+	modretProgVgRetRename       = "vg_ret_rename"
+	modretProgVgRetRmdir        = "vg_ret_rmdir"
+	modretProgVgRetSymlink      = "vg_ret_symlink"
+	modretProgVgRetTraceme      = "vg_ret_traceme"
+	modretProgVgRetTruncate     = "vg_ret_truncate"
+	modretProgVgRetUmount       = "vg_ret_umount"
+	modretProgVgRetUnlink       = "vg_ret_unlink"
+	modretVarVgAccesses         = "vg_accesses"
+	modretVarVgExportVgHitKey   = "vg_export_vg_hit_key"
+	modretVarVgExportVgHook     = "vg_export_vg_hook"
+	modretVarVgExportVgInodeKey = "vg_export_vg_inode_key"
+	modretVarVgExportVgPolicies = "vg_export_vg_policies"
+	modretVarVgExportVgSubject  = "vg_export_vg_subject"
+	modretVarVgExportVgTable    = "vg_export_vg_table"
+	modretVarVgExportVgVerdict  = "vg_export_vg_verdict"
 )
 
 // loadModret returns the embedded CollectionSpec for modret.
@@ -137,7 +135,6 @@ type modretMapSpecs struct {
 	VgHits         *ebpf.MapSpec `ebpf:"vg_hits"`
 	VgInodes       *ebpf.MapSpec `ebpf:"vg_inodes"`
 	VgLosses       *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgMatch        *ebpf.MapSpec `ebpf:"vg_match"`
 	VgPolicyState  *ebpf.MapSpec `ebpf:"vg_policy_state"`
 	VgSecurity     *ebpf.MapSpec `ebpf:"vg_security"`
 	VgState        *ebpf.MapSpec `ebpf:"vg_state"`
@@ -153,15 +150,14 @@ type modretMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type modretVariableSpecs struct {
-	VgAccesses          *ebpf.VariableSpec `ebpf:"vg_accesses"`
-	VgExportVgHitKey    *ebpf.VariableSpec `ebpf:"vg_export_vg_hit_key"`
-	VgExportVgHook      *ebpf.VariableSpec `ebpf:"vg_export_vg_hook"`
-	VgExportVgInodeKey  *ebpf.VariableSpec `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell *ebpf.VariableSpec `ebpf:"vg_export_vg_match_cell"`
-	VgExportVgPolicies  *ebpf.VariableSpec `ebpf:"vg_export_vg_policies"`
-	VgExportVgSubject   *ebpf.VariableSpec `ebpf:"vg_export_vg_subject"`
-	VgExportVgTable     *ebpf.VariableSpec `ebpf:"vg_export_vg_table"`
-	VgExportVgVerdict   *ebpf.VariableSpec `ebpf:"vg_export_vg_verdict"`
+	VgAccesses         *ebpf.VariableSpec `ebpf:"vg_accesses"`
+	VgExportVgHitKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_hit_key"`
+	VgExportVgHook     *ebpf.VariableSpec `ebpf:"vg_export_vg_hook"`
+	VgExportVgInodeKey *ebpf.VariableSpec `ebpf:"vg_export_vg_inode_key"`
+	VgExportVgPolicies *ebpf.VariableSpec `ebpf:"vg_export_vg_policies"`
+	VgExportVgSubject  *ebpf.VariableSpec `ebpf:"vg_export_vg_subject"`
+	VgExportVgTable    *ebpf.VariableSpec `ebpf:"vg_export_vg_table"`
+	VgExportVgVerdict  *ebpf.VariableSpec `ebpf:"vg_export_vg_verdict"`
 }
 
 // modretObjects contains all objects after they have been loaded into the kernel.
@@ -187,7 +183,6 @@ type modretMaps struct {
 	VgHits         *ebpf.Map `ebpf:"vg_hits"`
 	VgInodes       *ebpf.Map `ebpf:"vg_inodes"`
 	VgLosses       *ebpf.Map `ebpf:"vg_losses"`
-	VgMatch        *ebpf.Map `ebpf:"vg_match"`
 	VgPolicyState  *ebpf.Map `ebpf:"vg_policy_state"`
 	VgSecurity     *ebpf.Map `ebpf:"vg_security"`
 	VgState        *ebpf.Map `ebpf:"vg_state"`
@@ -204,7 +199,6 @@ func (m *modretMaps) Close() error {
 		m.VgHits,
 		m.VgInodes,
 		m.VgLosses,
-		m.VgMatch,
 		m.VgPolicyState,
 		m.VgSecurity,
 		m.VgState,
@@ -221,15 +215,14 @@ func (m *modretMaps) Close() error {
 //
 // It can be passed to loadModretObjects or ebpf.CollectionSpec.LoadAndAssign.
 type modretVariables struct {
-	VgAccesses          *ebpf.Variable `ebpf:"vg_accesses"`
-	VgExportVgHitKey    *ebpf.Variable `ebpf:"vg_export_vg_hit_key"`
-	VgExportVgHook      *ebpf.Variable `ebpf:"vg_export_vg_hook"`
-	VgExportVgInodeKey  *ebpf.Variable `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell *ebpf.Variable `ebpf:"vg_export_vg_match_cell"`
-	VgExportVgPolicies  *ebpf.Variable `ebpf:"vg_export_vg_policies"`
-	VgExportVgSubject   *ebpf.Variable `ebpf:"vg_export_vg_subject"`
-	VgExportVgTable     *ebpf.Variable `ebpf:"vg_export_vg_table"`
-	VgExportVgVerdict   *ebpf.Variable `ebpf:"vg_export_vg_verdict"`
+	VgAccesses         *ebpf.Variable `ebpf:"vg_accesses"`
+	VgExportVgHitKey   *ebpf.Variable `ebpf:"vg_export_vg_hit_key"`
+	VgExportVgHook     *ebpf.Variable `ebpf:"vg_export_vg_hook"`
+	VgExportVgInodeKey *ebpf.Variable `ebpf:"vg_export_vg_inode_key"`
+	VgExportVgPolicies *ebpf.Variable `ebpf:"vg_export_vg_policies"`
+	VgExportVgSubject  *ebpf.Variable `ebpf:"vg_export_vg_subject"`
+	VgExportVgTable    *ebpf.Variable `ebpf:"vg_export_vg_table"`
+	VgExportVgVerdict  *ebpf.Variable `ebpf:"vg_export_vg_verdict"`
 }
 
 // modretPrograms contains all programs after they have been loaded into the kernel.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/testkit"
 )
 
 // act does what the lines of in say, one after the other, and says how each went.
@@ -117,7 +119,9 @@ func (d *deeds) do(what string, args []string) (string, error) {
 	case "echo": // a byte to and fro over the last socket
 		return "", d.echo()
 	case "receive": // a datagram: who sent it
-		return d.receive()
+		return d.receive(testkit.Deadline)
+	case "hear": // whether a datagram is there, or comes soon
+		return d.receive(300 * time.Millisecond)
 	case "socket": // FAMILY TYPE PROTOCOL
 		fd, err := unix.Socket(number(arg(0)), number(arg(1))|unix.SOCK_CLOEXEC, number(arg(2)))
 		if err != nil {
@@ -194,6 +198,10 @@ func open(network string) (int, error) {
 		typ = unix.SOCK_DGRAM
 	case "mptcp":
 		protocol = unix.IPPROTO_MPTCP
+	case "sctp":
+		protocol = unix.IPPROTO_SCTP
+	case "sctp-many": // associations with many through one socket
+		typ, protocol = unix.SOCK_SEQPACKET, unix.IPPROTO_SCTP
 	case "icmp":
 		typ, protocol = unix.SOCK_DGRAM, unix.IPPROTO_ICMP
 	default:
@@ -210,7 +218,11 @@ func (d *deeds) connect(addr string) error {
 		}
 		return nil
 	}
-	_ = unix.SetsockoptTimeval(d.last, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Usec: 300_000})
+	timeout := unix.Timeval{Usec: 300_000}
+	if strings.HasPrefix(d.network, "sctp") { // two threads of the kernel's take part
+		timeout = unix.Timeval{Sec: 2}
+	}
+	_ = unix.SetsockoptTimeval(d.last, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout)
 	return unix.Connect(d.last, sockaddr(d.network, addr))
 }
 
@@ -239,8 +251,9 @@ func (d *deeds) echo() error {
 	return err
 }
 
-func (d *deeds) receive() (string, error) {
-	_ = unix.SetsockoptTimeval(d.last, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 300_000})
+func (d *deeds) receive(within time.Duration) (string, error) {
+	timeout := unix.NsecToTimeval(within.Nanoseconds())
+	_ = unix.SetsockoptTimeval(d.last, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
 	_, from, err := unix.Recvfrom(d.last, make([]byte, 512), 0)
 	if err != nil {
 		return "", err

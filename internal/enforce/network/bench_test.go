@@ -121,10 +121,13 @@ func testLoadManyPrefixes(t *testing.T, w *world) {
 		t.Errorf("%v prefixes and ports are left, want %v", got, before)
 	}
 	// What does not fit leaves nothing behind, and those before it as they were.
-	broken := *table[0]
+	broken, err := policy.Compile(table[0].Policy, policy.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	broken.Prefixes = append(slices.Clone(broken.Prefixes), policy.Prefix{Prefix: broken.Prefixes[0].Prefix, Direction: 9})
 	broken.Ports = append(slices.Clone(broken.Ports), policy.Port{Bits: 200}) // the kernel refuses it
-	if err := w.backend.Load(t.Context(), append(slices.Clone(in), enforce.Loaded{Number: 60000, Table: &broken})); err == nil {
+	if err := w.backend.Load(t.Context(), append(slices.Clone(in), enforce.Loaded{Number: 60000, Table: broken})); err == nil {
 		t.Error("a table that cannot be written was taken")
 	}
 	if got := w.entries(); got != before {

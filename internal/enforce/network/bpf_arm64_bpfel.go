@@ -85,7 +85,6 @@ const (
 	bpfMapVgHits                 = "vg_hits"
 	bpfMapVgInodes               = "vg_inodes"
 	bpfMapVgLosses               = "vg_losses"
-	bpfMapVgMatch                = "vg_match"
 	bpfMapVgNetFlows             = "vg_net_flows"
 	bpfMapVgNetKills             = "vg_net_kills"
 	bpfMapVgNetNames             = "vg_net_names"
@@ -125,7 +124,6 @@ const (
 	bpfVarVgExportVgHitKey       = "vg_export_vg_hit_key"
 	bpfVarVgExportVgHook         = "vg_export_vg_hook"
 	bpfVarVgExportVgInodeKey     = "vg_export_vg_inode_key"
-	bpfVarVgExportVgMatchCell    = "vg_export_vg_match_cell"
 	bpfVarVgExportVgNetClasses   = "vg_export_vg_net_classes"
 	bpfVarVgExportVgNetCut       = "vg_export_vg_net_cut"
 	bpfVarVgExportVgNetLesson    = "vg_export_vg_net_lesson"
@@ -216,7 +214,6 @@ type bpfMapSpecs struct {
 	VgHits         *ebpf.MapSpec `ebpf:"vg_hits"`
 	VgInodes       *ebpf.MapSpec `ebpf:"vg_inodes"`
 	VgLosses       *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgMatch        *ebpf.MapSpec `ebpf:"vg_match"`
 	VgNetFlows     *ebpf.MapSpec `ebpf:"vg_net_flows"`
 	VgNetKills     *ebpf.MapSpec `ebpf:"vg_net_kills"`
 	VgNetNames     *ebpf.MapSpec `ebpf:"vg_net_names"`
@@ -244,7 +241,6 @@ type bpfVariableSpecs struct {
 	VgExportVgHitKey       *ebpf.VariableSpec `ebpf:"vg_export_vg_hit_key"`
 	VgExportVgHook         *ebpf.VariableSpec `ebpf:"vg_export_vg_hook"`
 	VgExportVgInodeKey     *ebpf.VariableSpec `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell    *ebpf.VariableSpec `ebpf:"vg_export_vg_match_cell"`
 	VgExportVgNetClasses   *ebpf.VariableSpec `ebpf:"vg_export_vg_net_classes"`
 	VgExportVgNetCut       *ebpf.VariableSpec `ebpf:"vg_export_vg_net_cut"`
 	VgExportVgNetLesson    *ebpf.VariableSpec `ebpf:"vg_export_vg_net_lesson"`
@@ -289,7 +285,6 @@ type bpfMaps struct {
 	VgHits         *ebpf.Map `ebpf:"vg_hits"`
 	VgInodes       *ebpf.Map `ebpf:"vg_inodes"`
 	VgLosses       *ebpf.Map `ebpf:"vg_losses"`
-	VgMatch        *ebpf.Map `ebpf:"vg_match"`
 	VgNetFlows     *ebpf.Map `ebpf:"vg_net_flows"`
 	VgNetKills     *ebpf.Map `ebpf:"vg_net_kills"`
 	VgNetNames     *ebpf.Map `ebpf:"vg_net_names"`
@@ -316,7 +311,6 @@ func (m *bpfMaps) Close() error {
 		m.VgHits,
 		m.VgInodes,
 		m.VgLosses,
-		m.VgMatch,
 		m.VgNetFlows,
 		m.VgNetKills,
 		m.VgNetNames,
@@ -345,7 +339,6 @@ type bpfVariables struct {
 	VgExportVgHitKey       *ebpf.Variable `ebpf:"vg_export_vg_hit_key"`
 	VgExportVgHook         *ebpf.Variable `ebpf:"vg_export_vg_hook"`
 	VgExportVgInodeKey     *ebpf.Variable `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell    *ebpf.Variable `ebpf:"vg_export_vg_match_cell"`
 	VgExportVgNetClasses   *ebpf.Variable `ebpf:"vg_export_vg_net_classes"`
 	VgExportVgNetCut       *ebpf.Variable `ebpf:"vg_export_vg_net_cut"`
 	VgExportVgNetLesson    *ebpf.Variable `ebpf:"vg_export_vg_net_lesson"`

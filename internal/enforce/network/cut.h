@@ -133,6 +133,20 @@ static __always_inline bool may_have_a_name(const struct vg_net_query *q, struct
 	return t && t->flags & VG_TABLE_NAMES && t->defaults[VG_NET_EGRESS] == q->answer.decision;
 }
 
+/*
+ * Whether an SCTP association may have come in. The kernel does not tell which of them did, so that one is ended when it may
+ * neither have come in nor gone out.
+ */
+static __always_inline bool may_have_come_in(const struct vg_net_query *q, struct sock *sk, const struct vg_subject *s)
+{
+	struct vg_net_query in = {.direction = VG_NET_INGRESS, .protocol = IPPROTO_SCTP, .port = bpf_htons(sk->__sk_common.skc_num)};
+
+	if (sk->sk_protocol != IPPROTO_SCTP)
+		return false;
+	__builtin_memcpy(in.addr, q->addr, 16);
+	return !carries(VG_OP_ACCEPT) || vg_judge_net(s, &in) <= VG_ACT_AUDIT;
+}
+
 /* A connection. */
 static __always_inline void held_connection(struct seq_file *seq, struct task_struct *t, struct sock *sk, const struct vg_subject *s)
 {
@@ -155,7 +169,7 @@ static __always_inline void held_connection(struct seq_file *seq, struct task_st
 			return;
 	}
 	own_address(local.addr, sk);
-	if (vg_judge_net(s, &q) > VG_ACT_AUDIT && may_have_a_name(&q, sk))
+	if (vg_judge_net(s, &q) > VG_ACT_AUDIT && (may_have_a_name(&q, sk) || may_have_come_in(&q, sk, s)))
 		return;
 	if (vg_action(q.answer.decision) <= VG_ACT_AUDIT) {
 		n = bpf_sk_storage_get(&vg_net_socks, sk, 0, 0);

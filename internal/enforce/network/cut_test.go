@@ -56,7 +56,7 @@ func (w *world) cut(mode, network string) {
 		w.t.Errorf("it ends with %s, want %s", got, want)
 	}
 	if mode != "drop" && ended(network) != "" { // the socket itself is as good as new
-		loses.do("receive") // takes what is left of the error
+		loses.do("hear") // takes what is left of the error
 		loses.expect("ok", "reconnect")
 		loses.expect("ok", "reconnect %s", good)
 		loses.expect("ok", "echo")

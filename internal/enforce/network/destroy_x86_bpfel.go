@@ -19,7 +19,6 @@ const (
 	destroyMapVgHits                 = "vg_hits"
 	destroyMapVgInodes               = "vg_inodes"
 	destroyMapVgLosses               = "vg_losses"
-	destroyMapVgMatch                = "vg_match"
 	destroyMapVgNetNames             = "vg_net_names"
 	destroyMapVgNetPeers             = "vg_net_peers"
 	destroyMapVgNetPorts             = "vg_net_ports"
@@ -40,7 +39,6 @@ const (
 	destroyVarVgExportVgHitKey       = "vg_export_vg_hit_key"
 	destroyVarVgExportVgHook         = "vg_export_vg_hook"
 	destroyVarVgExportVgInodeKey     = "vg_export_vg_inode_key"
-	destroyVarVgExportVgMatchCell    = "vg_export_vg_match_cell"
 	destroyVarVgExportVgNetClasses   = "vg_export_vg_net_classes"
 	destroyVarVgExportVgNetNameKey   = "vg_export_vg_net_name_key"
 	destroyVarVgExportVgNetPeerKey   = "vg_export_vg_net_peer_key"
@@ -107,7 +105,6 @@ type destroyMapSpecs struct {
 	VgHits         *ebpf.MapSpec `ebpf:"vg_hits"`
 	VgInodes       *ebpf.MapSpec `ebpf:"vg_inodes"`
 	VgLosses       *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgMatch        *ebpf.MapSpec `ebpf:"vg_match"`
 	VgNetNames     *ebpf.MapSpec `ebpf:"vg_net_names"`
 	VgNetPeers     *ebpf.MapSpec `ebpf:"vg_net_peers"`
 	VgNetPorts     *ebpf.MapSpec `ebpf:"vg_net_ports"`
@@ -132,7 +129,6 @@ type destroyVariableSpecs struct {
 	VgExportVgHitKey       *ebpf.VariableSpec `ebpf:"vg_export_vg_hit_key"`
 	VgExportVgHook         *ebpf.VariableSpec `ebpf:"vg_export_vg_hook"`
 	VgExportVgInodeKey     *ebpf.VariableSpec `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell    *ebpf.VariableSpec `ebpf:"vg_export_vg_match_cell"`
 	VgExportVgNetClasses   *ebpf.VariableSpec `ebpf:"vg_export_vg_net_classes"`
 	VgExportVgNetNameKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_net_name_key"`
 	VgExportVgNetPeerKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_net_peer_key"`
@@ -169,7 +165,6 @@ type destroyMaps struct {
 	VgHits         *ebpf.Map `ebpf:"vg_hits"`
 	VgInodes       *ebpf.Map `ebpf:"vg_inodes"`
 	VgLosses       *ebpf.Map `ebpf:"vg_losses"`
-	VgMatch        *ebpf.Map `ebpf:"vg_match"`
 	VgNetNames     *ebpf.Map `ebpf:"vg_net_names"`
 	VgNetPeers     *ebpf.Map `ebpf:"vg_net_peers"`
 	VgNetPorts     *ebpf.Map `ebpf:"vg_net_ports"`
@@ -192,7 +187,6 @@ func (m *destroyMaps) Close() error {
 		m.VgHits,
 		m.VgInodes,
 		m.VgLosses,
-		m.VgMatch,
 		m.VgNetNames,
 		m.VgNetPeers,
 		m.VgNetPorts,
@@ -218,7 +212,6 @@ type destroyVariables struct {
 	VgExportVgHitKey       *ebpf.Variable `ebpf:"vg_export_vg_hit_key"`
 	VgExportVgHook         *ebpf.Variable `ebpf:"vg_export_vg_hook"`
 	VgExportVgInodeKey     *ebpf.Variable `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell    *ebpf.Variable `ebpf:"vg_export_vg_match_cell"`
 	VgExportVgNetClasses   *ebpf.Variable `ebpf:"vg_export_vg_net_classes"`
 	VgExportVgNetNameKey   *ebpf.Variable `ebpf:"vg_export_vg_net_name_key"`
 	VgExportVgNetPeerKey   *ebpf.Variable `ebpf:"vg_export_vg_net_peer_key"`

@@ -29,20 +29,23 @@ static __always_inline struct vg_net_sock *own_sock(struct sock *sk, u32 pid, co
 	}
 	own(n, pid, s);
 	n->sk = (u64)sk;
+	if (sk->sk_protocol == IPPROTO_SCTP) /* also one from before the policy */
+		n->flags |= VG_NET_PACKETS;
 	return n;
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int vg_net_listens(u64 *ctx)
 {
-	struct vg_net_query q = {.direction = VG_NET_LISTEN, .protocol = IPPROTO_TCP};
+	struct vg_net_query q = {.direction = VG_NET_LISTEN};
 	struct sock *sk = (struct sock *)ctx[0];
 	struct task_struct *t;
 	const struct vg_subject *s;
 	struct vg_net_ends none = {};
 	int new = ctx[2];
 
-	if (new != TCP_LISTEN || sk->sk_protocol != IPPROTO_TCP) /* an MPTCP socket listens with a TCP one */
+	q.protocol = sk->sk_protocol;
+	if (new != TCP_LISTEN || (q.protocol != IPPROTO_TCP && q.protocol != IPPROTO_SCTP)) /* an MPTCP socket listens with a TCP one */
 		return 0;
 	t = bpf_get_current_task_btf();
 	s = vg_subject_of(t->tgid);

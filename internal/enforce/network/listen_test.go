@@ -182,7 +182,7 @@ func testDatagrams(t *testing.T, w *world) {
 	a.expect("127.0.0.1:5001", "receive")
 	a.expect("ok", "sendto 127.0.0.1:5001")
 	send(two, "127.0.0.1:1001")
-	a.expect("EAGAIN", "receive")
+	a.expect("EAGAIN", "hear")
 	a.expect("EPERM", "sendto 127.0.0.2:5002")
 	w.verdict(model.VerdictDenied, model.OpAccept, "127.0.0.2:5002")
 	a.expect("ok", "sendto 127.0.0.99:5003")

@@ -91,7 +91,7 @@ func rungs(op model.Operation) (rung, bool) {
 		return carried("cgroup bind4/6", []probe.Feature{probe.Bind4, probe.Bind6})
 	case model.OpListen:
 		return carried("cgroup_skb ingress", []probe.Feature{probe.SKBIngress, probe.SKStorage, probe.TPSockState},
-			"listen on a port that the kernel chose succeeds, and nothing that is sent to it arrives")
+			"listen on a port that the kernel chose, and by SCTP on any, succeeds, and nothing that is sent to it arrives")
 	case model.OpAccept:
 		return carried("cgroup_skb ingress", []probe.Feature{probe.SKBIngress, probe.SKStorage},
 			"who is refused gets no answer", "a policy that kills refuses only: who sends could else kill who listens")

@@ -188,8 +188,12 @@ static __noinline int by_packet(struct __sk_buff *skb, u32 in)
 		return 0;
 	if (q.protocol == IPPROTO_SCTP && (bpf_skb_load_bytes(skb, p.transport + 12, &chunk, 1) || chunk != VG_SCTP_INIT))
 		return 1;
-	if (in)
-		return carries(VG_OP_ACCEPT) ? comes_in(s, &owner, &p, q.protocol) : 1;
+	if (in) {
+		/* The cgroup hooks of bind are not asked about SCTP, whatever port was asked for. */
+		if (carries(VG_OP_LISTEN) && !may_listen(sk, s, &owner, IPPROTO_SCTP))
+			return 0;
+		return carries(VG_OP_ACCEPT) ? comes_in(s, &owner, &p, IPPROTO_SCTP) : 1;
+	}
 	if (!carries(VG_OP_SEND))
 		return 1;
 	__builtin_memcpy(q.addr, p.to, 16);

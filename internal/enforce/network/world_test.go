@@ -71,6 +71,7 @@ func TestNetwork(t *testing.T) {
 		{"Datagrams", testDatagrams},
 		{"ListenOnChosenPort", testListenOnChosenPort},
 		{"Accept", testAccept},
+		{"SCTP", testSCTP},
 		{"AnswerThenConnect", testAnswerThenConnect},
 		{"Names", testNames},
 		{"ExpiredName", testExpiredName},

@@ -6,11 +6,17 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/policy/netpol"
+	"github.com/vigie-io/vigie/internal/policy/netpol/netpoltest"
+	"github.com/vigie-io/vigie/internal/testkit/measure"
 )
 
 // BenchmarkChange is how long it takes until a change of one policy, or of one pod, is in force: 5,000 policies, 10,000 pods of which
@@ -66,4 +72,55 @@ func BenchmarkChange(b *testing.B) {
 			apply()
 		}
 	})
+}
+
+// BenchmarkConnection is a connection between two pods, with an echo, by the run time of each program that it meets: both ends', of the
+// socket sensor and of network policies. Without policies about these pods, and with policies about them.
+func BenchmarkConnection(b *testing.B) {
+	const rule = `
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: %s, namespace: %s}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{namespaceSelector: {}}]}], egress: [{to: [{namespaceSelector: {}}]}]}
+`
+	for name, text := range map[string]string{"none": "", "others": fmt.Sprintf(rule, "others", "z"), "these": fmt.Sprintf(rule, "these", "x")} {
+		b.Run(name, func(b *testing.B) {
+			w := newWorld(b)
+			w.apply(text)
+			connections := make([]target, 50)
+			for i := range connections {
+				connections[i] = target{netpoltest.Address(0, false), unix.IPPROTO_TCP, 80}
+			}
+			stop, err := measure.TimePrograms()
+			if err != nil {
+				b.Fatal(err)
+			}
+			before, err := measure.ProgramsOf(os.Getpid())
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if slices.Contains(w.pods[1].probe(b, 5*time.Second, connections...), false) {
+					b.Fatal("a connection did not come about")
+				}
+			}
+			after, err := measure.ProgramsOf(os.Getpid())
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := stop.Close(); err != nil {
+				b.Fatal(err)
+			}
+			sum := time.Duration(0)
+			for _, p := range measure.RanBetween(before, after) {
+				each := p.Time / time.Duration(b.N*len(connections))
+				sum += each
+				if each > 10*time.Nanosecond {
+					b.ReportMetric(float64(each), p.Name+"-ns/connection")
+					b.ReportMetric(float64(p.Runs)/float64(b.N*len(connections)), p.Name+"-runs/connection")
+				}
+			}
+			b.ReportMetric(float64(sum), "all-ns/connection")
+		})
+	}
 }

@@ -40,19 +40,35 @@ static __always_inline u32 find_transport(struct bpf_dynptr *d, u8 *protocol)
 	return 0;
 }
 
+/* It answers something, as the kernel's tracking of connections knows. */
+static __always_inline bool answers(struct sk_buff *skb)
+{
+	unsigned long info;
+
+	if (!bpf_core_field_exists(skb->_nfct))
+		return false;
+	info = skb->_nfct & VG_CT_INFO;
+	return (skb->_nfct & ~(unsigned long)VG_CT_INFO) && info >= IP_CT_IS_REPLY && info != VG_CT_INFO;
+}
+
 /* 0: its beginning cannot be read. 2: it is no first packet of anything. */
 static __noinline int read_forwarded(struct bpf_nf_ctx *ctx, struct vg_np_packet *p)
 {
 	struct sk_buff *skb = ctx->skb;
 	struct bpf_dynptr d;
 	u32 ports;
-	u8 head[20];
+	u8 head[40];
 
 	if (!p || bpf_dynptr_from_skb((struct __sk_buff *)skb, 0, &d))
 		return 0;
 	if (ctx->state->pf == VG_PF_INET) {
-		if (bpf_dynptr_read(head, sizeof(head), &d, 0, 0))
-			return 0;
+		/* With one look, most packets: a TCP header behind an IPv4 header without options. */
+		if (bpf_dynptr_read(head, sizeof(head), &d, 0, 0)) {
+			if (bpf_dynptr_read(head, 20, &d, 0, 0))
+				return 0;
+		} else if (head[0] == 0x45 && head[9] == IPPROTO_TCP && (head[33] & (VG_TCP_SYN | VG_TCP_ACK)) != VG_TCP_SYN) {
+			return 2;
+		}
 		if (bpf_ntohs(*(u16 *)(head + 6)) & 0x1fff)
 			return 2; /* a fragment, but the first */
 		p->protocol = head[9];
@@ -95,17 +111,6 @@ static __noinline int read_forwarded(struct bpf_nf_ctx *ctx, struct vg_np_packet
 	return 1;
 }
 
-/* It answers something, as the kernel's tracking of connections knows. */
-static __always_inline bool answers(struct sk_buff *skb)
-{
-	unsigned long info;
-
-	if (!bpf_core_field_exists(skb->_nfct))
-		return false;
-	info = skb->_nfct & VG_CT_INFO;
-	return (skb->_nfct & ~(unsigned long)VG_CT_INFO) && info >= IP_CT_IS_REPLY && info != VG_CT_INFO;
-}
-
 static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 {
 	u32 generation = vg_np_generation();
@@ -118,6 +123,8 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	u64 *cgroup;
 	int got;
 
+	if (answers(ctx->skb))
+		return NF_ACCEPT; /* half of all packets end here */
 	got = read_forwarded(ctx, &p);
 	if (got == 2)
 		return NF_ACCEPT;
@@ -139,7 +146,7 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 		talk = bpf_map_lookup_elem(&vg_np_talks, &k);
 		if (talk && talk->generation == generation && !(talk->flags & VG_NP_DEFERRED))
 			return NF_ACCEPT;
-		if (answers(ctx->skb) || (talk && talk->direction == VG_NP_INGRESS))
+		if (talk && talk->direction == VG_NP_INGRESS)
 			return NF_ACCEPT;
 	}
 	__builtin_memcpy(q.addr, p.to, 16);
@@ -159,6 +166,8 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 		return NF_DROP;
 	if (p.protocol != IPPROTO_TCP)
 		bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
+	else if (!talk)
+		return NF_ACCEPT; /* not to a service: no socket waits for where it went */
 	vg_np_translation(&k, p.from, p.source, p.protocol);
 	__builtin_memcpy(fresh.addr, p.to, 16);
 	fresh.port = p.dest;

@@ -80,8 +80,6 @@ static __noinline int introduce(const struct vg_np_context *c, u8 protocol)
 	known = bpf_map_lookup_elem(&vg_np_local, c->local);
 	if (!known || *known != cgroup)
 		bpf_map_update_elem(&vg_np_local, c->local, &cgroup, BPF_ANY);
-	if (!c->owner.pid)
-		return 0;
 	vg_np_beginner(&k, c->local, c->local_port, protocol);
 	__builtin_memcpy(who.addr, &c->owner, sizeof(c->owner));
 	bpf_map_update_elem(&vg_np_talks, &k, &who, BPF_ANY);
@@ -325,9 +323,6 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
-	n = bpf_sk_storage_get(&vg_np_socks, sk, 0, 0);
-	if (n && n->generation == generation)
-		return 1; /* VG_NP_SK_NONE, nothing else is kept of these */
 	pod = pod_of(skb, &c.cgroup, &held);
 	if (held) {
 		count(VG_NP_COUNT_HELD);
@@ -387,6 +382,10 @@ static __always_inline int packet(struct __sk_buff *skb, u32 in)
 
 	if (!sk)
 		return 1;
+	/* Most packets are of what was decided already. What is kept of a listener, and of a socket that waits, is of no generation. */
+	n = bpf_sk_storage_get(&vg_np_socks, sk, 0, 0);
+	if (n && n->generation == vg_np_generation())
+		return !(n->flags & VG_NP_SK_DENIED);
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
@@ -396,9 +395,6 @@ static __always_inline int packet(struct __sk_buff *skb, u32 in)
 	case IPPROTO_TCP:
 		if (sk->state == TCP_LISTEN)
 			return in ? to_listener(skb) : 1;
-		n = bpf_sk_storage_get(&vg_np_socks, sk, 0, 0);
-		if (n && n->generation == vg_np_generation())
-			return !(n->flags & VG_NP_SK_DENIED);
 		return tcp_packet(skb, in);
 	case IPPROTO_UDP:
 	case IPPROTO_UDPLITE:

@@ -72,15 +72,6 @@ type bpfVgInodeKey struct {
 	Table uint32
 }
 
-type bpfVgMatchCell struct {
-	_         structs.HostLayout
-	Base      uint32
-	Check     uint32
-	Otherwise uint32
-	Class     uint16
-	Final     uint16
-}
-
 type bpfVgPolicies struct {
 	_         structs.HostLayout
 	Agent     uint32
@@ -176,7 +167,6 @@ const (
 	bpfMapVgInodes                 = "vg_inodes"
 	bpfMapVgLive                   = "vg_live"
 	bpfMapVgLosses                 = "vg_losses"
-	bpfMapVgMatch                  = "vg_match"
 	bpfMapVgPolicyState            = "vg_policy_state"
 	bpfMapVgScratch                = "vg_scratch"
 	bpfMapVgSecurity               = "vg_security"
@@ -200,7 +190,6 @@ const (
 	bpfVarVgExportVgHitKey         = "vg_export_vg_hit_key"
 	bpfVarVgExportVgHook           = "vg_export_vg_hook"
 	bpfVarVgExportVgInodeKey       = "vg_export_vg_inode_key"
-	bpfVarVgExportVgMatchCell      = "vg_export_vg_match_cell"
 	bpfVarVgExportVgPolicies       = "vg_export_vg_policies"
 	bpfVarVgExportVgSubject        = "vg_export_vg_subject"
 	bpfVarVgExportVgTable          = "vg_export_vg_table"
@@ -270,7 +259,6 @@ type bpfMapSpecs struct {
 	VgInodes       *ebpf.MapSpec `ebpf:"vg_inodes"`
 	VgLive         *ebpf.MapSpec `ebpf:"vg_live"`
 	VgLosses       *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgMatch        *ebpf.MapSpec `ebpf:"vg_match"`
 	VgPolicyState  *ebpf.MapSpec `ebpf:"vg_policy_state"`
 	VgScratch      *ebpf.MapSpec `ebpf:"vg_scratch"`
 	VgSecurity     *ebpf.MapSpec `ebpf:"vg_security"`
@@ -292,7 +280,6 @@ type bpfVariableSpecs struct {
 	VgExportVgHitKey         *ebpf.VariableSpec `ebpf:"vg_export_vg_hit_key"`
 	VgExportVgHook           *ebpf.VariableSpec `ebpf:"vg_export_vg_hook"`
 	VgExportVgInodeKey       *ebpf.VariableSpec `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell      *ebpf.VariableSpec `ebpf:"vg_export_vg_match_cell"`
 	VgExportVgPolicies       *ebpf.VariableSpec `ebpf:"vg_export_vg_policies"`
 	VgExportVgSubject        *ebpf.VariableSpec `ebpf:"vg_export_vg_subject"`
 	VgExportVgTable          *ebpf.VariableSpec `ebpf:"vg_export_vg_table"`
@@ -326,7 +313,6 @@ type bpfMaps struct {
 	VgInodes       *ebpf.Map `ebpf:"vg_inodes"`
 	VgLive         *ebpf.Map `ebpf:"vg_live"`
 	VgLosses       *ebpf.Map `ebpf:"vg_losses"`
-	VgMatch        *ebpf.Map `ebpf:"vg_match"`
 	VgPolicyState  *ebpf.Map `ebpf:"vg_policy_state"`
 	VgScratch      *ebpf.Map `ebpf:"vg_scratch"`
 	VgSecurity     *ebpf.Map `ebpf:"vg_security"`
@@ -347,7 +333,6 @@ func (m *bpfMaps) Close() error {
 		m.VgInodes,
 		m.VgLive,
 		m.VgLosses,
-		m.VgMatch,
 		m.VgPolicyState,
 		m.VgScratch,
 		m.VgSecurity,
@@ -370,7 +355,6 @@ type bpfVariables struct {
 	VgExportVgHitKey         *ebpf.Variable `ebpf:"vg_export_vg_hit_key"`
 	VgExportVgHook           *ebpf.Variable `ebpf:"vg_export_vg_hook"`
 	VgExportVgInodeKey       *ebpf.Variable `ebpf:"vg_export_vg_inode_key"`
-	VgExportVgMatchCell      *ebpf.Variable `ebpf:"vg_export_vg_match_cell"`
 	VgExportVgPolicies       *ebpf.Variable `ebpf:"vg_export_vg_policies"`
 	VgExportVgSubject        *ebpf.Variable `ebpf:"vg_export_vg_subject"`
 	VgExportVgTable          *ebpf.Variable `ebpf:"vg_export_vg_table"`

@@ -78,17 +78,29 @@ static __always_inline void judge_exec(struct vg_scratch *s, struct task_struct 
 {
 	struct vg_policies *p = policies();
 	struct vg_verdict *v = vg_verdict_of(&s->binary);
+	struct inode *inode = BPF_CORE_READ(t, mm, exe_file, f_inode);
+	struct vg_inode_key object = {};
 	struct vg_answer a = {};
-	u32 n = before->count;
+	u32 n = before->count, *class;
 
+	if (inode) {
+		object.inode = BPF_CORE_READ(inode, i_ino);
+		object.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	}
 	for (u32 i = 0; i < VG_SLOTS && i < n; i++) {
 		struct vg_slot slot = before->slots[i];
 		struct vg_table *table = vg_table_of(slot.table);
 
-		if (table && table->flags & VG_TABLE_EXEC)
-			vg_stronger(&a, slot.table,
-				    vg_decide_file(table, vg_class(&table->paths, &s->binary),
-						   slot.subject, VG_ACCESS_EXEC));
+		if (!table || !(table->flags & VG_TABLE_EXEC))
+			continue;
+		vg_stronger(&a, slot.table,
+			    vg_decide_file(table, vg_class(&table->paths, &s->binary), slot.subject, VG_ACCESS_EXEC));
+		if (!(table->flags & VG_TABLE_INODES))
+			continue;
+		object.table = slot.table;
+		class = bpf_map_lookup_elem(&vg_inodes, &object); /* by whatever name it was called */
+		if (class)
+			vg_stronger(&a, slot.table, vg_decide_file(table, *class, slot.subject, VG_ACCESS_EXEC));
 	}
 	switch (vg_action(a.decision)) {
 	case VG_ACT_ALLOW:
@@ -100,7 +112,7 @@ static __always_inline void judge_exec(struct vg_scratch *s, struct task_struct 
 	default:
 		bpf_send_signal(9 /* SIGKILL */);
 	}
-	if (!vg_begin_verdict(v, &a, t, VG_OP_EXEC, VG_HOOK_EXEC_KILL, BPF_CORE_READ(t, mm, exe_file, f_inode, i_ino)))
+	if (!vg_begin_verdict(v, &a, t, VG_OP_EXEC, VG_HOOK_EXEC_KILL, object.inode))
 		return;
 	if (v->action == VG_ACT_DENY)
 		v->action = VG_ACT_KILL;

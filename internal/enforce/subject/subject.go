@@ -22,8 +22,6 @@ type (
 	Table = bpfVgTable
 	// Entry is struct vg_subject.
 	Entry = bpfVgSubject
-	// MatchCell is struct vg_match_cell.
-	MatchCell = bpfVgMatchCell
 	// Policies is struct vg_policies.
 	Policies = bpfVgPolicies
 	// HitKey is struct vg_hit_key.
@@ -43,16 +41,16 @@ type (
 // Bounds of bpf/policy.h and subject.bpf.c.
 const (
 	Slots     = 8      // policies that one process can be under
-	Chunk     = 131072 // entries of a piece of Match and Words
+	Chunk     = 131072 // entries of a piece of Words
 	Selectors = 64     // policies that select by user or binary alone
 	UnitName  = 128    // bytes of a unit's name, the final NUL included
 )
 
 // Maps are the shared maps; bpf/policy.h and subject.bpf.c say what each holds.
 type Maps struct {
-	Subjects, Tables, Match, Words, Policies, Hits, Inodes, Cgroups, Units, Live, Selectors *ebpf.Map
+	Subjects, Tables, Words, Policies, Hits, Inodes, Cgroups, Units, Live, Selectors *ebpf.Map
 
-	matchChunk, wordsChunk *ebpf.MapSpec
+	wordsChunk *ebpf.MapSpec
 }
 
 // Subjects is the running programs. Make it with Start.
@@ -82,10 +80,10 @@ func Start(host *kernel.Host, tables uint32) (*Subjects, error) {
 		return nil, err
 	}
 	o := &s.objs
-	s.Maps = Maps{Subjects: o.VgSubjects, Tables: o.VgTables, Match: o.VgMatch, Words: o.VgWords, Policies: o.VgPolicyState,
+	s.Maps = Maps{Subjects: o.VgSubjects, Tables: o.VgTables, Words: o.VgWords, Policies: o.VgPolicyState,
 		Hits: o.VgHits, Inodes: o.VgInodes, Cgroups: o.VgCgroups, Units: o.VgUnits, Live: o.VgLive, Selectors: o.VgSelectors,
-		matchChunk: spec.Maps["vg_match"].InnerMap, wordsChunk: spec.Maps["vg_words"].InnerMap}
-	for name, m := range map[string]*ebpf.Map{"vg_subjects": o.VgSubjects, "vg_tables": o.VgTables, "vg_match": o.VgMatch,
+		wordsChunk: spec.Maps["vg_words"].InnerMap}
+	for name, m := range map[string]*ebpf.Map{"vg_subjects": o.VgSubjects, "vg_tables": o.VgTables,
 		"vg_words": o.VgWords, "vg_policy_state": o.VgPolicyState, "vg_hits": o.VgHits, "vg_inodes": o.VgInodes, "vg_verdicts_seen": o.VgVerdictsSeen} {
 		host.Share(name, m)
 	}
@@ -117,16 +115,11 @@ func (s *Subjects) WatchUsers(on bool) error {
 	return err
 }
 
-// NewMatchChunk makes a piece for Match.
-func (m *Maps) NewMatchChunk() (*ebpf.Map, error) { return newChunk(m.matchChunk, "automata") }
-
-// NewWordsChunk makes a piece for Words.
-func (m *Maps) NewWordsChunk() (*ebpf.Map, error) { return newChunk(m.wordsChunk, "decisions") }
-
-func newChunk(spec *ebpf.MapSpec, what string) (*ebpf.Map, error) {
-	c, err := ebpf.NewMap(spec)
+// NewChunk makes a piece for Words.
+func (m *Maps) NewChunk() (*ebpf.Map, error) {
+	c, err := ebpf.NewMap(m.wordsChunk)
 	if err != nil {
-		return nil, kernel.Explain("make room for "+what, err)
+		return nil, kernel.Explain("make room for tables", err)
 	}
 	return c, nil
 }

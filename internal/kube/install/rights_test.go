@@ -109,6 +109,11 @@ func breakages() map[string]breakage {
 			return s.Unsent > 0
 		},
 	}
+	for _, resource := range []string{"reports", "policyreports"} {
+		for _, verb := range []string{"get", "create", "patch"} {
+			all[resource+" "+verb] = func(f *follower) bool { return f.client.Status().Reports.Unsent > 0 }
+		}
+	}
 	for _, what := range []string{"pods", "namespaces", "nodes", "services", "endpointslices"} {
 		all[what+" list"], all[what+" watch"] = unfollowed(what), unfollowed(what)
 	}
@@ -161,6 +166,11 @@ func TestEachRightIsNeeded(t *testing.T) {
 		}
 		api.Apply(t, fmt.Sprintf(foreign, k.Resource.Group, k.Resource.Resource, k.Kind, scope, k.Resource.Version))
 	}
+	for _, r := range [][2]string{{"openreports.io/v1alpha1", "reports/Report"}, {"wgpolicyk8s.io/v1alpha2", "policyreports/PolicyReport"}} {
+		group, version, _ := strings.Cut(r[0], "/")
+		plural, kind, _ := strings.Cut(r[1], "/")
+		api.Apply(t, fmt.Sprintf(foreign, group, plural, kind, "Namespaced", version))
+	}
 	api.Apply(t, workloadPolicies)
 	api.Apply(t, nightly)
 	api.Apply(t, fmt.Sprintf(nightlyRun, uid("cronjob", "nightly")))
@@ -173,7 +183,7 @@ func TestEachRightIsNeeded(t *testing.T) {
 		if _, all := f.policies.Objects(); !all || len(f.policies.Problems()) > 0 || f.report("WorkloadPolicy") != nil || f.report("ClusterWorkloadPolicy") != nil {
 			return false
 		}
-		return s.Synced && len(s.Problems(time.Now())) == 0 && f.controller() == model.Controller{Kind: "CronJob", Name: "nightly"} && s.Events.Sent == 1
+		return s.Synced && len(s.Problems(time.Now())) == 0 && f.controller() == model.Controller{Kind: "CronJob", Name: "nightly"} && s.Events.Sent == 1 && s.Reports.Sent == 1
 	})
 	f.stop()
 
@@ -197,6 +207,11 @@ func TestEachRightIsNeeded(t *testing.T) {
 					less.Object["rules"] = without(rules, resource, verb)
 					if err := cluster.Apply(t.Context(), append(slices.DeleteFunc(slices.Clone(objects), func(o *unstructured.Unstructured) bool { return o == role }), less)); err != nil {
 						t.Fatal(err)
+					}
+					if resource == "policyreports" { // of use where there are no others
+						if out, err := api.Kubectl(t.Context(), "delete", "crd", "reports.openreports.io", "--ignore-not-found").CombinedOutput(); err != nil {
+							t.Fatalf("%v: %s", err, out)
+						}
 					}
 					f := follow(t, account)
 					f.await(t, "what breaks without it", func() bool { return breaks(f) })
@@ -316,6 +331,7 @@ type follower struct {
 	client   *kube.Client
 	policies *policies.Watcher
 	log      *locked
+	uid      string       // of the pod, another one for each follower: nothing was told of it before
 	later    atomic.Int64 // how far its clock is ahead
 	stop     func()
 }
@@ -323,7 +339,7 @@ type follower struct {
 // follow starts one, to which something has happened in the pod.
 func follow(t *testing.T, kubeconfig string) *follower {
 	t.Helper()
-	f := &follower{log: new(locked)}
+	f := &follower{log: new(locked), uid: fmt.Sprintf("u%d", time.Now().UnixNano())}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	client, err := kube.Open(kube.Options{Choice: kubeconfig, Node: "n1", Version: "test", Losses: new(pipeline.Losses), Log: log,
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.later.Load())) }})
@@ -352,7 +368,9 @@ func follow(t *testing.T, kubeconfig string) *follower {
 }
 
 func (f *follower) happen() {
-	f.client.Events().Add(kube.Occurrence{Namespace: "default", Pod: "nightly-1-a", UID: "u", Reason: "PolicyDenied", Action: "exec", Rule: "r", Note: "n", Time: time.Now()})
+	o := kube.Occurrence{Namespace: "default", Pod: "nightly-1-a", UID: f.uid, Reason: "PolicyDenied", Action: "exec", Policy: "p", Rule: "r", Note: "n", Time: time.Now()}
+	f.client.Events().Add(o)
+	f.client.Reports().Add(o)
 }
 
 // report says how the policy of this kind is doing.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -30,6 +31,11 @@ func (c *Cluster) Uninstall(ctx context.Context, deletePolicies bool) error {
 		return errors.Join(err, fmt.Errorf("%w: %s", ErrPolicies, strings.Join(policies, ", ")))
 	}
 	workloads, rest := split(all)
+	cleaner, err := c.keepCleaner(ctx, workloads)
+	if err != nil {
+		return err
+	}
+	workloads = slices.DeleteFunc(workloads, func(o unstructured.Unstructured) bool { return isCleaner(&o) })
 	for _, o := range workloads {
 		if err := c.delete(ctx, &o); err != nil {
 			return err
@@ -40,11 +46,9 @@ func (c *Cluster) Uninstall(ctx context.Context, deletePolicies bool) error {
 			return err
 		}
 	}
-	for _, o := range workloads {
-		if o.GetKind() == "DaemonSet" {
-			if err := c.cleanNodes(ctx, &o); err != nil {
-				return err
-			}
+	if cleaner != nil {
+		if err := c.cleanNodes(ctx, cleaner); err != nil {
+			return fmt.Errorf("clean the nodes: %w", err)
 		}
 	}
 	for _, o := range rest {
@@ -60,7 +64,8 @@ func (c *Cluster) Uninstall(ctx context.Context, deletePolicies bool) error {
 	return nil
 }
 
-// split takes those that run pods out of the rest.
+// split takes agents and relay out of the rest, which is what goes when the nodes are clean. The cleaner of an uninstall that was
+// interrupted is among the workloads.
 func split(all []unstructured.Unstructured) (workloads, rest []unstructured.Unstructured) {
 	for _, o := range all {
 		if kind := o.GetKind(); kind == "DaemonSet" || kind == "Deployment" {
@@ -120,22 +125,57 @@ func served(crd *unstructured.Unstructured) (kind, error) {
 	return kind{}, fmt.Errorf("%s has no stored version", nameOf(crd))
 }
 
-// cleanNodes has a pod on each node that had an agent remove what the agent left there: pins, history, sockets. It takes the place, image and
-// reach of the agent's DaemonSet, and none of its powers.
-func (c *Cluster) cleanNodes(ctx context.Context, agent *unstructured.Unstructured) error {
-	cleaner, err := cleanerOf(agent)
+// parked is a label that no node has: a cleaner that selects it waits.
+const parked = "vigie.io/uninstall-waits"
+
+// keepCleaner takes the cleaner out of the workloads, or makes it of the agents' DaemonSet: it is in the cluster, and waits, before the
+// agents go. Whoever comes after an uninstall that was interrupted finds there which nodes are to be cleaned, and with what image. nil where
+// there are neither.
+func (c *Cluster) keepCleaner(ctx context.Context, workloads []unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	var source *unstructured.Unstructured
+	for i, o := range workloads {
+		if o.GetKind() == "DaemonSet" && (source == nil || !isCleaner(&o)) { // the agents' is the newer word
+			source = &workloads[i]
+		}
+	}
+	if source == nil {
+		return nil, nil
+	}
+	cleaner, err := cleanerOf(source)
+	if err == nil && !isCleaner(source) {
+		waiting := cleaner.DeepCopy()
+		if err = unstructured.SetNestedField(waiting.Object, "true", append(selectorPath(), parked)...); err == nil {
+			err = c.apply(ctx, waiting)
+		}
+	}
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("prepare to clean the nodes: %w", err)
 	}
-	if err := c.apply(ctx, cleaner); err != nil {
-		return fmt.Errorf("clean the nodes: %w", err)
-	}
-	if err := c.Ready(ctx, []*unstructured.Unstructured{cleaner}); err != nil {
-		return fmt.Errorf("clean the nodes: %w", err)
-	}
-	return errors.Join(c.delete(ctx, cleaner), c.gone(ctx, cleaner))
+	return cleaner, nil
 }
 
+func isCleaner(o *unstructured.Unstructured) bool { return o.GetName() == cleanerName }
+
+func selectorPath() []string { return []string{"spec", "template", "spec", "nodeSelector"} }
+
+// cleanNodes has a pod on each node that had an agent remove what the agent left there: pins, history, sockets.
+func (c *Cluster) cleanNodes(ctx context.Context, cleaner *unstructured.Unstructured) error {
+	if err := c.apply(ctx, cleaner); err != nil {
+		return err
+	}
+	if err := c.Ready(ctx, []*unstructured.Unstructured{cleaner}); err != nil {
+		return err
+	}
+	if err := c.delete(ctx, cleaner); err != nil {
+		return err
+	}
+	return c.gone(ctx, cleaner)
+}
+
+// cleanerName is the name of the DaemonSet that cleans nodes.
+const cleanerName = "vigie-cleaner"
+
+// cleanerOf is a DaemonSet that takes the place, image and reach of another, which is the agents' or a cleaner, and none of its powers.
 func cleanerOf(agent *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	pod, _, err := unstructured.NestedMap(agent.Object, "spec", "template", "spec")
 	if err != nil {
@@ -168,10 +208,13 @@ func cleanerOf(agent *unstructured.Unstructured) (*unstructured.Unstructured, er
 			spec[same] = v
 		}
 	}
+	if selector, ok := spec["nodeSelector"].(map[string]any); ok {
+		delete(selector, parked)
+	}
 	labels := map[string]any{"app.kubernetes.io/name": "vigie", "app.kubernetes.io/part-of": "vigie", "app.kubernetes.io/component": "cleaner",
 		"app.kubernetes.io/managed-by": Service}
 	return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": "DaemonSet",
-		"metadata": map[string]any{"name": "vigie-cleaner", "namespace": agent.GetNamespace(), "labels": labels},
+		"metadata": map[string]any{"name": cleanerName, "namespace": agent.GetNamespace(), "labels": labels},
 		"spec": map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"app.kubernetes.io/name": "vigie", "app.kubernetes.io/component": "cleaner"}},
 			"updateStrategy": map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxUnavailable": "100%"}},
 			"template":       map[string]any{"metadata": map[string]any{"labels": labels}, "spec": spec}}}}, nil

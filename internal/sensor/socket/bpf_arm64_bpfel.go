@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfVgAskedAddr struct {
+	_    structs.HostLayout
+	Addr [16]uint8
+	Port uint16
+	Pad  [3]uint16
+}
+
 type bpfVgClosed struct {
 	_           structs.HostLayout
 	C           bpfVgConn
@@ -62,13 +69,13 @@ type bpfVgHeader struct {
 	Pad   uint32
 }
 
-type bpfVgNat struct {
+type bpfVgPath struct {
 	_               structs.HostLayout
 	Source          [16]uint8
 	Destination     [16]uint8
 	SourcePort      uint16
 	DestinationPort uint16
-	Kind            uint32
+	Protocol        uint32
 }
 
 type bpfVgProtocol uint32
@@ -126,11 +133,12 @@ type bpfVgUnix struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapVgAccepted              = "vg_accepted"
+	bpfMapVgAsked                 = "vg_asked"
 	bpfMapVgFailed                = "vg_failed"
 	bpfMapVgFlowSocks             = "vg_flow_socks"
 	bpfMapVgListenPorts           = "vg_listen_ports"
 	bpfMapVgLosses                = "vg_losses"
-	bpfMapVgNats                  = "vg_nats"
+	bpfMapVgPaths                 = "vg_paths"
 	bpfMapVgPeers                 = "vg_peers"
 	bpfMapVgResetEarly            = "vg_reset_early"
 	bpfMapVgSecurity              = "vg_security"
@@ -160,10 +168,11 @@ const (
 	bpfProgVgSockRelease          = "vg_sock_release"
 	bpfProgVgTcp                  = "vg_tcp"
 	bpfProgVgTcpNested            = "vg_tcp_nested"
+	bpfVarVgExportVgAskedAddr     = "vg_export_vg_asked_addr"
 	bpfVarVgExportVgClosed        = "vg_export_vg_closed"
 	bpfVarVgExportVgConn          = "vg_export_vg_conn"
 	bpfVarVgExportVgDirection     = "vg_export_vg_direction"
-	bpfVarVgExportVgNat           = "vg_export_vg_nat"
+	bpfVarVgExportVgPath          = "vg_export_vg_path"
 	bpfVarVgExportVgProtocol      = "vg_export_vg_protocol"
 	bpfVarVgExportVgTalk          = "vg_export_vg_talk"
 	bpfVarVgExportVgTalkKey       = "vg_export_vg_talk_key"
@@ -244,11 +253,12 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	VgAccepted    *ebpf.MapSpec `ebpf:"vg_accepted"`
+	VgAsked       *ebpf.MapSpec `ebpf:"vg_asked"`
 	VgFailed      *ebpf.MapSpec `ebpf:"vg_failed"`
 	VgFlowSocks   *ebpf.MapSpec `ebpf:"vg_flow_socks"`
 	VgListenPorts *ebpf.MapSpec `ebpf:"vg_listen_ports"`
 	VgLosses      *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgNats        *ebpf.MapSpec `ebpf:"vg_nats"`
+	VgPaths       *ebpf.MapSpec `ebpf:"vg_paths"`
 	VgPeers       *ebpf.MapSpec `ebpf:"vg_peers"`
 	VgResetEarly  *ebpf.MapSpec `ebpf:"vg_reset_early"`
 	VgSecurity    *ebpf.MapSpec `ebpf:"vg_security"`
@@ -264,10 +274,11 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	VgExportVgAskedAddr *ebpf.VariableSpec `ebpf:"vg_export_vg_asked_addr"`
 	VgExportVgClosed    *ebpf.VariableSpec `ebpf:"vg_export_vg_closed"`
 	VgExportVgConn      *ebpf.VariableSpec `ebpf:"vg_export_vg_conn"`
 	VgExportVgDirection *ebpf.VariableSpec `ebpf:"vg_export_vg_direction"`
-	VgExportVgNat       *ebpf.VariableSpec `ebpf:"vg_export_vg_nat"`
+	VgExportVgPath      *ebpf.VariableSpec `ebpf:"vg_export_vg_path"`
 	VgExportVgProtocol  *ebpf.VariableSpec `ebpf:"vg_export_vg_protocol"`
 	VgExportVgTalk      *ebpf.VariableSpec `ebpf:"vg_export_vg_talk"`
 	VgExportVgTalkKey   *ebpf.VariableSpec `ebpf:"vg_export_vg_talk_key"`
@@ -300,11 +311,12 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	VgAccepted    *ebpf.Map `ebpf:"vg_accepted"`
+	VgAsked       *ebpf.Map `ebpf:"vg_asked"`
 	VgFailed      *ebpf.Map `ebpf:"vg_failed"`
 	VgFlowSocks   *ebpf.Map `ebpf:"vg_flow_socks"`
 	VgListenPorts *ebpf.Map `ebpf:"vg_listen_ports"`
 	VgLosses      *ebpf.Map `ebpf:"vg_losses"`
-	VgNats        *ebpf.Map `ebpf:"vg_nats"`
+	VgPaths       *ebpf.Map `ebpf:"vg_paths"`
 	VgPeers       *ebpf.Map `ebpf:"vg_peers"`
 	VgResetEarly  *ebpf.Map `ebpf:"vg_reset_early"`
 	VgSecurity    *ebpf.Map `ebpf:"vg_security"`
@@ -319,11 +331,12 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgAccepted,
+		m.VgAsked,
 		m.VgFailed,
 		m.VgFlowSocks,
 		m.VgListenPorts,
 		m.VgLosses,
-		m.VgNats,
+		m.VgPaths,
 		m.VgPeers,
 		m.VgResetEarly,
 		m.VgSecurity,
@@ -340,10 +353,11 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	VgExportVgAskedAddr *ebpf.Variable `ebpf:"vg_export_vg_asked_addr"`
 	VgExportVgClosed    *ebpf.Variable `ebpf:"vg_export_vg_closed"`
 	VgExportVgConn      *ebpf.Variable `ebpf:"vg_export_vg_conn"`
 	VgExportVgDirection *ebpf.Variable `ebpf:"vg_export_vg_direction"`
-	VgExportVgNat       *ebpf.Variable `ebpf:"vg_export_vg_nat"`
+	VgExportVgPath      *ebpf.Variable `ebpf:"vg_export_vg_path"`
 	VgExportVgProtocol  *ebpf.Variable `ebpf:"vg_export_vg_protocol"`
 	VgExportVgTalk      *ebpf.Variable `ebpf:"vg_export_vg_talk"`
 	VgExportVgTalkKey   *ebpf.Variable `ebpf:"vg_export_vg_talk_key"`

@@ -43,30 +43,48 @@ static __always_inline bool remote_from_user(struct vg_conn *c, const void *addr
 	return true;
 }
 
+/* An address that connect(2) was given, by the socket's cookie. */
+struct vg_asked_addr {
+	u8 addr[16];
+	u16 port; /* network byte order */
+	u16 pad[3];
+};
+
+VG_EXPORT(struct, vg_asked_addr);
+
+/* Read and evicted as vg_paths is (nat.h). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, u64);
+	__type(value, struct vg_asked_addr);
+} vg_asked SEC(".maps");
+
 /* Notes the address that connect was given, where a program of somebody else has put another one into the socket. An address
  * that is none (0.0.0.0 is this host) is no service. */
 static __always_inline void note_asked(struct sock *flow, u64 cookie, const void *addr)
 {
-	struct vg_nat n = {};
+	struct vg_asked_addr n = {};
 	struct vg_conn c;
-	const u64 *a = (const void *)c.remote, *b;
+	u8 has[16];
+	u16 port;
+	const u64 *a = (const void *)c.remote, *b = (const void *)has;
 
 	if (!vg_flows)
 		return;
 	fill_ends(&c, flow);
-	__builtin_memcpy(n.destination, c.remote, 16);
-	n.destination_port = c.remote_port;
-	if (!cookie || !n.destination_port || !remote_from_user(&c, addr))
+	__builtin_memcpy(has, c.remote, 16);
+	port = c.remote_port;
+	if (!cookie || !port || !remote_from_user(&c, addr))
 		return;
-	b = (const void *)n.destination;
-	if (a[0] == b[0] && a[1] == b[1] && c.remote_port == n.destination_port)
+	if (a[0] == b[0] && a[1] == b[1] && c.remote_port == port)
 		return;
 	if (!a[0] && (!a[1] || a[1] == (u64)bpf_htonl(0xffff)))
 		return;
-	__builtin_memcpy(n.destination, c.remote, 16);
-	n.destination_port = c.remote_port;
-	n.kind = VG_NAT_ASKED;
-	keep_nat(cookie, &n);
+	__builtin_memcpy(n.addr, c.remote, 16);
+	n.port = c.remote_port;
+	if (!bpf_map_update_elem(&vg_asked, &cookie, &n, BPF_ANY))
+		__sync_fetch_and_add(&vg_nats_seen, 1);
 }
 
 static __always_inline int inet_connected(struct task_struct *t, struct sock *sk, s64 ret, const void *addr)

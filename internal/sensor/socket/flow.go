@@ -123,32 +123,3 @@ func (s *Sensor) Forget(t *Talk) error {
 	}
 	return nil
 }
-
-// Translation is what stands behind the address of a connection. One of the two is set.
-type Translation struct {
-	// Asked is the address that connect was given, where a program put another one in its place.
-	Asked netip.AddrPort
-	// Source and Destination are the addresses of the packets that leave, where netfilter changed them.
-	Source, Destination netip.AddrPort
-}
-
-// Translated tells how the addresses of a socket were translated. An answer is given once.
-func (s *Sensor) Translated(cookie uint64) (t Translation, ok bool) {
-	var seen uint64
-	if s.objs.VgNats == nil || cookie == 0 || s.objs.VgNatsSeen.Get(&seen) != nil || seen == 0 {
-		return t, false
-	}
-	var n bpfVgNat
-	if s.objs.VgNats.LookupAndDelete(&cookie, &n) != nil {
-		return t, false
-	}
-	if n.Kind == natAsked {
-		t.Asked = kernel.AddrPort(n.Destination, n.DestinationPort)
-	} else {
-		t.Source, t.Destination = kernel.AddrPort(n.Source, n.SourcePort), kernel.AddrPort(n.Destination, n.DestinationPort)
-	}
-	return t, true
-}
-
-// natAsked is VG_NAT_ASKED (nat.h).
-const natAsked = 1

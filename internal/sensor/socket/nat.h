@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Which address stands behind the one that was asked for. Two ways lead to another one: a BPF program at connect(2) gives the
- * socket another address than its caller named (calls.h notes it), and netfilter translates packets, which connection
- * tracking knows by the time the first one leaves.
+ * socket another address than its caller named (calls.h notes it), and netfilter translates packets. Connection tracking knows
+ * the latter by the time the first packet leaves: in the socket's own network namespace, as it passes the socket's cgroup, and
+ * in this host's, through which packets of pods and containers go, as it passes netfilter (translate.bpf.c).
  *
- * Not seen: what is translated behind this host's own stack, by tc or XDP programs or on another host; netfilter where its
- * types are not in the kernel's own BTF (nf_conntrack as a module) or before Linux 6.2 (bpf_cast_to_kern_ctx).
+ * Not seen: what is translated by tc or XDP programs or on another host; netfilter where its types are neither in the kernel's
+ * BTF nor in a loaded module's.
  */
 #ifndef VIGIE_SOCKET_NAT_H
 #define VIGIE_SOCKET_NAT_H
@@ -17,28 +18,29 @@ const volatile bool vg_flows = true;
 
 #define IPS_SRC_NAT 0x10 /* include/uapi/linux/netfilter/nf_conntrack_common.h */
 #define IPS_DST_NAT 0x20
-#define NFCT_PTRMASK (~7ul)
+#define IP_CT_NEW      2
+#define IP_CT_IS_REPLY 3
+#define NFCT_INFO      7ul /* the low bits of _nfct */
 
-#define VG_NAT_ASKED   1 /* the address that connect(2) was given */
-#define VG_NAT_TRACKED 2 /* both addresses of the packets that leave */
-
-struct vg_nat {
+/* The ends of a conversation. As a key: as the socket that began it has them. As a value: as they are on the packets that
+ * arrive. */
+struct vg_path {
 	u8 source[16], destination[16];
 	u16 source_port, destination_port; /* network byte order */
-	u32 kind;
+	u32 protocol;
 };
 
-VG_EXPORT(struct, vg_nat);
+VG_EXPORT(struct, vg_path);
 
-/* By cookie. The agent reads an entry when the connection has come about; what is evicted is shown as it was asked for. */
+/* The agent reads an entry when the conversation has come about; what is evicted is shown as it was asked for. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, u64);
-	__type(value, struct vg_nat);
-} vg_nats SEC(".maps");
+	__uint(max_entries, 8192);
+	__type(key, struct vg_path);
+	__type(value, struct vg_path);
+} vg_paths SEC(".maps");
 
-/* How many were translated: while there are none, the agent does not ask. */
+/* How many were noted: while there are none, the agent does not ask. */
 volatile u64 vg_nats_seen;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -68,6 +70,7 @@ struct nf_conntrack_tuple {
 		union {
 			u16 all;
 		} u;
+		u8 protonum;
 	} dst;
 };
 
@@ -82,8 +85,6 @@ struct nf_conn {
 
 #pragma clang attribute pop
 
-extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak;
-
 static __always_inline void nat_address(u8 *to, const union nf_inet_addr *from, u16 l3num)
 {
 	u32 addr[4] = {};
@@ -95,39 +96,66 @@ static __always_inline void nat_address(u8 *to, const union nf_inet_addr *from, 
 		__builtin_memcpy(to, addr, 16);
 }
 
-static __always_inline void keep_nat(u64 cookie, const struct vg_nat *n)
+/* A direction's two ends; backwards, as the other one's packets have them. */
+static __always_inline void read_tuple(struct vg_path *p, const struct nf_conntrack_tuple *t, bool backwards)
 {
-	if (!bpf_map_update_elem(&vg_nats, &cookie, n, BPF_ANY))
+	u16 l3num = BPF_CORE_READ(t, src.l3num);
+	u16 source = BPF_CORE_READ(t, src.u.all), destination = BPF_CORE_READ(t, dst.u.all);
+
+	p->protocol = BPF_CORE_READ(t, dst.protonum);
+	p->source_port = backwards ? destination : source;
+	p->destination_port = backwards ? source : destination;
+	nat_address(backwards ? p->destination : p->source, __builtin_preserve_access_index(&t->src.u3), l3num);
+	nat_address(backwards ? p->source : p->destination, __builtin_preserve_access_index(&t->dst.u3), l3num);
+}
+
+/* The conversation of a packet, as the socket that began it has it, where its addresses are translated. */
+static __always_inline bool translated(struct nf_conn *ct, struct vg_path *asked)
+{
+	if (!ct || !(BPF_CORE_READ(ct, status) & (IPS_SRC_NAT | IPS_DST_NAT)))
+		return false;
+	read_tuple(asked, __builtin_preserve_access_index(&ct->tuplehash[0].tuple), false);
+	return true;
+}
+
+/* Notes where a conversation goes. What answers has the addresses at its other end. */
+static __always_inline void keep_path(struct nf_conn *ct, const struct vg_path *asked)
+{
+	struct vg_path path = {}, *have;
+
+	read_tuple(&path, __builtin_preserve_access_index(&ct->tuplehash[1].tuple), true);
+	have = bpf_map_lookup_elem(&vg_paths, asked);
+	if (have && !__builtin_memcmp(have, &path, sizeof(path)))
+		return; /* datagrams are first ones until there is an answer */
+	if (!bpf_map_update_elem(&vg_paths, asked, &path, BPF_ANY))
 		__sync_fetch_and_add(&vg_nats_seen, 1);
 }
 
-/* The first packet of a connection leaves: the reply's addresses are those that its other end sees, the other way round. */
-static __always_inline void note_nat(struct __sk_buff *skb)
+/* Connection tracking's word of a packet that leaves a socket: whose it is, and what it is to it. */
+static __always_inline struct nf_conn *tracked(struct __sk_buff *skb, u32 *info)
 {
-	struct nf_conntrack_tuple *reply;
-	unsigned long status = 0;
-	struct vg_nat n = {};
-	struct sk_buff *kernel;
-	struct nf_conn *ct;
-	u16 l3num;
+	unsigned long nfct = 0;
 
-	if (!vg_flows || !bpf_cast_to_kern_ctx || !bpf_core_type_exists(struct nf_conn))
+	if (!bpf_core_field_exists(struct sk_buff, _nfct) || !bpf_core_type_exists(struct nf_conn))
+		return 0;
+	/* Under the context of a program on packets lies the packet itself. */
+	bpf_probe_read_kernel(&nfct, sizeof(nfct), (void *)skb + bpf_core_field_offset(struct sk_buff, _nfct));
+	*info = nfct & NFCT_INFO;
+	return (struct nf_conn *)(nfct & ~NFCT_INFO);
+}
+
+/* The first packet of a connection leaves its socket. */
+static __always_inline void note_path(struct __sk_buff *skb)
+{
+	struct vg_path asked = {};
+	struct nf_conn *ct;
+	u32 info = 0;
+
+	if (!vg_flows)
 		return;
-	kernel = bpf_cast_to_kern_ctx(skb);
-	ct = (void *)(BPF_CORE_READ(kernel, _nfct) & NFCT_PTRMASK);
-	if (!ct)
-		return;
-	status = BPF_CORE_READ(ct, status);
-	if (!(status & (IPS_SRC_NAT | IPS_DST_NAT)))
-		return;
-	reply = __builtin_preserve_access_index(&ct->tuplehash[1].tuple);
-	l3num = BPF_CORE_READ(reply, src.l3num);
-	n.destination_port = BPF_CORE_READ(reply, src.u.all);
-	n.source_port = BPF_CORE_READ(reply, dst.u.all);
-	nat_address(n.destination, __builtin_preserve_access_index(&reply->src.u3), l3num);
-	nat_address(n.source, __builtin_preserve_access_index(&reply->dst.u3), l3num);
-	n.kind = VG_NAT_TRACKED;
-	keep_nat(bpf_get_socket_cookie(skb), &n);
+	ct = tracked(skb, &info);
+	if (translated(ct, &asked))
+		keep_path(ct, &asked);
 }
 
 #endif

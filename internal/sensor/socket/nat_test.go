@@ -51,15 +51,15 @@ func TestAnAddressThatAProgramPutInPlaceOfAnother(t *testing.T) {
 		t.Fatalf("the program did not run: the socket is connected to %v", got)
 	}
 	w.settle()
-	got, ok := w.sensor.Translated(client.cookie())
+	got, ok := w.sensor.Translated(client.cookie(), "tcp", client.local(), client.remote())
 	if want := netip.AddrPortFrom(netip.MustParseAddr("10.96.0.1"), port); !ok || got.Asked != want || got.Destination.IsValid() {
 		t.Errorf("translation is %+v, %t; want that %v was asked for", got, ok, want)
 	}
-	if _, again := w.sensor.Translated(client.cookie()); again {
+	if _, again := w.sensor.Translated(client.cookie(), "tcp", client.local(), client.remote()); again {
 		t.Error("it is told a second time")
 	}
 	plain, _ := w.pair(l)
-	if got, ok := w.sensor.Translated(plain.cookie()); ok {
+	if got, ok := w.sensor.Translated(plain.cookie(), "tcp", plain.local(), plain.remote()); ok {
 		t.Errorf("a connection that nobody touched is translated: %+v", got)
 	}
 	server.close()

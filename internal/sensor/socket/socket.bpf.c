@@ -11,8 +11,8 @@
  *   cgroup bind4/6, connect4/6,      UDP's owner, in process context and with a socket that storage can be put into;
  *     sendmsg4/6, sock_release       attached to the root of cgroup v2, always allow
  *   cgroup sock_create               who makes a socket that speaks ICMP
- *   cgroup_skb ingress, egress       count packets of UDP and ICMP; of TCP the first one's translated address, the others pass
- *                                    through the first lines
+ *   cgroup_skb ingress, egress       count packets of UDP and ICMP, and note where the first ones are translated to; of TCP
+ *                                    all others pass through the first lines
  *   tp_btf/inet_sk_error_report      errors that ICMP brings to sockets without connection
  *   iter/bpf_sk_storage_map          counters of what is open, when a flow is reported
  *   iter/task_file                   what was open before the agent

@@ -31,8 +31,10 @@ type Options struct {
 type Sensor struct {
 	objs    bpfObjects
 	noFlows bool
-	noUDP   string            // why UDP is not seen; empty when it is
-	lost    *pipeline.Counter // conversations for which the kernel side had no room; may be nil
+	noUDP   string // why UDP is not seen; empty when it is
+	// What sees the translation of others' packets; nil when nothing does.
+	translate *translateObjects
+	lost      *pipeline.Counter // conversations for which the kernel side had no room; may be nil
 
 	asking sync.Mutex // Counters runs once at a time
 	keys   []bpfVgTalkKey
@@ -57,7 +59,14 @@ func (s *Sensor) Rung() string {
 	if s.noUDP != "" {
 		return tcp + " (no owners and counters of UDP: " + s.noUDP + ")"
 	}
-	return tcp + " + cgroup sock_addr, sock_release and skb for UDP"
+	const udp = tcp + " + cgroup sock_addr, sock_release and skb for UDP"
+	switch {
+	case s.noFlows:
+		return udp
+	case s.translate == nil:
+		return udp + " (no addresses that are translated outside of a socket's network namespace: netfilter programs, Linux 6.4)"
+	}
+	return udp + " + netfilter for translated addresses"
 }
 
 // Start implements sensor.Sensor. Without cgroup v2 the sensor runs and does without what needs it; Rung says so.
@@ -82,6 +91,9 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	}
 	if !s.noFlows {
 		if err := h.AttachTracing(s.Name(), s.objs.VgSkError); err != nil {
+			return err
+		}
+		if err := s.watchTranslation(h); err != nil {
 			return err
 		}
 	}

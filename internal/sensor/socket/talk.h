@@ -8,6 +8,7 @@
 #ifndef VIGIE_SOCKET_TALK_H
 #define VIGIE_SOCKET_TALK_H
 
+#include "nat.h"
 #include "record.h"
 
 #define IPPROTO_ICMP   1
@@ -143,6 +144,25 @@ static __always_inline void count_talk(struct vg_talk *t, u32 bytes, u32 packets
 	}
 }
 
+/* A packet that leaves is translated already, and what comes in is no more: the conversation is the one that its socket has. */
+static __always_inline void as_socket_has(struct __sk_buff *skb, struct vg_packet *p)
+{
+	struct vg_path asked = {};
+	u32 info = 0;
+	struct nf_conn *ct = tracked(skb, &info);
+
+	if (!translated(ct, &asked))
+		return;
+	if (info == IP_CT_NEW)
+		keep_path(ct, &asked);
+	else if (info >= IP_CT_IS_REPLY)
+		read_tuple(&asked, __builtin_preserve_access_index(&ct->tuplehash[1].tuple), false);
+	__builtin_memcpy(p->source, asked.source, 16);
+	__builtin_memcpy(p->destination, asked.destination, 16);
+	p->source_port = asked.source_port;
+	p->destination_port = asked.destination_port;
+}
+
 /* Counts a packet of a conversation that has no connection. s is the storage of skb's socket. */
 static __always_inline void on_talk(struct __sk_buff *skb, struct bpf_sock *sk, struct vg_sock *s, bool in)
 {
@@ -155,6 +175,8 @@ static __always_inline void on_talk(struct __sk_buff *skb, struct bpf_sock *sk, 
 
 	if (!read_packet(skb, &p))
 		return;
+	if (!in && p.protocol == IPPROTO_UDP)
+		as_socket_has(skb, &p);
 	__builtin_memcpy(k.remote, in ? p.source : p.destination, 16);
 	k.port = in ? p.source_port : p.destination_port;
 	k.protocol = p.protocol;

@@ -258,7 +258,7 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool in)
 	if (sk->protocol != IPPROTO_UDP) {
 		if (sk->protocol == IPPROTO_TCP) {
 			if (!in && sk->state == TCP_SYN_SENT)
-				note_nat(skb);
+				note_path(skb);
 			return 1;
 		}
 		return vg_flows && speaks_icmp(sk) ? on_icmp(skb, sk, in) : 1;
@@ -282,6 +282,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool in)
 		if (s->flags & VG_SK_LISTENER)
 			note_sender(skb, s, header, v4);
 	} else {
+		if (!s->packets_out && sk->state == TCP_ESTABLISHED)
+			note_path(skb);
 		__sync_fetch_and_add(&s->bytes_out, bytes);
 		__sync_fetch_and_add(&s->packets_out, packets);
 	}

@@ -23,7 +23,7 @@ const DefaultMinor = "1.36"
 // Minors lists the minors of Kubernetes that a cluster can run.
 func Minors() []string { return []string{"1.36", "1.35"} }
 
-// tool is one module below test/cluster/tools, which does nothing but name the version of a project.
+// tool is one module below test/cluster/tools, which names the version of a project; two also have a program that runs its tests.
 type tool struct {
 	name string // of its folder
 	// module is the project, whose version stands in the module's list.
@@ -32,6 +32,8 @@ type tool struct {
 	build func(version string) []string
 	// output is the file that is built; empty: each program by its own name.
 	output string
+	// asked: built only when it is named.
+	asked bool
 	// also is done after the build, in the folder of the programs.
 	also func(ctx context.Context, moduleDir, out string) error
 }
@@ -39,6 +41,8 @@ type tool struct {
 // tools lists them in the order in which they are built.
 func tools() []tool {
 	plain := func(string) []string { return []string{"-ldflags", "-s -w", "tool"} }
+	// A program of ours in the module's folder, beside what it names.
+	own := func(string) []string { return append(plain(""), ".") }
 	list := []tool{
 		{name: "etcd", module: "go.etcd.io/etcd/server/v3", build: plain, output: "etcd"},
 		{name: "kube-" + DefaultMinor, module: "k8s.io/kubernetes", build: kubeBuild},
@@ -46,6 +50,8 @@ func tools() []tool {
 		{name: "cni", module: "github.com/containernetworking/plugins", build: plain},
 		{name: "coredns", module: "github.com/coredns/coredns", build: plain},
 		{name: "kwok", module: "sigs.k8s.io/kwok", build: plain, also: kwokStages},
+		{name: "cyclonus", module: "github.com/mattfenwick/cyclonus", build: own, asked: true},
+		{name: "e2e", module: "k8s.io/kubernetes", build: own, asked: true},
 	}
 	for _, minor := range Minors()[1:] {
 		list = append(list, tool{name: "kube-" + minor, module: "k8s.io/kubernetes", build: kubeBuild})
@@ -93,6 +99,7 @@ func kwokStages(_ context.Context, moduleDir, out string) error {
 // Tools are the folders in which the programs of a cluster are.
 type Tools struct {
 	Kube, Etcd, Containerd, CNI, CoreDNS, Kwok string
+	Cyclonus, E2E                              string // of test/conformance: suites of others
 }
 
 // ErrNotBuilt: what a cluster runs has not been built yet, or for other versions than the tree names now.
@@ -107,7 +114,8 @@ func Find(tree, minor string, wanted ...string) (Tools, error) {
 		}
 		return d
 	}
-	found := Tools{Kube: dir("kube-" + minor), Etcd: dir("etcd"), Containerd: dir("containerd"), CNI: dir("cni"), CoreDNS: dir("coredns"), Kwok: dir("kwok")}
+	found := Tools{Kube: dir("kube-" + minor), Etcd: dir("etcd"), Containerd: dir("containerd"), CNI: dir("cni"), CoreDNS: dir("coredns"), Kwok: dir("kwok"),
+		Cyclonus: dir("cyclonus"), E2E: dir("e2e")}
 	for _, name := range append(wanted, "etcd", "kube-"+minor) {
 		d, err := programs(tree, name)
 		if err != nil {
@@ -120,7 +128,7 @@ func Find(tree, minor string, wanted ...string) (Tools, error) {
 	return found, nil
 }
 
-// Build builds the named tools, or all, where they are not built yet. What it does goes to log.
+// Build builds the named tools, or all that clusters run, where they are not built yet. What it does goes to log.
 func Build(ctx context.Context, tree string, log io.Writer, names ...string) error {
 	known := tools()
 	for _, n := range names {
@@ -129,7 +137,7 @@ func Build(ctx context.Context, tree string, log io.Writer, names ...string) err
 		}
 	}
 	for _, t := range known {
-		if len(names) > 0 && !slices.Contains(names, t.name) {
+		if len(names) > 0 && !slices.Contains(names, t.name) || len(names) == 0 && t.asked {
 			continue
 		}
 		if err := t.make(ctx, tree, log); err != nil {
@@ -196,15 +204,21 @@ func goTool(ctx context.Context, dir string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// programs is the folder of a tool's programs: in the user's cache, named by what go.mod and go.sum say.
+// programs is the folder of a tool's programs: in the user's cache, named by what go.mod and go.sum say, and by our own source if there
+// is one.
 func programs(tree, name string) (string, error) {
 	cache, err := Cache()
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	for _, f := range []string{"go.mod", "go.sum"} {
-		data, err := os.ReadFile(filepath.Join(tree, "test/cluster/tools", name, f))
+	module := filepath.Join(tree, "test/cluster/tools", name)
+	files, err := filepath.Glob(filepath.Join(module, "*.go"))
+	if err != nil {
+		return "", err
+	}
+	for _, f := range append([]string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}, files...) {
+		data, err := os.ReadFile(f)
 		if err != nil {
 			return "", fmt.Errorf("find the version of %s: %w", name, err)
 		}

@@ -12,6 +12,7 @@
 //	actor stdin                     prints standard input
 //	actor run PROGRAM ARGUMENT…     runs it as a child
 //	actor every DURATION COMMAND…   does one of these again and again
+//	actor load                      serves what loads talk to, and runs loads as it is told (load.go)
 //	actor oom | exit CODE
 package main
 
@@ -53,6 +54,8 @@ func act(args []string) error {
 	switch what {
 	case "pause":
 		pause()
+	case "load":
+		return load()
 	case "serve":
 		return serve(append(args, ":8080")[0])
 	case "get":

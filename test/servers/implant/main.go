@@ -49,7 +49,7 @@ func run(args []string) int {
 		fmt.Println(err)
 	}
 	if stay && err == nil {
-		const long = 5000 // milliseconds, in which somebody may come and end it
+		const long = 60_000 // milliseconds, in which somebody may come and end it: an agent on a busy host is late
 		_, _ = unix.Poll(nil, long)
 	}
 	return 0

@@ -5,7 +5,7 @@ import { vigie } from "../api/client";
 import { needsToken, onSession, setToken, token } from "../api/session";
 import { useCall } from "../api/use";
 import { FilterBar } from "../filter/bar";
-import { count } from "../format/units";
+import { count, plural } from "../format/units";
 import { Loading } from "../parts/empty";
 import { Icon } from "./icons";
 import { Login } from "./login";
@@ -90,12 +90,18 @@ function Foot() {
   const s = data?.status;
   if (!s) return <div className="foot" />;
   const lost = s.losses.reduce((n, l) => n + Number(l.count), 0);
+  const away = s.nodes.filter((n) => n.state !== "connected").map((n) => n.name);
   return (
     <div className="foot">
       <span title={`Linux ${s.kernel}, vigie ${s.version}`}>
         {s.host || "this host"}
         {s.replay && " (replay)"}
       </span>
+      {away.length > 0 && (
+        <a className="badge bad" href={link("health")} title={`What they see is missing: ${away.join(", ")}`}>
+          {away.length === 1 ? `${away[0]} does not answer` : `${plural(away.length, "node")} do not answer`}
+        </a>
+      )}
       {lost > 0 && (
         <a className="badge warn" href={link("health")}>
           {count(lost)} events lost

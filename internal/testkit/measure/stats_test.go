@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package measure
 
 import (
 	"math"
@@ -23,18 +23,18 @@ func TestQuantile(t *testing.T) {
 		{[]float64{1, 2, 3, 4, 5}, 1, 5},
 		{[]float64{10, 20}, 0.25, 12.5},
 	} {
-		if got := quantile(tc.values, tc.q); got != tc.want {
-			t.Errorf("quantile(%v, %v) = %v, want %v", tc.values, tc.q, got, tc.want)
+		if got := Quantile(tc.values, tc.q); got != tc.want {
+			t.Errorf("Quantile(%v, %v) = %v, want %v", tc.values, tc.q, got, tc.want)
 		}
 	}
-	if got := median(nil); !math.IsNaN(got) {
-		t.Errorf("median of nothing = %v, want NaN", got)
+	if got := Median(nil); !math.IsNaN(got) {
+		t.Errorf("Median of nothing = %v, want NaN", got)
 	}
 }
 
 func TestQuantileLeavesItsArgument(t *testing.T) {
 	values := []float64{3, 1, 2}
-	median(values)
+	Median(values)
 	if !slices.Equal(values, []float64{3, 1, 2}) {
 		t.Errorf("values were sorted in place: %v", values)
 	}
@@ -47,7 +47,7 @@ func TestCompareCancelsDrift(t *testing.T) {
 		drift := 1 + float64(i)
 		base, with = append(base, drift), append(with, drift*1.1)
 	}
-	r := compare(base, with, seeded())
+	r := Compare(base, with, seeded())
 	for name, got := range map[string]float64{"median": r.Median, "low": r.Low, "high": r.High, "min": r.Min} {
 		if math.Abs(got-1.1) > 1e-9 {
 			t.Errorf("%s = %v, want 1.1", name, got)
@@ -59,7 +59,7 @@ func TestCompareCancelsDrift(t *testing.T) {
 }
 
 func TestCompareOfNothing(t *testing.T) {
-	if r := compare(nil, []float64{1}, seeded()); r.N != 0 || !math.IsNaN(r.Median) {
+	if r := Compare(nil, []float64{1}, seeded()); r.N != 0 || !math.IsNaN(r.Median) {
 		t.Errorf("compare of no samples = %+v, want n 0 and NaN", r)
 	}
 }
@@ -73,7 +73,7 @@ func TestBootstrapCoversTheTruth(t *testing.T) {
 		for i := range values {
 			values[i] = 1 + 0.1*rng.NormFloat64()
 		}
-		low, high := bootstrap(values, rng)
+		low, high := Bootstrap(values, rng)
 		if low > high {
 			t.Fatalf("interval [%v, %v] is upside down", low, high)
 		}
@@ -88,7 +88,7 @@ func TestBootstrapCoversTheTruth(t *testing.T) {
 
 func TestOrderIsBalanced(t *testing.T) {
 	const arms = 3
-	rounds := order(12, arms, seeded())
+	rounds := Order(12, arms, seeded())
 	if len(rounds) != 12 {
 		t.Fatalf("%d rounds, want 12", len(rounds))
 	}
@@ -108,7 +108,7 @@ func TestOrderIsBalanced(t *testing.T) {
 			}
 		}
 	}
-	if got := len(order(5, 2, seeded())); got != 5 {
+	if got := len(Order(5, 2, seeded())); got != 5 {
 		t.Errorf("%d rounds, want 5", got)
 	}
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package measure is how figures are made, for all benchmarks: arms of one run that are measured in turns, ratios of neighbours with
+// their intervals, what the machine is, and what BPF programs took. In: samples. Out: figures, and what they depend on.
+package measure
 
 import (
 	"math"
@@ -17,8 +19,8 @@ type Ratio struct {
 	Min    float64 `json:"min"` // the second's fastest sample by the first's fastest
 }
 
-// compare takes the times of two arms, in which equal places were measured one after the other.
-func compare(base, with []float64, rng *rand.Rand) Ratio {
+// Compare takes the times of two arms, in which equal places were measured one after the other.
+func Compare(base, with []float64, rng *rand.Rand) Ratio {
 	n := min(len(base), len(with))
 	if n == 0 {
 		return Ratio{Median: math.NaN(), Low: math.NaN(), High: math.NaN(), Min: math.NaN()}
@@ -27,15 +29,15 @@ func compare(base, with []float64, rng *rand.Rand) Ratio {
 	for i := range n {
 		ratios[i] = with[i] / base[i]
 	}
-	low, high := bootstrap(ratios, rng)
-	return Ratio{N: n, Median: median(ratios), Low: low, High: high, Min: slices.Min(with[:n]) / slices.Min(base[:n])}
+	low, high := Bootstrap(ratios, rng)
+	return Ratio{N: n, Median: Median(ratios), Low: low, High: high, Min: slices.Min(with[:n]) / slices.Min(base[:n])}
 }
 
-// median is the middle of values, or the mean of the two in the middle; NaN of none.
-func median(values []float64) float64 { return quantile(values, 0.5) }
+// Median is the middle of values, or the mean of the two in the middle; NaN of none.
+func Median(values []float64) float64 { return Quantile(values, 0.5) }
 
-// quantile interpolates linearly between order statistics (Hyndman and Fan's type 7); NaN of none.
-func quantile(values []float64, q float64) float64 {
+// Quantile interpolates linearly between order statistics (Hyndman and Fan's type 7); NaN of none.
+func Quantile(values []float64, q float64) float64 {
 	return quantileOfSorted(slices.Sorted(slices.Values(values)), q)
 }
 
@@ -54,9 +56,9 @@ func quantileOfSorted(s []float64, q float64) float64 {
 // resamples is how often bootstrap draws: the ends of a 95 % interval no longer move in their third digit.
 const resamples = 4000
 
-// bootstrap is the 95 % percentile interval of the median: the samples are drawn again with replacement, and the
+// Bootstrap is the 95 % percentile interval of the median: the samples are drawn again with replacement, and the
 // medians of those draws are sorted (Efron and Tibshirani, "An Introduction to the Bootstrap", chapter 13).
-func bootstrap(values []float64, rng *rand.Rand) (low, high float64) {
+func Bootstrap(values []float64, rng *rand.Rand) (low, high float64) {
 	medians, draw := make([]float64, resamples), make([]float64, len(values))
 	for i := range medians {
 		for j := range draw {
@@ -65,12 +67,12 @@ func bootstrap(values []float64, rng *rand.Rand) (low, high float64) {
 		slices.Sort(draw)
 		medians[i] = quantileOfSorted(draw, 0.5)
 	}
-	return quantile(medians, 0.025), quantile(medians, 0.975)
+	return Quantile(medians, 0.025), Quantile(medians, 0.975)
 }
 
-// order is the sequence of arms in each of n rounds: random, but every arm comes first, second, … equally often as
+// Order is the sequence of arms in each of n rounds: random, but every arm comes first, second, … equally often as
 // far as n allows, so that what the place in a round does cancels.
-func order(n, arms int, rng *rand.Rand) [][]int {
+func Order(n, arms int, rng *rand.Rand) [][]int {
 	rounds := make([][]int, 0, n+arms)
 	for len(rounds) < n {
 		// A Latin square of a random first row: each arm once in each place.
