@@ -103,6 +103,21 @@ $(CACHE)/export/prometheus-%: test/export/prometheus/go.mod
 $(CACHE)/export/jaeger-%: test/export/jaeger/go.mod
 	CGO_ENABLED=0 go build -C test/export/jaeger -trimpath -ldflags '-s -w' -o $@ github.com/jaegertracing/jaeger/cmd/jaeger
 
+# The commands of the engines whose policies are imported, built from their modules: see internal/posture/migrate/engines_test.go.
+IMPORT_TOOLS := $(CACHE)/import/gator-v3.23.1 $(CACHE)/import/kyverno-v1.19.1
+
+.PHONY: test-import
+test-import: $(IMPORT_TOOLS) ## what is imported is judged as Kyverno and Gatekeeper judge it; builds their commands first (half an hour on two cores, once)
+	set -o pipefail; VIGIE_GATOR=$(word 1,$(IMPORT_TOOLS)) VIGIE_KYVERNO=$(word 2,$(IMPORT_TOOLS)) \
+		VIGIE_GATEKEEPER_MODULE="$$(go list -C test/migrate/gator -m -f '{{.Dir}}' github.com/open-policy-agent/gatekeeper/v3)" \
+		go test -count=1 -run JudgesTheSame ./internal/posture/migrate | tools/summary.sh
+
+$(CACHE)/import/gator-%: test/migrate/gator/go.mod
+	CGO_ENABLED=0 go build -C test/migrate/gator -trimpath -ldflags '-s -w' -o $@ github.com/open-policy-agent/gatekeeper/v3/cmd/gator
+
+$(CACHE)/import/kyverno-%: test/migrate/kyverno/go.mod
+	CGO_ENABLED=0 go build -C test/migrate/kyverno -trimpath -ldflags '-s -w' -o $@ github.com/kyverno/kyverno/cmd/cli/kubectl-kyverno
+
 .PHONY: bench-admission
 bench-admission: cluster-tools ## what admission adds to a request, beside nothing and a webhook, and a scan of 20,000 objects (a quiet machine)
 	VIGIE_CLUSTER=1 go test -run '^$$' -bench 'Admission' -benchtime 1000x ./internal/posture/agreement

@@ -4,11 +4,13 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,6 +32,8 @@ type controllerFlags struct {
 	admission bool
 	secrets   bool
 	rbac      bool
+	elect     bool
+	leases    string // namespace of the Lease
 	verbose   bool
 }
 
@@ -40,7 +44,7 @@ func newAdmitController(env Env) *cobra.Command {
 		Short: "Keep PolicyReports of what already runs, and admission as exceptions come and end",
 		Long: "Keep reports (openreports.io or wgpolicyk8s.io, whichever the cluster has defined) of every object that a control looks at: what changed is\n" +
 			"judged, with those that look at it. When a PolicyException comes, goes or ends, the policies of admission are compiled without it. Run one\n" +
-			"of it in a cluster; --rbac prints what it may.",
+			"of it in a cluster, or several with --leader-elect; --rbac prints what it may.",
 		Example: "  vigie admit controller --control severity:medium\n  vigie admit controller --rbac | kubectl apply -f -",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runController(cmd.Context(), env, &f) },
@@ -52,6 +56,8 @@ func newAdmitController(env Env) *cobra.Command {
 	flags.StringVar(&f.listen, "listen", ":9470", "address of /metrics and /healthz; empty: none")
 	flags.BoolVar(&f.admission, "admission", true, "compile the policies of admission anew when exceptions come and end")
 	flags.BoolVar(&f.secrets, "secrets", false, "watch Secrets too")
+	flags.BoolVar(&f.elect, "leader-elect", false, "be one of several, of which one works: whoever holds the Lease "+reports.LeaseName)
+	flags.StringVar(&f.leases, "lease-namespace", cluster.SettingsNamespace, "with --leader-elect: where the Lease is")
 	flags.BoolVar(&f.rbac, "rbac", false, "print the ServiceAccount, ClusterRole and binding that it needs, and end")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log every round")
 	return cmd
@@ -64,7 +70,11 @@ func runController(ctx context.Context, env Env, f *controllerFlags) error {
 	}
 	wanted, _ := cluster.WantedBy(controls, f.secrets)
 	if f.rbac {
-		_, err := fmt.Fprint(env.Out, reports.RBAC(wanted, "vigie-admit", cluster.SettingsNamespace, f.admission))
+		leases := ""
+		if f.elect {
+			leases = f.leases
+		}
+		_, err := fmt.Fprint(env.Out, reports.RBAC(wanted, "vigie-admit", cluster.SettingsNamespace, f.admission, leases))
 		return err
 	}
 	client, err := f.where.connect(env)
@@ -92,8 +102,21 @@ func runController(ctx context.Context, env Env, f *controllerFlags) error {
 			return Cannot(err)
 		}
 	}
-	group.Go(func() error { return c.Run(ctx) })
+	group.Go(func() error { return f.lead(ctx, client, log, c.Run) })
 	return group.Wait()
+}
+
+// lead runs the controller, when it is one of several as soon as it leads. Who was led and is no more ends, and is started anew by who started it.
+func (f *controllerFlags) lead(ctx context.Context, client *cluster.Client, log *slog.Logger, run func(context.Context) error) error {
+	if !f.elect {
+		return run(ctx)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return Cannot(fmt.Errorf("find a name for the election: %w", err))
+	}
+	e := &cluster.Election{Client: client, Namespace: f.leases, Name: reports.LeaseName, Identity: host + "_" + rand.Text(), Log: log}
+	return e.Lead(ctx, run)
 }
 
 // serveMetrics answers until ctx ends.

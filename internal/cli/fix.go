@@ -16,6 +16,7 @@ import (
 
 	"github.com/vigie-io/vigie/internal/cli/term"
 	"github.com/vigie-io/vigie/internal/posture/fix"
+	"github.com/vigie-io/vigie/internal/posture/live"
 	"github.com/vigie-io/vigie/internal/posture/render"
 	"github.com/vigie-io/vigie/internal/posture/scan"
 )
@@ -49,6 +50,7 @@ func NewFix(env Env) *cobra.Command {
 	f.set.charts = true
 	f.set.flags(flags)
 	f.live.flags(flags, "ask an agent what the containers did: a fix is made whose risk it proves to be none")
+	flags.DurationVar(&f.live.least, "watched", fix.Watched, "with --live: how long a container must have been watched for a proof")
 	flags.StringArrayVar(&f.only, "only", nil, "fix what this control finds and nothing else, whatever could break; may be repeated")
 	flags.StringArrayVarP(&f.values, "values", "f", nil, "file with values for charts; may be repeated")
 	flags.BoolVar(&f.risky, "risky", false, "also fix what could break a workload")
@@ -73,7 +75,7 @@ func runFix(ctx context.Context, env Env, f *fixFlags, paths []string) error {
 		return err
 	}
 	if source != nil {
-		r.fixer.Facts = source
+		r.fixer.Facts, r.fixer.Least, r.source = source, f.live.least, source
 	}
 	if len(paths) == 1 && paths[0] == scan.Stdin {
 		return r.stream(ctx)
@@ -101,6 +103,7 @@ type fixRun struct {
 	env         Env
 	flags       *fixFlags
 	fixer       *fix.Fixer
+	source      *live.Source // nil: nobody is asked
 	fixed, left int
 	broken      bool
 }
@@ -237,6 +240,9 @@ func (r *fixRun) chart(ctx context.Context, root string) error {
 }
 
 func (r *fixRun) finish() error {
+	if r.source != nil && r.source.Err() != nil { // what could not be asked was proof of nothing
+		return r.flags.live.agent.explain(r.source.Err())
+	}
 	done := "fixed"
 	if r.flags.dry {
 		done = "would be fixed"

@@ -3,11 +3,15 @@
 package cli
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +31,7 @@ func TestInstallPrints(t *testing.T) {
 		{"values", []string{"-f", values}, 0, []string{"- SYS_ADMIN", "rules: \"off\""}, "kind: Deployment"},
 		{"set over values", []string{"-f", values, "--set", "agent.fanotify=false", "--set", "relay.enabled=true"}, 0, []string{"kind: Deployment"}, "- SYS_ADMIN"},
 		{"set a map", []string{"--set", "agent.config={l7: all, args-limit: 100}"}, 0, []string{"l7: all", "args-limit: 100"}, ""},
+		{"admission", []string{"--set", "admission.enabled=true", "--set", "admission.replicas=3", "-n", "other"}, 0, []string{"name: vigie-admit", "replicas: 3", "- --lease-namespace=other"}, "vigie-system"},
 		{"image", []string{"--image", "registry.example:5000/v:dev", "-n", "other"}, 0, []string{"registry.example:5000/v:dev", "namespace: other"}, "vigie-system"},
 		{"image without tag", []string{"--image", "registry.example:5000/v"}, 0, []string{"registry.example:5000/v:"}, "ghcr.io"},
 		{"show values", []string{"--show-values"}, 0, []string{"# The image of agent and relay."}, "kind:"},
@@ -50,6 +55,43 @@ func TestInstallPrints(t *testing.T) {
 				t.Errorf("it has %q:\n%s", c.lacks, out)
 			}
 		})
+	}
+}
+
+// TestTheChartGivesTheControllerWhatItAsksFor: the rights in the chart are those that the command prints.
+func TestTheChartGivesTheControllerWhatItAsksFor(t *testing.T) {
+	rights := func(args ...string) map[string]any {
+		code, out, errs := vigie(t, args...)
+		if code != 0 {
+			t.Fatalf("%v: code %d: %s", args, code, errs)
+		}
+		found := map[string]any{}
+		for d := yaml.NewDecoder(strings.NewReader(out)); ; {
+			var o struct {
+				Kind     string
+				Metadata struct{ Name, Namespace string }
+				Rules    []struct {
+					Groups    []string `yaml:"apiGroups"`
+					Resources []string
+					Names     []string `yaml:"resourceNames"`
+					Verbs     []string
+				}
+				Role     map[string]string   `yaml:"roleRef"`
+				Subjects []map[string]string `yaml:"subjects"`
+			}
+			if err := d.Decode(&o); errors.Is(err, io.EOF) {
+				return found
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if o.Metadata.Name == "vigie-admit" && o.Kind != "Deployment" {
+				found[o.Kind] = o
+			}
+		}
+	}
+	chart, command := rights("install", "--set", "admission.enabled=true"), rights("admit", "controller", "--rbac", "--leader-elect")
+	if len(chart) != 5 || !reflect.DeepEqual(chart, command) {
+		t.Errorf("the chart gives\n%v\nand the command asks for\n%v", chart, command)
 	}
 }
 

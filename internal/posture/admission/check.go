@@ -24,6 +24,8 @@ type Doubt struct {
 	Policy  string
 	Message string
 	Dead    bool // it compiles, and is about a version of the API that is not there any more: it never judges anything
+	Types   bool // it compiles, and names a field or uses a value as the schema of a kind does not have it
+	Note    bool // of Types: for some of the policy's kinds only, or so today already
 }
 
 // Known is the version whose CEL stands for another: itself, or the newest that this build knows when that is older.
@@ -36,8 +38,8 @@ func Known(target engine.Version) (used engine.Version, exact bool) {
 }
 
 // Check compiles policies, whoever made them, as an API server of that version would. Documents of other kinds are
-// passed over; checked counts the others.
-func Check(documents []map[string]any, target engine.Version, removed []*control.Control) (doubts []Doubt, checked int, err error) {
+// passed over; checked counts the others. types are those of the target; nil: they are not checked.
+func Check(documents []map[string]any, target engine.Version, removed []*control.Control, types Types) (doubts []Doubt, checked int, err error) {
 	if _, err := engine.New(nil, target); err != nil {
 		return nil, 0, err
 	}
@@ -50,11 +52,14 @@ func Check(documents []map[string]any, target engine.Version, removed []*control
 		var found []Doubt
 		switch kind {
 		case "ValidatingAdmissionPolicy":
-			found = checkValidating(d, target, removed)
+			found, err = checkValidating(d, target, removed, types)
 		case "MutatingAdmissionPolicy":
-			found = checkMutating(d, target, removed)
+			found, err = checkMutating(d, target, removed, types)
 		default:
 			continue
+		}
+		if err != nil {
+			return nil, 0, err
 		}
 		checked++
 		doubts = append(doubts, found...)
@@ -62,10 +67,10 @@ func Check(documents []map[string]any, target engine.Version, removed []*control
 	return doubts, checked, nil
 }
 
-func checkValidating(d map[string]any, target engine.Version, removed []*control.Control) []Doubt {
+func checkValidating(d map[string]any, target engine.Version, removed []*control.Control, types Types) ([]Doubt, error) {
 	p := &admv1.ValidatingAdmissionPolicy{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(d, p); err != nil {
-		return []Doubt{{Policy: nameOf(d), Message: "cannot be read: " + err.Error()}}
+		return []Doubt{{Policy: nameOf(d), Message: "cannot be read: " + err.Error()}}, nil
 	}
 	policy := engine.Policy{ValidatingAdmissionPolicy: p}
 	if p.Spec.ParamKind != nil {
@@ -73,13 +78,25 @@ func checkValidating(d map[string]any, target engine.Version, removed []*control
 	}
 	e, err := engine.New([]engine.Policy{policy}, target)
 	if err != nil {
-		return []Doubt{{Policy: p.Name, Message: err.Error()}}
+		return []Doubt{{Policy: p.Name, Message: err.Error()}}, nil
 	}
 	var out []Doubt
 	for _, err := range e.Check(0) {
 		out = append(out, Doubt{Policy: p.Name, Message: err.Error()})
 	}
-	return append(out, dead(p.Name, p.Spec.MatchConstraints, target, removed)...)
+	return more(out, p.Name, typedValidating(p), target, removed, types)
+}
+
+// more adds what is wrong beside what does not compile.
+func more(out []Doubt, policy string, p typed, target engine.Version, removed []*control.Control, types Types) ([]Doubt, error) {
+	if types != nil && len(out) == 0 { // else the same would be told for each kind
+		found, err := typeDoubts(policy, p, target, types)
+		if err != nil {
+			return nil, err
+		}
+		out = found
+	}
+	return append(out, dead(policy, p.match, target, removed)...), nil
 }
 
 func nameOf(d map[string]any) string {
@@ -103,14 +120,14 @@ func (m mutation) GetName() string { return m.name }
 // ReturnTypes implements the API server's interfaces.
 func (m mutation) ReturnTypes() []*celgo.Type { return m.returns }
 
-func checkMutating(d map[string]any, target engine.Version, removed []*control.Control) []Doubt {
+func checkMutating(d map[string]any, target engine.Version, removed []*control.Control, types Types) ([]Doubt, error) {
 	p := &admv1.MutatingAdmissionPolicy{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(d, p); err != nil {
-		return []Doubt{{Policy: nameOf(d), Message: "cannot be read: " + err.Error()}}
+		return []Doubt{{Policy: nameOf(d), Message: "cannot be read: " + err.Error()}}, nil
 	}
 	compiler, err := plugincel.NewCompositedCompiler(environment.MustBaseEnvSet(version.MajorMinor(target.Major, target.Minor)))
 	if err != nil {
-		return []Doubt{{Policy: p.Name, Message: err.Error()}}
+		return []Doubt{{Policy: p.Name, Message: err.Error()}}, nil
 	}
 	options := plugincel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
 	var out []Doubt
@@ -134,7 +151,7 @@ func checkMutating(d map[string]any, target engine.Version, removed []*control.C
 			note(fmt.Sprintf("mutations[%d]", i), compiler.CompileCELExpression(mutation{"", m.ApplyConfiguration.Expression, []*celgo.Type{celgo.ObjectType("Object")}}, options, environment.NewExpressions))
 		}
 	}
-	return append(out, dead(p.Name, p.Spec.MatchConstraints, target, removed)...)
+	return more(out, p.Name, typedMutating(p), target, removed, types)
 }
 
 var removedIn = regexp.MustCompile(`^api-removed-1-(\d+)$`)

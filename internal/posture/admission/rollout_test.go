@@ -137,7 +137,7 @@ func TestCheckAgainstAVersion(t *testing.T) {
 		"a bad mutation":   {mutation("[JSONPatch{op: 'add', route: '/a'}]"), 36, "route", false},
 		"of another group": {map[string]any{"apiVersion": "v1", "kind": "Pod"}, 36, "", false},
 	} {
-		doubts, _, err := Check([]map[string]any{c.document}, engine.Version{Major: 1, Minor: c.target}, all)
+		doubts, _, err := Check([]map[string]any{c.document}, engine.Version{Major: 1, Minor: c.target}, all, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +164,11 @@ func TestFixesCompile(t *testing.T) {
 	}
 	var doubts []Doubt
 	for _, minor := range []uint{34, 35, 36, 37} {
-		doubts = append(doubts, checkMutating(fieldsOf(t, b.Fixes[0].Policy), engine.Version{Major: 1, Minor: minor}, nil)...)
+		found, err := checkMutating(fieldsOf(t, b.Fixes[0].Policy), engine.Version{Major: 1, Minor: minor}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doubts = append(doubts, found...)
 	}
 	if len(doubts) > 0 {
 		t.Errorf("%v", doubts)

@@ -3,11 +3,14 @@
 package agreement
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/vigie-io/vigie/internal/posture/admission"
 	"github.com/vigie-io/vigie/internal/posture/cluster"
@@ -95,6 +98,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("an exception", func(t *testing.T) { s.on(t).exception(settings) })
 	t.Run("levels", func(t *testing.T) { s.on(t).levels() })
 	t.Run("fixes", func(t *testing.T) { s.on(t).fixes() })
+	t.Run("types", func(t *testing.T) { s.on(t).types() })
 	t.Run("status and the end", func(t *testing.T) { s.on(t).statusAndEnd() })
 }
 
@@ -182,6 +186,48 @@ func (s *server) fixes() {
 	s.want("a privileged one cannot", http.MethodPost, shopPods+dry, pod("new", privileged), http.StatusUnprocessableEntity, "privilege-escalation:")
 }
 
+// types: those of the API server say what is wrong with a policy about a custom resource, and with one about a kind of its own.
+func (s *server) types() {
+	size := map[string]any{"type": "object", "properties": map[string]any{"spec": map[string]any{"type": "object", "properties": map[string]any{"size": map[string]any{"type": "integer"}}}}}
+	s.want("define a kind", http.MethodPost, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", map[string]any{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+		"metadata": map[string]any{"name": "things.example.org"}, "spec": map[string]any{"group": "example.org", "scope": "Namespaced",
+			"names": map[string]any{"plural": "things", "singular": "thing", "kind": "Thing"}, "versions": []any{map[string]any{"name": "v1", "served": true, "storage": true,
+				"schema": map[string]any{"openAPIV3Schema": size}}}}}, http.StatusCreated, "")
+	policy := func(group, resource, expression string) []map[string]any {
+		return []map[string]any{{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": map[string]any{"name": "p"}, "spec": map[string]any{
+			"matchConstraints": map[string]any{"resourceRules": []any{map[string]any{"apiGroups": []any{group}, "apiVersions": []any{"v1"}, "operations": []any{"CREATE"}, "resources": []any{resource}}}},
+			"validations":      []any{map[string]any{"expression": expression}}}}}
+	}
+	for _, c := range []struct{ group, resource, expression, want string }{
+		{"example.org", "things", "object.spec.size > 1", ""},
+		{"example.org", "things", "object.spec.sise > 1", "undefined field 'sise'"},
+		{"example.org", "things", "object.spec.size == 'a'", "no matching overload"},
+		{"apps", "deployments", "object.spec.replicas > 1", ""},
+		{"apps", "deployments", "object.spec.replica > 1", "undefined field 'replica'"},
+	} {
+		said := ""
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) { // the schema of a new kind comes a moment later
+			types, err := s.rest.Types()
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			_, served := types.KindOf(schema.GroupVersionResource{Group: c.group, Version: "v1", Resource: c.resource})
+			doubts, _, err := admission.Check(policy(c.group, c.resource, c.expression), engine.Version{Major: 1, Minor: 36}, nil, types)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			said = fmt.Sprint(doubts)
+			if ok := len(doubts) == 0 && c.want == "" || len(doubts) == 1 && c.want != "" && strings.Contains(said, c.want); ok && served {
+				break
+			}
+			if time.Now().After(end) {
+				s.t.Errorf("%s of %s: %s, want %q", c.expression, c.resource, said, c.want)
+				break
+			}
+		}
+	}
+}
+
 // statusAndEnd: the API server found nothing wrong with the types of the policies, and takes back what is wanted no more.
 func (s *server) statusAndEnd() {
 	bundle := s.applied(admission.Settings{Step: admission.Audit, Fixes: []string{"seccomp-default"}})
@@ -216,8 +262,8 @@ func (s *server) statusAndEnd() {
 	if err != nil || counters["vigie-pods-deny"]["deny"] == 0 {
 		s.t.Errorf("counters %v, %v", counters, err)
 	}
-	doubts, checked, err := admission.Check(s.all(), engine.Version{Major: 1, Minor: 37}, nil)
-	if err != nil || len(doubts) > 0 || checked != len(bundle.Policies) {
+	doubts, checked, err := admission.Check(s.all(), engine.Version{Major: 1, Minor: 37}, nil, nil)
+	if err != nil || len(doubts) > 0 || checked != len(bundle.Policies)+len(bundle.Fixes) {
 		s.t.Errorf("%d policies of the cluster were checked: %v, %v", checked, doubts, err)
 	}
 	if _, err := s.rest.Apply(s.t.Context(), &admission.Bundle{}, false); err != nil {

@@ -160,18 +160,34 @@ func (c *Client) InForce(ctx context.Context) ([]InForce, error) {
 	return out, nil
 }
 
-// AllPolicies are all ValidatingAdmissionPolicies of the cluster, whoever made them, as documents.
+// AllPolicies are all ValidatingAdmissionPolicies and MutatingAdmissionPolicies of the cluster, whoever made them, as documents.
 func (c *Client) AllPolicies(ctx context.Context) ([]map[string]any, error) {
-	list, err := c.Dynamic.Resource(policies()).List(ctx, metav1.ListOptions{})
+	served, _, err := c.served()
 	if err != nil {
-		return nil, fmt.Errorf("list policies: %w", err)
+		return nil, err
 	}
 	var out []map[string]any
-	for _, u := range list.Items {
-		u.SetManagedFields(nil)
-		u.SetAPIVersion(policies().GroupVersion().String())
-		u.SetKind("ValidatingAdmissionPolicy")
-		out = append(out, u.Object)
+	for _, wanted := range []struct {
+		kind     string
+		versions []string
+	}{{"ValidatingAdmissionPolicy", []string{"v1", "v1beta1"}}, {"MutatingAdmissionPolicy", []string{"v1", "v1beta1", "v1alpha1"}}} {
+		for _, v := range wanted.versions {
+			gvr := schema.GroupVersionResource{Group: policies().Group, Version: v, Resource: strings.ToLower(strings.TrimSuffix(wanted.kind, "y")) + "ies"}
+			if served[gvr].Kind == "" {
+				continue
+			}
+			list, err := c.Dynamic.Resource(gvr).List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return nil, fmt.Errorf("list %s: %w", gvr.Resource, err)
+			}
+			for _, u := range list.Items {
+				u.SetManagedFields(nil)
+				u.SetAPIVersion(gvr.GroupVersion().String())
+				u.SetKind(wanted.kind)
+				out = append(out, u.Object)
+			}
+			break
+		}
 	}
 	return out, nil
 }

@@ -6,6 +6,8 @@ package facts
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,7 +20,7 @@ type Workload struct {
 // Seen is what one container did in all pods of its workload. What a list does not hold was not seen.
 type Seen struct {
 	From, To     time.Time // watched without a gap between these
-	Writes       []string  // files written, made or removed that are in no volume: absolute, as the container sees them
+	Writes       []string  // files written, made or removed: absolute, as the container sees them
 	Capabilities []string  // that were used, as in "NET_ADMIN"
 	Listens      []uint16  // ports that connections were accepted on
 	Reads        []string  // mount paths of volumes that files were read from
@@ -31,18 +33,60 @@ type Source interface {
 	Container(w Workload, container string) (seen Seen, ok bool)
 }
 
-// Days is how long a container was watched, in whole days.
-func (s Seen) Days() int { return int(s.To.Sub(s.From) / (24 * time.Hour)) }
-
-// Proof says why a change is safe, or why it is not: ok false. What it proves is named by the fix of a control.
-func (s Seen) Proof(what string, atLeast time.Duration) (why string, ok bool) {
-	if watched := s.To.Sub(s.From); watched < atLeast {
-		return fmt.Sprintf("watched for %s, want %s", watched.Round(time.Minute), atLeast), false
+// Watched is how long a container was watched, in whole days when there are some.
+func (s Seen) Watched() string {
+	const day = 24 * time.Hour
+	switch watched := s.To.Sub(s.From); {
+	case watched >= 2*day:
+		return fmt.Sprintf("%d days", watched/day)
+	case watched >= time.Hour:
+		return watched.Round(time.Minute).String()
+	default:
+		return watched.Round(time.Second).String()
 	}
+}
+
+// Outside are the files written that are below none of the paths: where the container has volumes.
+func (s Seen) Outside(mounts []string) []string {
+	var out []string
+	for _, file := range s.Writes {
+		if !slices.ContainsFunc(mounts, func(m string) bool { return Below(file, m) }) {
+			out = append(out, file)
+		}
+	}
+	return out
+}
+
+// Below reports whether a path is in a directory, or is it. /var/run is /run in most images, so that what a manifest calls the one the kernel
+// calls the other: both are the same here.
+func Below(file, dir string) bool {
+	file, dir = real(file), real(dir)
+	rest, ok := strings.CutPrefix(file, strings.TrimSuffix(dir, "/"))
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+func real(path string) string {
+	path = filepath.Clean(path)
+	if rest, ok := strings.CutPrefix(path, "/var/run"); ok && (rest == "" || rest[0] == '/') {
+		return "/run" + rest
+	}
+	return path
+}
+
+// Proof says why a change is safe, or why it is not: ok false. What it proves is named by the fix of a control; mounts are the paths of the
+// container's volumes.
+func (s Seen) Proof(what string, atLeast time.Duration, mounts []string) (why string, ok bool) {
+	if watched := s.To.Sub(s.From); watched < atLeast {
+		return fmt.Sprintf("watched for %s, want %s", s.Watched(), atLeast), false
+	}
+	said := what
 	var against []string
 	switch what {
 	case NoWrites:
-		against = s.Writes
+		against = s.Outside(mounts)
+		if len(mounts) > 0 {
+			said = "no write outside of " + strings.Join(mounts, ", ")
+		}
 	case NoCapabilities:
 		against = s.Capabilities
 	case NoSetuid:
@@ -59,9 +103,9 @@ func (s Seen) Proof(what string, atLeast time.Duration) (why string, ok bool) {
 		return fmt.Sprintf("no proof is called %q", what), false
 	}
 	if len(against) > 0 {
-		return fmt.Sprintf("seen in %d days: %s", s.Days(), strings.Join(against[:min(len(against), 3)], ", ")), false
+		return fmt.Sprintf("seen in %s: %s", s.Watched(), strings.Join(against[:min(len(against), 3)], ", ")), false
 	}
-	return fmt.Sprintf("seen %d days, %s", s.Days(), what), true
+	return fmt.Sprintf("seen %s, %s", s.Watched(), said), true
 }
 
 // What can be proved.

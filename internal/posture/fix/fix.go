@@ -7,6 +7,7 @@ package fix
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,8 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/schema"
 )
 
-// watched is for how long a workload must have been watched for a proof.
-const watched = 14 * 24 * time.Hour
+// Watched is for how long a workload must have been watched for a proof, unless somebody says otherwise.
+const Watched = 14 * 24 * time.Hour
 
 // Fixer fixes what its judge finds.
 type Fixer struct {
@@ -31,6 +32,7 @@ type Fixer struct {
 	Risky bool            // also what could break a workload
 	Named map[string]bool // controls that the user named: their risk was accepted
 	Facts facts.Source    // nil: nothing was seen at run time
+	Least time.Duration   // for how long a container must have been watched for a proof; 0: Watched
 }
 
 // Result is what became of one file.
@@ -149,7 +151,7 @@ func (f *Fixer) allowed(fix *control.Fix, finding scan.Finding) (why string, ok 
 	if fix.Proof != "" && f.Facts != nil {
 		w := facts.Workload{Kind: finding.Object.Kind, Namespace: finding.Object.Namespace, Name: finding.Object.Name}
 		if seen, known := f.Facts.Container(w, finding.Container); known {
-			proof, proven := seen.Proof(fix.Proof, watched)
+			proof, proven := seen.Proof(fix.Proof, cmp.Or(f.Least, Watched), finding.Mounts)
 			if proven {
 				return proof, true
 			}

@@ -24,9 +24,12 @@ type opinion struct {
 // tokenPath is where the token of a service account is mounted.
 const tokenPath = "/var/run/secrets/kubernetes.io/serviceaccount"
 
+// judgement makes an opinion of what was seen about a finding.
+type judgement func(facts.Seen, *scan.Finding) opinion
+
 // opinions are the controls that run-time facts say something about.
-func opinions() map[string]func(facts.Seen) opinion {
-	all := map[string]func(facts.Seen) opinion{
+func opinions() map[string]judgement {
+	all := map[string]judgement{
 		"privileged":            capabilities(nil, 1),
 		"privileged-raw-device": capabilities(nil, 1),
 		"capabilities-baseline": capabilities(nil, 0),
@@ -48,8 +51,8 @@ func opinions() map[string]func(facts.Seen) opinion {
 }
 
 // capabilities is about the use of some, or of any; used is how that moves the finding.
-func capabilities(of []string, used int) func(facts.Seen) opinion {
-	return func(s facts.Seen) opinion {
+func capabilities(of []string, used int) judgement {
+	return func(s facts.Seen, _ *scan.Finding) opinion {
 		var found []string
 		for _, c := range s.Capabilities {
 			if c == unseen {
@@ -69,7 +72,7 @@ func capabilities(of []string, used int) func(facts.Seen) opinion {
 	}
 }
 
-func connections(s facts.Seen) opinion {
+func connections(s facts.Seen, _ *scan.Finding) opinion {
 	if len(s.Listens) == 0 {
 		return opinion{"no connection ever came in", -1}
 	}
@@ -80,28 +83,28 @@ func connections(s facts.Seen) opinion {
 	return opinion{"connections came in on port " + some(ports), 0}
 }
 
-func token(s facts.Seen) opinion {
-	if slices.ContainsFunc(s.Reads, func(path string) bool { return strings.HasPrefix(path, tokenPath) }) {
+func token(s facts.Seen, _ *scan.Finding) opinion {
+	if slices.ContainsFunc(s.Reads, func(path string) bool { return facts.Below(path, tokenPath) }) {
 		return opinion{"the token is read", 0}
 	}
 	return opinion{"the token was never read", -1}
 }
 
-func writes(s facts.Seen) opinion {
-	if len(s.Writes) > 0 {
-		return opinion{"it writes " + some(s.Writes), 0}
+func writes(s facts.Seen, f *scan.Finding) opinion {
+	if outside := s.Outside(f.Mounts); len(outside) > 0 {
+		return opinion{"it writes " + some(outside), 0}
 	}
 	return opinion{"it never wrote outside of volumes: the fix breaks nothing", 0}
 }
 
-func users(s facts.Seen) opinion {
+func users(s facts.Seen, _ *scan.Finding) opinion {
 	if slices.Contains(s.Users, 0) {
 		return opinion{"it runs as root", 1}
 	}
 	return opinion{"no process ran as root", -1}
 }
 
-func setuid(s facts.Seen) opinion {
+func setuid(s facts.Seen, _ *scan.Finding) opinion {
 	if s.Setuid {
 		return opinion{"a setuid program was started", 1}
 	}
@@ -131,12 +134,12 @@ func Adjust(r *scan.Report, source facts.Source, least time.Duration) {
 		if !ok {
 			continue
 		}
-		o := ask(seen)
+		o := ask(seen, f)
 		watched := seen.To.Sub(seen.From)
 		if o.move < 0 && watched < least {
 			o.move = 0
 		}
-		f.Seen = fmt.Sprintf("%s, in %s", o.text, watched.Round(time.Minute))
+		f.Seen = fmt.Sprintf("%s, in %s", o.text, seen.Watched())
 		f.Severity = moved(f.Severity, o.move)
 	}
 	r.Sort()

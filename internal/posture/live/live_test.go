@@ -4,8 +4,10 @@ package live
 
 import (
 	"context"
+	"fmt"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,10 +41,25 @@ func (a *agent) QueryEvents(_ context.Context, r *connect.Request[vigiev1.QueryE
 	f := r.Msg.GetFilter()
 	a.asked = append(a.asked, f)
 	out := &vigiev1.QueryEventsResponse{CompleteSince: timestamppb.New(noon().Add(-72 * time.Hour))}
-	if strings.Contains(f.GetWhere(), `"app"`) {
-		out.Events = a.events
+	for _, e := range a.events {
+		if strings.Contains(f.GetWhere(), `"app"`) && (len(f.GetTypes()) == 0 || slices.Contains(f.GetTypes(), e.GetType())) && matches(f.GetWhere(), e) && len(out.Events) < int(r.Msg.GetPageSize()) {
+			out.Events = append(out.Events, e)
+		}
 	}
 	return connect.NewResponse(out), nil
+}
+
+// matches holds what is asked of an event beside its container.
+func matches(where string, e *vigiev1.Event) bool {
+	switch e.GetType() {
+	case "capability":
+		return e.GetCapability().GetGranted() && !strings.Contains(where, strconv.Quote(e.GetCapability().GetCap()))
+	case "accept":
+		return !strings.Contains(where, fmt.Sprintf("[%du", e.GetSocket().GetLocalPort()))
+	case "exec":
+		return !strings.Contains(where, fmt.Sprintf("[%du", e.GetProcess().GetUid()))
+	}
+	return true
 }
 
 func (a *agent) Aggregate(_ context.Context, r *connect.Request[vigiev1.AggregateRequest]) (*connect.Response[vigiev1.AggregateResponse], error) {
@@ -75,7 +92,7 @@ func at(e *vigiev1.Event) *vigiev1.Event {
 }
 
 func TestWhatAnAgentSaw(t *testing.T) {
-	a := &agent{sensors: []*vigiev1.SensorStatus{{Name: "privilege", State: "on"}, {Name: "file", State: "on"}},
+	a := &agent{sensors: []*vigiev1.SensorStatus{{Name: "privilege", State: "on", Rung: "sys_exit; capability use: tp_btf"}, {Name: "file", State: "on"}},
 		files: map[string][]string{`!= "read"`: {"/tmp/x", "/proc/self/attr"}, tokenPath: {tokenPath + "/token"}}}
 	process := &vigiev1.Process{Uid: 7, File: &vigiev1.ExecFile{SetuidGained: true}}
 	a.events = []*vigiev1.Event{at(&vigiev1.Event{Type: "exec", Process: process}),
@@ -110,10 +127,10 @@ func TestASensorThatIsOffProvesNothing(t *testing.T) {
 	if _, err := Ask(t.Context(), vigiev1connect.NewVigieClient(server.Client(), server.URL), noon); err == nil || !strings.Contains(err.Error(), "no memory") {
 		t.Errorf("got %v", err)
 	}
-	s := ask(t, &agent{sensors: []*vigiev1.SensorStatus{{Name: "privilege", State: "on", Message: "capability use: not seen on this kernel"}},
+	s := ask(t, &agent{sensors: []*vigiev1.SensorStatus{{Name: "privilege", State: "on", Rung: "sys_exit; capability use: not seen on this kernel"}},
 		events: []*vigiev1.Event{at(&vigiev1.Event{Type: "exec", Process: &vigiev1.Process{}})}})
 	seen, ok := s.Container(facts.Workload{Kind: "Pod", Namespace: "shop", Name: "web"}, "app")
-	if why, proven := seen.Proof(facts.NoCapabilities, time.Hour); !ok || proven {
+	if why, proven := seen.Proof(facts.NoCapabilities, time.Hour, nil); !ok || proven {
 		t.Errorf("that no capability was used is proven by a kernel that does not tell: %s", why)
 	}
 }
@@ -139,7 +156,7 @@ func TestFindingsAreRaisedAndLowered(t *testing.T) {
 		want          control.Severity
 		says          string
 	}{
-		{"privileged and never used", "privileged", control.Critical, long, control.High, "never used a capability, in 48h"},
+		{"privileged and never used", "privileged", control.Critical, long, control.High, "never used a capability, in 2 days"},
 		{"privileged and used", "privileged", control.High, with(func(s *facts.Seen) { s.Capabilities = []string{"SYS_ADMIN"} }), control.Critical, "SYS_ADMIN"},
 		{"another capability", "capability-net-raw", control.Medium, with(func(s *facts.Seen) { s.Capabilities = []string{"CHOWN"} }), control.Low, "never used NET_RAW"},
 		{"not told", "privileged", control.Critical, with(func(s *facts.Seen) { s.Capabilities = []string{unseen} }), control.Critical, "not seen on this kernel"},

@@ -51,7 +51,9 @@ func Ask(ctx context.Context, client vigiev1connect.VigieClient, now func() time
 	for _, sensor := range reply.Msg.GetStatus().GetSensors() {
 		switch sensor.GetName() {
 		case "privilege":
-			s.capabilities = sensor.GetState() == "on" && !strings.Contains(sensor.GetMessage(), "capability use")
+			// Its rung says how each of its parts sees, and which does not.
+			_, how, told := strings.Cut(sensor.GetRung(), "capability use: ")
+			s.capabilities = sensor.GetState() == "on" && told && !strings.HasPrefix(how, "not seen")
 		case "file", "socket", "exec":
 			if sensor.GetState() != "on" {
 				return nil, fmt.Errorf("the agent's sensor %s is %s: %s: what it did not see proves nothing", sensor.GetName(), sensor.GetState(), sensor.GetMessage())
@@ -96,6 +98,9 @@ func filter(w facts.Workload, container string, types ...string) *vigiev1.Filter
 	return &vigiev1.Filter{Types: types, WorkloadKinds: []string{"pod"}, WorkloadNames: []string{name}, Where: where}
 }
 
+// reads selects what is read below tokenPath. In an image whose /var/run is a link to /run the kernel knows it by the latter.
+const reads = `file.op == "read" && (file.path.startsWith("` + tokenPath + `") || file.path.startsWith("` + "/run/secrets/kubernetes.io/serviceaccount" + `"))`
+
 // most bounds the different files that are asked for: more are more than a fix could name.
 const most = 1000
 
@@ -111,14 +116,10 @@ func (s *Source) ask(w facts.Workload, container string) (seen facts.Seen, ok bo
 	if !s.capabilities {
 		seen.Capabilities = []string{unseen}
 	}
-	events, _, err := s.page(filter(w, container, "capability", "accept", "exec"), 1000, true)
-	if err != nil {
+	if err := s.events(&seen, w, container); err != nil {
 		return seen, false, err
 	}
-	for _, e := range events {
-		note(&seen, e)
-	}
-	for op, into := range map[string]*[]string{`file.op != "read"`: &seen.Writes, `file.op == "read" && file.path.startsWith("` + tokenPath + `")`: &seen.Reads} {
+	for op, into := range map[string]*[]string{`file.op != "read"`: &seen.Writes, reads: &seen.Reads} {
 		f := filter(w, container, "file")
 		f.Where += ` && file.error == "" && ` + op
 		reply, err := s.client.Aggregate(s.ctx, connect.NewRequest(&vigiev1.AggregateRequest{Filter: f, By: []string{"file"}, Measures: []string{"events"}, Limit: most}))
@@ -138,24 +139,63 @@ func kernelFile(path string) bool {
 	return strings.HasPrefix(path, "/proc/") || strings.HasPrefix(path, "/dev/") || strings.HasPrefix(path, "/sys/")
 }
 
-// note takes one event in.
-func note(seen *facts.Seen, e *vigiev1.Event) {
-	if c := e.GetCapability(); c != nil && c.GetGranted() {
-		if name := strings.TrimPrefix(c.GetCap(), "CAP_"); !slices.Contains(seen.Capabilities, name) {
-			seen.Capabilities = append(seen.Capabilities, name)
+// question is asked again and again, each time without what is known already, until no event answers it: however many events there are, none of
+// its answers is missed.
+type question struct {
+	types string // of events
+	where string // which of them; empty: all
+	field string // of an event: what is asked for
+	// of takes the answer of an event into what was seen, and gives it as the filter's language writes it.
+	of func(*facts.Seen, *vigiev1.Event) string
+}
+
+func questions() []question {
+	return []question{
+		{"capability", "capability.granted", "capability.cap", func(seen *facts.Seen, e *vigiev1.Event) string {
+			seen.Capabilities = append(seen.Capabilities, strings.TrimPrefix(e.GetCapability().GetCap(), "CAP_"))
+			return strconv.Quote(e.GetCapability().GetCap())
+		}},
+		{"accept", "", "socket.local_port", func(seen *facts.Seen, e *vigiev1.Event) string {
+			seen.Listens = append(seen.Listens, uint16(e.GetSocket().GetLocalPort())) //nolint:gosec // a port
+			return fmt.Sprintf("%du", e.GetSocket().GetLocalPort())
+		}},
+		{"exec", "", "process.uid", func(seen *facts.Seen, e *vigiev1.Event) string {
+			seen.Users = append(seen.Users, e.GetProcess().GetUid())
+			return fmt.Sprintf("%du", e.GetProcess().GetUid())
+		}},
+	}
+}
+
+// mostAnswers bounds how many different answers are asked for; what a container has more of is not needed to judge it.
+const mostAnswers = 64
+
+// events fills in what events of other kinds than files tell.
+func (s *Source) events(seen *facts.Seen, w facts.Workload, container string) error {
+	for _, q := range questions() {
+		var known []string
+		for len(known) < mostAnswers {
+			f := filter(w, container, q.types)
+			if q.where != "" {
+				f.Where += " && " + q.where
+			}
+			if len(known) > 0 {
+				f.Where += " && !(" + q.field + " in [" + strings.Join(known, ", ") + "])"
+			}
+			found, _, err := s.page(f, 1, true)
+			if err != nil {
+				return err
+			}
+			if len(found) == 0 {
+				break
+			}
+			known = append(known, q.of(seen, found[0]))
 		}
 	}
-	if e.GetType() == "accept" {
-		if port := uint16(e.GetSocket().GetLocalPort()); port != 0 && !slices.Contains(seen.Listens, port) { //nolint:gosec // a port
-			seen.Listens = append(seen.Listens, port)
-		}
-	}
-	if p := e.GetProcess(); e.GetType() == "exec" && p != nil {
-		if !slices.Contains(seen.Users, p.GetUid()) {
-			seen.Users = append(seen.Users, p.GetUid())
-		}
-		seen.Setuid = seen.Setuid || p.GetFile().GetSetuidGained()
-	}
+	f := filter(w, container, "exec")
+	f.Where += " && process.file.setuid_gained"
+	gained, _, err := s.page(f, 1, true)
+	seen.Setuid = len(gained) > 0
+	return err
 }
 
 // page is the first page of events, and since when history is complete.

@@ -100,11 +100,22 @@ func (c *gatekeeperConstraint) common(d *draft) error {
 		return say("object.?spec.externalIPs.orValue([]).all(i, i in "+quoteList(c.texts("allowedIPs"))+")", "an external IP is not allowed")
 	case "K8sRequiredProbes":
 		var tests []string
-		for _, probe := range c.texts("probes") {
-			tests = append(tests, "has(c."+probe+")")
+		var kinds []string
+		for _, of := range c.texts("probeTypes") {
+			if !slices.Contains([]string{"tcpSocket", "httpGet", "exec", "grpc"}, of) {
+				return cannot("a probe of type %s", of)
+			}
+			kinds = append(kinds, of)
 		}
-		if len(tests) == 0 || len(c.texts("probeTypes")) > 0 && !slices.Equal(c.texts("probeTypes"), []string{"tcpSocket", "httpGet", "exec"}) {
-			return cannot("probes of certain types")
+		for _, probe := range c.texts("probes") {
+			var any []string
+			for _, of := range kinds {
+				any = append(any, "has(c."+probe+"."+of+")")
+			}
+			tests = append(tests, "has(c."+probe+") && ("+strings.Join(any, " || ")+")")
+		}
+		if len(tests) == 0 || len(kinds) == 0 {
+			return cannot("no probes or no probeTypes: the template refuses every pod then")
 		}
 		return say("variables.appContainers.all(c, "+strings.Join(tests, " && ")+")", "a probe is missing")
 	case "K8sReplicaLimits":

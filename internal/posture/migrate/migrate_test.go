@@ -64,6 +64,8 @@ func kyverno(kinds, rule string) string {
 		"  - name: r\n    match: {any: [{resources: {kinds: [" + kinds + "]}}]}\n" + rule
 }
 
+func patternRule(p string) string { return "    validate: {message: nope, pattern: " + p + "}\n" }
+
 func pod(spec string) string {
 	return "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: shop, labels: {app: web}}\nspec: " + spec + "\n"
 }
@@ -72,23 +74,30 @@ func deployment(spec string) string {
 	return "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: shop}\nspec: {template: {metadata: {labels: {app: web}}, spec: " + spec + "}}\n"
 }
 
+// sample is a policy, or a part of one, with an object that is bad and one that is good.
+type sample struct{ name, kinds, policy, bad, good string }
+
+// patternSamples are validate.pattern of a rule for pods, and specs of pods.
+func patternSamples() []sample {
+	return []sample{
+		{"a value", "Pod", "{spec: {dnsPolicy: Default}}", "{dnsPolicy: None}", "{dnsPolicy: Default, containers: []}"},
+		{"that may be absent", "Pod", "{spec: {=(hostNetwork): false}}", "{hostNetwork: true}", "{containers: []}"},
+		{"in each container", "Pod", "{spec: {containers: [{image: '!*:latest'}]}}", "{containers: [{name: a, image: 'a:1'}, {name: b, image: 'b:latest'}]}", "{containers: [{name: a, image: 'a:1'}]}"},
+		{"a wildcard", "Pod", "{spec: {containers: [{image: 'registry.example/* | other.example/?*'}]}}", "{containers: [{name: a, image: 'x/a'}]}", "{containers: [{name: a, image: 'other.example/a'}]}"},
+		{"that must not be there", "Pod", "{spec: {X(hostPID): 'null'}}", "{hostPID: true}", "{containers: []}"},
+		{"that must be there", "Pod", "{spec: {containers: [{resources: {limits: {memory: '?*'}}}]}}", "{containers: [{name: a, image: b}]}", "{containers: [{name: a, image: b, resources: {limits: {memory: 1Gi}}}]}"},
+		{"an amount", "Pod", "{spec: {containers: [{resources: {limits: {memory: '<=1Gi'}}}]}}", "{containers: [{name: a, image: b, resources: {limits: {memory: 2000Mi}}}]}", "{containers: [{name: a, image: b, resources: {limits: {memory: 1000Mi}}}]}"},
+		{"a condition", "Pod", "{spec: {containers: [{(name): 'web*', imagePullPolicy: Always}]}}", "{containers: [{name: web1, image: 'b:1'}]}", "{containers: [{name: other, image: 'b:1'}]}"},
+		{"one of them", "Pod", "{spec: {^(containers): [{name: side}]}}", "{containers: [{name: a, image: b}]}", "{containers: [{name: a, image: b}, {name: side, image: b}]}"},
+		{"a range", "Pod", "{spec: {priority: 1-5}}", "{priority: 9}", "{priority: 3}"},
+		{"a label of the pods", "Pod", "{metadata: {labels: {app: 'w?b'}}, spec: {=(hostIPC): false}}", "{hostIPC: true}", "{containers: []}"},
+	}
+}
+
 func TestKyvernoPatterns(t *testing.T) {
-	pattern := func(p string) string { return "    validate: {message: nope, pattern: " + p + "}\n" }
-	for _, tt := range []struct{ name, pattern, bad, good string }{
-		{"a value", "{spec: {dnsPolicy: Default}}", "{dnsPolicy: None}", "{dnsPolicy: Default, containers: []}"},
-		{"that may be absent", "{spec: {=(hostNetwork): false}}", "{hostNetwork: true}", "{containers: []}"},
-		{"in each container", "{spec: {containers: [{image: '!*:latest'}]}}", "{containers: [{name: a, image: 'a:1'}, {name: b, image: 'b:latest'}]}", "{containers: [{name: a, image: 'a:1'}]}"},
-		{"a wildcard", "{spec: {containers: [{image: 'registry.example/* | other.example/?*'}]}}", "{containers: [{name: a, image: 'x/a'}]}", "{containers: [{name: a, image: 'other.example/a'}]}"},
-		{"that must not be there", "{spec: {X(hostPID): 'null'}}", "{hostPID: true}", "{containers: []}"},
-		{"that must be there", "{spec: {containers: [{resources: {limits: {memory: '?*'}}}]}}", "{containers: [{name: a, image: b}]}", "{containers: [{name: a, image: b, resources: {limits: {memory: 1Gi}}}]}"},
-		{"an amount", "{spec: {containers: [{resources: {limits: {memory: '<=1Gi'}}}]}}", "{containers: [{name: a, image: b, resources: {limits: {memory: 2000Mi}}}]}", "{containers: [{name: a, image: b, resources: {limits: {memory: 1000Mi}}}]}"},
-		{"a condition", "{spec: {containers: [{(name): 'web*', imagePullPolicy: Always}]}}", "{containers: [{name: web1, image: 'b:1'}]}", "{containers: [{name: other, image: 'b:1'}]}"},
-		{"one of them", "{spec: {^(containers): [{name: side}]}}", "{containers: [{name: a, image: b}]}", "{containers: [{name: a, image: b}, {name: side, image: b}]}"},
-		{"a range", "{spec: {priority: 1-5}}", "{priority: 9}", "{priority: 3}"},
-		{"a label of the pods", "{metadata: {labels: {app: 'w?b'}}, spec: {=(hostIPC): false}}", "{hostIPC: true}", "{containers: []}"},
-	} {
+	for _, tt := range patternSamples() {
 		t.Run(tt.name, func(t *testing.T) {
-			rules := read(t, Kyverno, kyverno("Pod", pattern(tt.pattern)))
+			rules := read(t, Kyverno, kyverno(tt.kinds, patternRule(tt.policy)))
 			for object, want := range map[string]string{pod(tt.bad): "failed", pod(tt.good): "passed", deployment(tt.bad): "failed", deployment(tt.good): "passed"} {
 				if got := verdict(t, rules, object); got != want {
 					t.Errorf("%s, want %s of\n%s\nby\n%s", got, want, object, rules[0].Text)
@@ -101,11 +110,12 @@ func TestKyvernoPatterns(t *testing.T) {
 	}
 }
 
-func TestKyvernoRules(t *testing.T) {
+// ruleSamples are of one rule each, with whole objects.
+func ruleSamples() []sample {
 	service := func(spec string) string {
 		return "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop, labels: {app: web}}\nspec: " + spec + "\n"
 	}
-	for _, tt := range []struct{ name, kinds, rule, bad, good string }{
+	return []sample{
 		{"deny", "Service", "    validate: {message: nope, deny: {conditions: {any: [{key: \"{{ request.object.spec.type || 'x' }}\", operator: Equals, value: NodePort}]}}}\n",
 			service("{type: NodePort}"), service("{}")},
 		{"deny by a list", "Service", "    validate: {message: nope, deny: {conditions: {all: [{key: \"{{ request.object.spec.ports[].port }}\", operator: AnyIn, value: ['22', '23']}]}}}\n",
@@ -118,9 +128,13 @@ func TestKyvernoRules(t *testing.T) {
 			service("{type: NodePort}"), service("{type: ClusterIP}")},
 		{"excluded", "Service", "    exclude: {any: [{resources: {namespaces: [shop*], selector: {matchLabels: {app: web}}}}]}\n    validate: {message: nope, pattern: {spec: {type: ClusterIP}}}\n",
 			strings.Replace(service("{type: NodePort}"), "shop", "kube", 1), service("{type: NodePort}")},
-	} {
+	}
+}
+
+func TestKyvernoRules(t *testing.T) {
+	for _, tt := range ruleSamples() {
 		t.Run(tt.name, func(t *testing.T) {
-			rules := read(t, Kyverno, kyverno(tt.kinds, tt.rule))
+			rules := read(t, Kyverno, kyverno(tt.kinds, tt.policy))
 			if got := verdict(t, rules, tt.bad); got != "failed" {
 				t.Errorf("the bad one: %s\n%s", got, rules[0].Text)
 			}
@@ -162,25 +176,30 @@ func constraint(kind, parameters string) string {
 		"  match: {kinds: [{apiGroups: ['', apps], kinds: [Pod, Deployment]}], excludedNamespaces: [kube-*]}\n  parameters: " + parameters + "\n"
 }
 
-func TestGatekeepersCommonTemplates(t *testing.T) {
+// templateSamples are constraints by their kind, with their parameters.
+func templateSamples() []sample {
 	container := func(fields string) string {
 		return pod("{containers: [{name: a, image: 'r.example/a:1', " + fields + "}]}")
 	}
-	for _, tt := range []struct{ kind, parameters, bad, good string }{
-		{"K8sRequiredLabels", "{labels: [{key: app, allowedRegex: '^[a-z]+$'}]}", strings.Replace(pod("{}"), "app: web", "app: WEB", 1), pod("{}")},
-		{"K8sAllowedRepos", "{repos: [r.example/]}", pod("{containers: [{name: a, image: x}]}"), container("tty: true")},
-		{"K8sDisallowedTags", "{tags: [latest]}", pod("{containers: [{name: a, image: 'r.example:5000/a'}]}"), container("tty: true")},
-		{"K8sPSPPrivilegedContainer", "{exemptImages: ['sys.example/*']}", container("securityContext: {privileged: true}"), pod("{containers: [{name: a, image: sys.example/a, securityContext: {privileged: true}}]}")},
-		{"K8sPSPAllowPrivilegeEscalationContainer", "{}", container("tty: true"), container("securityContext: {allowPrivilegeEscalation: false}")},
-		{"K8sPSPReadOnlyRootFilesystem", "{}", container("tty: true"), container("securityContext: {readOnlyRootFilesystem: true}")},
-		{"K8sPSPHostNamespace", "{}", pod("{hostPID: true}"), pod("{}")},
-		{"K8sPSPVolumeTypes", "{volumes: [emptyDir]}", pod("{volumes: [{name: a, hostPath: {path: /}}]}"), pod("{volumes: [{name: a, emptyDir: {}}]}")},
-		{"K8sRequiredProbes", "{probes: [livenessProbe]}", container("tty: true"), container("livenessProbe: {exec: {command: [a]}}")},
-		{"K8sReplicaLimits", "{ranges: [{min_replicas: 2, max_replicas: 5}]}", deployment("{}"), strings.Replace(deployment("{}"), "spec: {template", "spec: {replicas: 3, template", 1)},
-		{"K8sImageDigests", "{}", container("tty: true"), pod("{containers: [{name: a, image: 'a@sha256:1'}]}")},
-	} {
-		t.Run(tt.kind, func(t *testing.T) {
-			rules := read(t, Gatekeeper, constraint(tt.kind, tt.parameters))
+	return []sample{
+		{"K8sRequiredLabels", "", "{labels: [{key: app, allowedRegex: '^[a-z]+$'}]}", strings.Replace(pod("{}"), "app: web", "app: WEB", 1), pod("{}")},
+		{"K8sAllowedRepos", "", "{repos: [r.example/]}", pod("{containers: [{name: a, image: x}]}"), container("tty: true")},
+		{"K8sDisallowedTags", "", "{tags: [latest]}", pod("{containers: [{name: a, image: 'r.example:5000/a'}]}"), container("tty: true")},
+		{"K8sPSPPrivilegedContainer", "", "{exemptImages: ['sys.example/*']}", container("securityContext: {privileged: true}"), pod("{containers: [{name: a, image: sys.example/a, securityContext: {privileged: true}}]}")},
+		{"K8sPSPAllowPrivilegeEscalationContainer", "", "{}", container("tty: true"), container("securityContext: {allowPrivilegeEscalation: false}")},
+		{"K8sPSPReadOnlyRootFilesystem", "", "{}", container("tty: true"), container("securityContext: {readOnlyRootFilesystem: true}")},
+		{"K8sPSPHostNamespace", "", "{}", pod("{hostPID: true}"), pod("{}")},
+		{"K8sPSPVolumeTypes", "", "{volumes: [emptyDir]}", pod("{volumes: [{name: a, hostPath: {path: /}}]}"), pod("{volumes: [{name: a, emptyDir: {}}]}")},
+		{"K8sRequiredProbes", "", "{probes: [livenessProbe], probeTypes: [exec, httpGet]}", container("livenessProbe: {tcpSocket: {port: 1}}"), container("livenessProbe: {exec: {command: [a]}}")},
+		{"K8sReplicaLimits", "", "{ranges: [{min_replicas: 2, max_replicas: 5}]}", deployment("{}"), strings.Replace(deployment("{}"), "spec: {template", "spec: {replicas: 3, template", 1)},
+		{"K8sImageDigests", "", "{}", container("tty: true"), pod("{containers: [{name: a, image: 'a@sha256:1'}]}")},
+	}
+}
+
+func TestGatekeepersCommonTemplates(t *testing.T) {
+	for _, tt := range templateSamples() {
+		t.Run(tt.name, func(t *testing.T) {
+			rules := read(t, Gatekeeper, constraint(tt.name, tt.policy))
 			if got := verdict(t, rules, tt.bad); got != "failed" {
 				t.Errorf("the bad one: %s\n%s", got, rules[0].Text)
 			}
@@ -194,10 +213,11 @@ func TestGatekeepersCommonTemplates(t *testing.T) {
 	}
 }
 
+const native = "apiVersion: templates.gatekeeper.sh/v1\nkind: ConstraintTemplate\nmetadata: {name: mine}\nspec:\n  crd: {spec: {names: {kind: Mine}, validation: {openAPIV3Schema: {type: object, properties: {strict: {type: boolean}, hosts: {type: array, items: {type: string}}}}}}}\n  targets:\n  - target: admission.k8s.gatekeeper.sh\n    code:\n" +
+	"    - engine: K8sNativeValidation\n      source:\n        variables: [{name: hosts, expression: 'variables.params.hosts'}]\n        validations: [{expression: '!(variables.anyObject.spec.?nodeName.orValue(\"\") in variables.hosts)', message: nope}]\n---\n"
+
 func TestGatekeepersTemplatesInCEL(t *testing.T) {
-	template := "apiVersion: templates.gatekeeper.sh/v1\nkind: ConstraintTemplate\nmetadata: {name: mine}\nspec:\n  crd: {spec: {names: {kind: Mine}}}\n  targets:\n  - target: admission.k8s.gatekeeper.sh\n    code:\n" +
-		"    - engine: K8sNativeValidation\n      source:\n        variables: [{name: hosts, expression: 'variables.params.hosts'}]\n        validations: [{expression: '!(variables.anyObject.spec.?nodeName.orValue(\"\") in variables.hosts)', message: nope}]\n---\n"
-	rules := read(t, Gatekeeper, template+constraint("Mine", "{hosts: [n1, n2], strict: true}"))
+	rules := read(t, Gatekeeper, native+constraint("Mine", "{hosts: [n1, n2], strict: true}"))
 	if got := verdict(t, rules, pod("{nodeName: n2}")); got != "failed" {
 		t.Errorf("the bad one: %s\n%s", got, rules[0].Text)
 	}
@@ -211,8 +231,9 @@ func TestWhatGatekeeperHasAndCELHasNot(t *testing.T) {
 	for text, want := range map[string]string{
 		rego + constraint("Other", "{}"): "Rego",
 		rego:                             "no constraint",
-		constraint("K8sRequiredLabels", "{labels: [], x: 1}"): "parameter",
-		constraint("K8sAllowedRepos", "{}"):                   "no repos",
+		constraint("K8sRequiredLabels", "{labels: [], x: 1}"):        "parameter",
+		constraint("K8sAllowedRepos", "{}"):                          "no repos",
+		constraint("K8sRequiredProbes", "{probes: [livenessProbe]}"): "no probeTypes",
 	} {
 		rules := read(t, Gatekeeper, text)
 		if len(rules) != 1 || rules[0].Control != "" || !slices.ContainsFunc(rules[0].Missing, func(m string) bool { return strings.Contains(m, want) }) {

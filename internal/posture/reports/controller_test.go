@@ -71,7 +71,7 @@ func TestControllerOnAnAPIServer(t *testing.T) {
 	}
 	j := judge(t, "privileged", "service-selects-nothing", "namespace-pod-security")
 	wanted, _ := cluster.WantedBy(j.Controls, false)
-	c.Apply(t, RBAC(wanted, "vigie-admit", cluster.SettingsNamespace, true))
+	c.Apply(t, RBAC(wanted, "vigie-admit", cluster.SettingsNamespace, true, ""))
 	controller := New(Config{Client: as(t, client, "vigie-admit"), Judge: j, Wanted: wanted, Interval: 100 * time.Millisecond, Admission: true, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	ctx, stop := context.WithCancel(t.Context())
 	var done sync.WaitGroup
@@ -148,9 +148,9 @@ func as(t *testing.T, c *cluster.Client, account string) *cluster.Client {
 // TestRBAC: rights over admission and secrets are only given when they are asked for.
 func TestRBAC(t *testing.T) {
 	w, _ := cluster.WantedBy(judge(t, "privileged").Controls, false)
-	with, without := RBAC(w, "a", "b", true), RBAC(w, "a", "b", false)
+	with, without := RBAC(w, "a", "b", true, ""), RBAC(w, "a", "b", false, "l")
 	if !strings.Contains(with, "mutatingadmissionpolicies") || strings.Contains(without, "mutatingadmissionpolicies") || strings.Contains(with, "secrets") ||
-		strings.Count(with, "---\n") != 2 || !strings.Contains(with, exception.APIVersion[:8]) {
+		strings.Count(with, "---\n") != 2 || strings.Count(without, "---\n") != 4 || strings.Contains(with, "leases") || !strings.Contains(without, "resourceNames: [vigie-admit]\n  verbs: [get, update]") || !strings.Contains(with, exception.APIVersion[:8]) {
 		t.Errorf("%s", with)
 	}
 }

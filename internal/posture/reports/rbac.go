@@ -9,8 +9,12 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/cluster"
 )
 
-// RBAC is the least that the controller may, as a manifest. admission adds what it takes to compile exceptions anew.
-func RBAC(w cluster.Wanted, name, namespace string, admission bool) string {
+// LeaseName is the Lease that the leader of several controllers holds.
+const LeaseName = "vigie-admit"
+
+// RBAC is the least that the controller may, as a manifest. admission adds what it takes to compile exceptions anew; leases is the
+// namespace of the Lease by which it is one of several, and empty when it is alone.
+func RBAC(w cluster.Wanted, name, namespace string, admission bool, leases string) string {
 	scan := w.RBAC(name, namespace)
 	// What a scan lists, the controller watches.
 	base := strings.ReplaceAll(scan, "verbs: [list]", "verbs: [list, watch]")
@@ -35,5 +39,31 @@ func RBAC(w cluster.Wanted, name, namespace string, admission bool) string {
 `
 	}
 	before, after, _ := strings.Cut(base, "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n")
-	return fmt.Sprintf("%s%s---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n%s", before, more, after)
+	out := fmt.Sprintf("%s%s---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\n%s", before, more, after)
+	if leases != "" {
+		out = strings.TrimSuffix(out, "\n") + fmt.Sprintf(lease, name, leases, LeaseName, namespace)
+	}
+	return out
 }
+
+const lease = `
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: %[1]s, namespace: %[2]s}
+rules:
+- apiGroups: ["coordination.k8s.io"]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: ["coordination.k8s.io"]
+  resources: [leases]
+  resourceNames: [%[3]s]
+  verbs: [get, update]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: %[1]s, namespace: %[2]s}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: %[1]s}
+subjects:
+- {kind: ServiceAccount, name: %[1]s, namespace: %[4]s}
+`

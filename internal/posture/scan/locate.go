@@ -11,6 +11,7 @@ import (
 	"github.com/vigie-io/vigie/internal/posture/control"
 	"github.com/vigie-io/vigie/internal/posture/engine"
 	"github.com/vigie-io/vigie/internal/posture/exception"
+	"github.com/vigie-io/vigie/internal/posture/facts"
 	"github.com/vigie-io/vigie/internal/posture/manifest"
 	"github.com/vigie-io/vigie/internal/posture/object"
 )
@@ -238,6 +239,9 @@ func (l *locator) make(v engine.Verdict, path []string) Finding {
 	if c.Sensitive {
 		f.Value = ""
 	}
+	if c.Fix != nil && c.Fix.Proof == facts.NoWrites {
+		f.Mounts = l.mounts(path)
+	}
 	var messages []string
 	for _, failure := range v.Failures {
 		if !slices.Contains(messages, failure.Message) {
@@ -254,9 +258,30 @@ func podPath(o *object.Object) []string { return control.PodPath(o.Served.Kind) 
 
 // container is the name of the container that a path leads into.
 func (l *locator) container(path []string) string {
-	n := len(l.podPath) + 2 // its list and its index
-	if l.podPath == nil || len(path) < n || !slices.Contains(control.ContainerLists(), path[n-2]) {
+	if path = l.inContainer(path); path == nil {
 		return ""
 	}
-	return l.entry.object.Text(append(slices.Clone(path[:n]), "name"))
+	return l.entry.object.Text(append(path, "name"))
+}
+
+// mounts are the paths at which a container that a path leads into has volumes.
+func (l *locator) mounts(path []string) []string {
+	if path = l.inContainer(path); path == nil {
+		return nil
+	}
+	path = append(path, "volumeMounts")
+	var out []string
+	for i := range l.entry.object.Len(path) {
+		out = append(out, l.entry.object.Text(append(slices.Clone(path), strconv.Itoa(i), "mountPath")))
+	}
+	return out
+}
+
+// inContainer is the path of the container that a path leads into; nil when it leads into none.
+func (l *locator) inContainer(path []string) []string {
+	n := len(l.podPath) + 2 // its list and its index
+	if l.podPath == nil || len(path) < n || !slices.Contains(control.ContainerLists(), path[n-2]) {
+		return nil
+	}
+	return slices.Clone(path[:n])
 }

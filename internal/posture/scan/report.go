@@ -96,6 +96,8 @@ type Finding struct {
 	Seen string `json:"seen,omitempty"`
 	// Item is the path of the object in its document, when it is an item of a list.
 	Item []string `json:"-"`
+	// Mounts are the paths of the container's volumes, of a finding whose fix stops writes elsewhere.
+	Mounts []string `json:"-"`
 
 	subject *exception.Subject // of the object, for exceptions
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/cel/openapi/resolver"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -29,6 +30,7 @@ type Set struct {
 	Kubernetes string // the version, as in v1.37.2
 	schemas    map[string]*spec.Schema
 	names      map[schema.GroupVersionKind]string
+	resources  map[schema.GroupVersionResource]schema.GroupVersionKind
 
 	mu   sync.Mutex
 	made map[schema.GroupVersionKind]*validate.SchemaValidator
@@ -49,7 +51,8 @@ func read() (*Set, error) {
 	if err := json.NewDecoder(r).Decode(&file); err != nil {
 		return nil, fmt.Errorf("read the embedded schemas: %w", err)
 	}
-	s := &Set{Kubernetes: file.Kubernetes, schemas: file.Schemas, names: map[schema.GroupVersionKind]string{}, made: map[schema.GroupVersionKind]*validate.SchemaValidator{}}
+	s := &Set{Kubernetes: file.Kubernetes, schemas: file.Schemas, names: map[schema.GroupVersionKind]string{}, made: map[schema.GroupVersionKind]*validate.SchemaValidator{},
+		resources: map[schema.GroupVersionResource]schema.GroupVersionKind{}}
 	for name, one := range file.Schemas {
 		var kinds []schema.GroupVersionKind
 		if err := one.Extensions.GetObject("x-kubernetes-group-version-kind", &kinds); err != nil {
@@ -57,6 +60,8 @@ func read() (*Set, error) {
 		}
 		if len(kinds) == 1 { // several: what is in every group, such as DeleteOptions
 			s.names[kinds[0]] = name
+			resource, _ := meta.UnsafeGuessKindToResource(kinds[0]) // right for all built-in kinds
+			s.resources[resource] = kinds[0]
 		}
 	}
 	return s, nil
@@ -79,6 +84,30 @@ func (s *Set) ResolveSchema(kind schema.GroupVersionKind) (*spec.Schema, error) 
 
 // Has reports whether there is a schema for a kind.
 func (s *Set) Has(kind schema.GroupVersionKind) bool { return s.names[kind] != "" }
+
+// HasGroup reports whether a group of the API is built in.
+func (s *Set) HasGroup(group string) bool {
+	for kind := range s.names {
+		if kind.Group == group {
+			return true
+		}
+	}
+	return false
+}
+
+// KindOf is the kind of a resource; ok is false when there is none built in.
+func (s *Set) KindOf(resource schema.GroupVersionResource) (kind schema.GroupVersionKind, ok bool) {
+	kind, ok = s.resources[resource]
+	return kind, ok
+}
+
+// Minor is the minor version of Kubernetes whose kinds these are.
+func (s *Set) Minor() (minor uint, err error) {
+	if _, err := fmt.Sscanf(s.Kubernetes, "v1.%d.", &minor); err != nil {
+		return 0, fmt.Errorf("read the version of the embedded schemas, %q: %w", s.Kubernetes, err)
+	}
+	return minor, nil
+}
 
 // Kinds are all of those that there are schemas for, in order.
 func (s *Set) Kinds() []schema.GroupVersionKind {

@@ -69,6 +69,15 @@ func TestEveryKindResolves(t *testing.T) {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
+	for resource, want := range map[schema.GroupVersionResource]string{{Version: "v1", Resource: "endpoints"}: "Endpoints", {Group: "networking.k8s.io", Version: "v1", Resource: "ingresses"}: "Ingress",
+		{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"}: "NetworkPolicy", {Group: "storage.k8s.io", Version: "v1", Resource: "csistoragecapacities"}: "CSIStorageCapacity"} {
+		if kind, ok := s.KindOf(resource); !ok || kind.Kind != want {
+			t.Errorf("%s is a %s", resource, kind)
+		}
+	}
+	if minor, err := s.Minor(); err != nil || minor < 37 {
+		t.Errorf("of 1.%d, %v", minor, err)
+	}
 	for _, kind := range []schema.GroupVersionKind{{Version: "v1", Kind: "Pod"}, {Group: "batch", Version: "v1", Kind: "CronJob"}, {Group: "resource.k8s.io", Version: "v1", Kind: "ResourceClaim"},
 		{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicy"}} {
 		if !s.Has(kind) {
