@@ -65,6 +65,7 @@ type Enforcer struct {
 	attached map[string][]model.Operation // by back-end
 	carriers map[model.Operation]carrier  // by the answers of back-ends at the time asked
 	plans    map[planned]*Carried         // made of them
+	planned  map[string][]*Carried        // and of those, by the kinds of a table's rules
 	needless *Carried                     // by no rung: of rules that only permit
 	asked    uint64
 	carried  map[string]map[string]uint64 // hits of earlier tables, by policy and rule

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,7 +39,23 @@ func (e *Enforcer) Plan(t *policy.Table) ([]*Carried, error) {
 	return e.plan(t)
 }
 
+// plan's answers are shared by tables whose rules are alike, of which a host can have thousands.
 func (e *Enforcer) plan(t *policy.Table) ([]*Carried, error) {
+	e.freshen()
+	key := append(make([]byte, 0, 16+5*len(t.Rules)), asks(t)...)
+	for _, r := range t.Rules {
+		kind := byte(0)
+		if r.Weaker {
+			kind = 1
+		}
+		if r.Allows {
+			kind |= 2
+		}
+		key = append(binary.LittleEndian.AppendUint32(key, uint32(r.Operations)), kind)
+	}
+	if known, ok := e.planned[string(key)]; ok {
+		return known, nil
+	}
 	out := make([]*Carried, len(t.Rules))
 	for i, r := range t.Rules {
 		if i == 0 || r.Allows {
@@ -50,6 +67,7 @@ func (e *Enforcer) plan(t *policy.Table) ([]*Carried, error) {
 			return nil, err
 		}
 	}
+	e.planned[string(key)] = out
 	return out, nil
 }
 
@@ -62,7 +80,6 @@ type planned struct {
 
 func (e *Enforcer) planRule(t *policy.Table, r *policy.Rule) (*Carried, error) {
 	key := planned{operations: r.Operations, asked: asks(t), weaker: r.Weaker}
-	e.freshen()
 	if c, ok := e.plans[key]; ok {
 		return c, nil
 	}
@@ -169,6 +186,7 @@ func (e *Enforcer) best(op model.Operation) (Backend, Carried, string) {
 func (e *Enforcer) freshen() {
 	if now, err := e.options.Clock(); err != nil || now-e.asked > carriersAge || e.plans == nil {
 		e.carriers, e.plans, e.asked = make(map[model.Operation]carrier), make(map[planned]*Carried), now
+		e.planned = make(map[string][]*Carried)
 	}
 }
 

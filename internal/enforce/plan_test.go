@@ -5,10 +5,12 @@ package enforce
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 
+	"github.com/vigie-io/vigie/internal/enforce/subject"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/policy"
@@ -70,6 +72,31 @@ func TestPlanTakesTheStrongest(t *testing.T) {
 	}
 }
 
+// Rules that are alike have one answer, and those that ask for more or for other operations one of their own.
+func TestPlansAreShared(t *testing.T) {
+	b := fakeBackend{"b", map[model.Operation]Carried{model.OpExec: {Rung: "exec", Guarantee: model.DeniedBefore},
+		model.OpRead: {Rung: "open", Guarantee: model.DeniedBefore}}}
+	e := newTestEnforcer(b)
+	plan := func(spec string) []*Carried {
+		t.Helper()
+		got, err := e.Plan(table(t, spec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	first := plan("  mode: enforce\n  processes: {deny: [/bin/a]}")
+	if second := plan("  mode: enforce\n  processes: {deny: [/bin/b]}"); &first[0] != &second[0] {
+		t.Error("two plans of rules that are alike")
+	}
+	if got := plan("  mode: audit\n  processes: {deny: [/bin/b]}"); &got[0] == &first[0] {
+		t.Error("a policy that only watches has the plan of one that acts")
+	}
+	if got := plan("  mode: enforce\n  files: {deny: [{path: /b, access: read}]}"); got[1].Rung != "open" {
+		t.Errorf("reading is carried by %+v", got[1])
+	}
+}
+
 func TestPlanRefusesWeaker(t *testing.T) {
 	after := fakeBackend{"after", map[model.Operation]Carried{model.OpModify: {Rung: "SIGKILL after", Guarantee: model.KilledAfter}}}
 	e := newTestEnforcer(after)
@@ -124,6 +151,54 @@ func TestPlanNamesWhatNothingCarries(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "nothing here carries that") || !strings.Contains(err.Error(), "b: it cannot") {
 		t.Errorf("error is %v", err)
 	}
+}
+
+// More policies than there is room for are refused, with what to do.
+func TestTooManyPolicies(t *testing.T) {
+	made := func(n int, selector string) []*policy.Table {
+		var out []*policy.Table
+		for i := range n {
+			one := table(t, "  processes: {deny: [/nowhere]}")
+			one.Policy.Name = fmt.Sprintf("p%02d", i)
+			one.Policy.Selector = policy.Selector{}
+			if selector != "" {
+				one.Policy.Selector.Unit = selector
+			}
+			out = append(out, one)
+		}
+		return out
+	}
+	in := func(tables []*policy.Table) map[string]*loaded {
+		out := make(map[string]*loaded)
+		for i, one := range tables {
+			out[one.Policy.Name] = &loaded{policy: uint32(i + 1), Loaded: Loaded{Table: one}}
+		}
+		return out
+	}
+	e := newTestEnforcer()
+	e.options.Cgroups = oneWorkload{}
+	_, err := e.cgroupLists(in(made(subject.Slots+1, "x.service")))
+	if err == nil || !strings.Contains(err.Error(), "workload x.service is selected by 9 policies (p00, p01,") || !strings.Contains(err.Error(), "join some") {
+		t.Errorf("error is %v", err)
+	}
+	if lists, err := e.cgroupLists(in(made(subject.Slots, "x.service"))); err != nil || len(lists) != 1 {
+		t.Errorf("as many as fit: %v, %v", lists, err)
+	}
+	_, err = e.cgroupLists(in(made(subject.Selectors+1, "")))
+	if err == nil || !strings.Contains(err.Error(), "at most 64 can") {
+		t.Errorf("error is %v", err)
+	}
+	e.options.MaxPolicies = 3
+	if err := e.Apply(t.Context(), made(4, "")); err == nil || !strings.Contains(err.Error(), "4 policies are more than the 3") || !strings.Contains(err.Error(), "--max-policies") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// oneWorkload is a host with one.
+type oneWorkload struct{}
+
+func (oneWorkload) Each(fn func(uint32, uint64, *model.Workload)) {
+	fn(0, 1, &model.Workload{Kind: model.WorkloadUnit, Name: "x.service"})
 }
 
 func TestSelectorIndex(t *testing.T) {

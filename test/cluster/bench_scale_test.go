@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,6 +78,7 @@ func BenchmarkClusterScale(b *testing.B) {
 			b.Skip(err)
 		}
 	}
+	settle := min(time.Minute, *benchWatch) // until memory is what it stays
 	dir := b.TempDir()
 	policy, log := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "audit.log")
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o644); err != nil {
@@ -86,7 +88,7 @@ func BenchmarkClusterScale(b *testing.B) {
 		"--max-requests-inflight=1000", "--max-mutating-requests-inflight=1000"}})
 	part := scaled{Nodes: *benchNodes, Pods: *benchNodes * podsOfNode, Policies: 1000, About: begin(b, c)}
 	vigie(b, c, "install", "--apply", "--set", "image.pullPolicy=Never", "--set", "relay.enabled=false", "--image", vigieImage)
-	quiet(b, 10*time.Second)
+	quiet(b, settle)
 	part.Alone = agentMemory(b, c)
 
 	kwok := exec.CommandContext(b.Context(), filepath.Join(c.Tools.Kwok, "kwok"), "--kubeconfig", c.Kubeconfig, "--config", filepath.Join(c.Tools.Kwok, "stages.yaml"),
@@ -95,12 +97,18 @@ func BenchmarkClusterScale(b *testing.B) {
 	said := new(voice)
 	kwok.Stdout, kwok.Stderr = said, said
 	kwok.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := kwok.Start(); err != nil {
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // it dies with the thread that starts it, and others come and go
+		started <- kwok.Start()
+		ended <- kwok.Wait()
+	}()
+	if err := <-started; err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
 		_ = kwok.Process.Kill()
-		_ = kwok.Wait() // killed, as asked
+		<-ended // killed, as asked
 		if b.Failed() {
 			b.Logf("kwok said:\n%s", said.String()[max(0, len(said.String())-4000):])
 		}
@@ -114,7 +122,7 @@ func BenchmarkClusterScale(b *testing.B) {
 	awaitKnown(b, c, part.Pods)
 	part.Follow = asked(b, log, began, received(b, c)-before)
 
-	quiet(b, time.Minute)
+	quiet(b, settle)
 	part.Settled = agentMemory(b, c)
 	began, before = time.Now(), received(b, c)
 	quiet(b, *benchWatch)
@@ -123,7 +131,7 @@ func BenchmarkClusterScale(b *testing.B) {
 
 	c.Apply(b, "{apiVersion: v1, kind: Namespace, metadata: {name: others}}")
 	createPolicies(b, send, benchPolicies(part.Policies, false))
-	quiet(b, 30*time.Second)
+	quiet(b, settle)
 	part.Policed = agentMemory(b, c)
 
 	began = time.Now()
@@ -133,7 +141,7 @@ func BenchmarkClusterScale(b *testing.B) {
 	awaitKnown(b, c, part.Pods)
 	part.Known = time.Since(began)
 	part.Start = asked(b, log, began, received(b, c))
-	quiet(b, time.Minute)
+	quiet(b, settle)
 	part.Restarted = agentMemory(b, c)
 	part.About.end()
 	store(b, func(r *benchResults) { r.Scale = &part })

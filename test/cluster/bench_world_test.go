@@ -31,15 +31,16 @@ kind: Namespace
 metadata: {name: others}
 `
 
+// loadPod is a pod that runs loads. Without the runtime's preemption, whose signals would interrupt system calls.
 func loadPod(namespace, name, node string) string {
 	return fmt.Sprintf(`---
 apiVersion: v1
 kind: Pod
-metadata: {name: %s, namespace: %s, labels: {app: load, role: %[1]s}}
+metadata: {name: %[1]s, namespace: %[2]s, labels: {app: load, role: %[1]s}}
 spec:
-  nodeName: %s
+  nodeName: %[3]s
   terminationGracePeriodSeconds: 1
-  containers: [{name: c, image: "lab.test/actor:1", imagePullPolicy: Never, args: [load]}]
+  containers: [{name: c, image: "lab.test/actor:1", imagePullPolicy: Never, args: [load], env: [{name: GODEBUG, value: asyncpreemptoff=1}]}]
 `, name, namespace, node)
 }
 

@@ -57,7 +57,7 @@ func awaitVersions(t testing.TB, c *lab.Cluster, want map[string]string) {
 // pinsOf are the network policies that agents keep pinned on a node, one folder an agent.
 func pinsOf(t testing.TB, c *lab.Cluster, node string) []string {
 	t.Helper()
-	return strings.Fields(c.Output(t, node, "find", "/sys/fs/bpf/vigie", "-maxdepth", "2", "-path", "*-pods/agent-*"))
+	return strings.Fields(c.Output(t, node, "sh", "-c", "ls -d /sys/fs/bpf/vigie/*-pods/agent-* 2>/dev/null; true"))
 }
 
 // While an upgrade is under way one node has the new version and one the old. Both are in the relay's streams, nothing of what the one that

@@ -32,6 +32,7 @@ type nodeAgent struct {
 	stop         func()
 	stopWatching func()
 	logged       *voice
+	kept         sync.Once // that it ends with the test
 
 	mu   sync.Mutex
 	seen []*sighting
@@ -192,11 +193,15 @@ func (a *nodeAgent) run(t testing.TB) {
 			t.Errorf("the agent on %s does not end", a.node)
 		}
 	})
-	t.Cleanup(func() {
-		a.stop()
-		if t.Failed() {
-			t.Logf("the agent on %s said:\n%s", a.node, a.said())
-		}
+	a.kept.Do(func() {
+		t.Cleanup(func() {
+			if a.stop != nil {
+				a.stop()
+			}
+			if t.Failed() {
+				t.Logf("the agent on %s said:\n%s", a.node, a.said())
+			}
+		})
 	})
 	a.await(t, "the agent to be ready", func() bool {
 		select {

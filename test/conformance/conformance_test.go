@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,7 @@ var (
 	budget = flag.Duration("for", 0, "end after this long; the next run goes on from there. 0: when all cases have run")
 	fresh  = flag.Bool("fresh", false, "forget what is known of this binary, and run all cases again")
 	report = flag.String("report", "", "folder to which the report is written")
+	render = flag.Bool("render", false, "run nothing, write the report alone")
 	cni    = flag.String("cni", "ptp", "plug-in of pod networks: ptp or bridge")
 	target = flag.String("destination", "service-name", "of cyclonus' probes: service-name, service-ip or pod-ip; the last two do without DNS")
 	proxy  = flag.String("proxy", "iptables", "mode of kube-proxy: iptables or nftables")
@@ -39,7 +41,7 @@ var (
 const (
 	agnhostOfKubernetes = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
 	agnhostOfCyclonus   = "registry.k8s.io/e2e-test-images/agnhost:2.43"
-	workerOfCyclonus    = "docker.io/mfenwick100/cyclonus-worker:latest" // agnhost, and what probes with it
+	workerOfCyclonus    = "docker.io/mfenwick100/cyclonus-worker:latest" // agnhost, and what makes its pods' probes
 	vigieImage          = "lab.test/vigie:1"
 )
 
@@ -49,6 +51,7 @@ type suite struct {
 	tool    string // folder of its module, and name of its program
 	program func(lab.Tools) string
 	args    func(*lab.Cluster) []string
+	clear   []string // namespaces that a case which broke off leaves behind
 }
 
 func suites() []suite {
@@ -56,10 +59,11 @@ func suites() []suite {
 		{name: "Kubernetes e2e", tool: "e2e", program: func(t lab.Tools) string { return filepath.Join(t.E2E, "e2e") },
 			args: func(c *lab.Cluster) []string {
 				// Logs of the nodes are read by ssh, which they have not.
-				return []string{"--kubeconfig", c.Kubeconfig, "--provider", "local", "--disable-log-dump", "--ginkgo.no-color", "--kubectl-path", filepath.Join(c.Tools.Kube, "kubectl")}
+				return []string{"--kubeconfig", c.Kubeconfig, "--provider", "local", "--disable-log-dump", "--ginkgo.no-color", "--ginkgo.v", "--kubectl-path", filepath.Join(c.Tools.Kube, "kubectl")}
 			}},
 		{name: "cyclonus", tool: "cyclonus", program: func(t lab.Tools) string { return filepath.Join(t.Cyclonus, "cyclonus") },
-			args: func(*lab.Cluster) []string { return []string{"-destination", *target} }},
+			args:  func(*lab.Cluster) []string { return []string{"-destination", *target} },
+			clear: []string{"x", "y", "z"}},
 	}
 }
 
@@ -92,6 +96,16 @@ func TestConformance(t *testing.T) {
 		t.Fatalf("build vigie: %v\n%s", err, out)
 	}
 	known := stateOf(t, vigie, tools)
+	if !*render {
+		runAll(t, dir, vigie, tools, known, dns)
+	}
+	if *report != "" {
+		writeReport(t, tools, tree, known)
+	}
+}
+
+// runAll boots the cluster, installs vigie, and runs the suites.
+func runAll(t *testing.T, dir, vigie string, tools lab.Tools, known string, dns bool) {
 	images := writeImages(t, dir, vigie, tools)
 	c := lab.Boot(t, lab.Options{Nodes: 2, DNS: dns, CNI: *cni, Proxy: *proxy, Images: images})
 	out, err := exec.CommandContext(t.Context(), vigie, "install", "--apply", "--set", "image.pullPolicy=Never", "--set", "relay.enabled=false",
@@ -117,48 +131,93 @@ func TestConformance(t *testing.T) {
 			}
 		}
 	})
-	if *report != "" {
-		writeReport(t, c, tree, known)
-	}
 }
 
-// run runs the cases that have not passed yet.
+// run runs the cases that have not passed yet, each once. A program that ends before its last case is started again behind that.
 func (s suite) run(ctx context.Context, t *testing.T, c *lab.Cluster, known string) {
 	file := filepath.Join(known, s.tool+".jsonl")
-	before, err := ReadResults(file)
+	log, err := os.OpenFile(filepath.Join(known, s.tool+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var done strings.Builder
+	defer log.Close()
+	done := map[string]bool{}
+	results := s.read(t, file)
 	for _, name := range s.cases(t, c.Tools) {
-		if before[name].Outcome == Passed || excused(name) != "" {
-			fmt.Fprintln(&done, name)
+		done[name] = results[name].Outcome == Passed || excused(name) != ""
+	}
+	for {
+		before := runs(results)
+		err := s.start(ctx, t, c, file, done, log)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		t.Logf("%s ended: %v; see %s", s.tool, err, log.Name())
+		after := s.read(t, file)
+		if runs(after) == before {
+			t.Errorf("%s ends before its next case", s.tool)
+			break
+		}
+		for name, r := range after {
+			done[name] = done[name] || r.Runs > results[name].Runs
+		}
+		results = after
+		for _, namespace := range s.clear {
+			out, err := c.Kubectl(ctx, "delete", "namespace", namespace, "--ignore-not-found").CombinedOutput()
+			if err != nil && ctx.Err() == nil {
+				t.Fatalf("clear the cluster: %v: %s", err, out)
+			}
+		}
+	}
+	wanted := regexp.MustCompile(*focus)
+	left := 0
+	for _, r := range Order(s.cases(t, c.Tools), s.read(t, file), excused) {
+		if r.Outcome == Failed && explain(s.name, r.Name) == "" {
+			t.Errorf("%s: %s", r.Name, r.Reason)
+		}
+		if r.Outcome == NotRun && wanted.MatchString(r.Name) {
+			left++
+		}
+	}
+	if left > 0 && ctx.Err() == nil {
+		t.Errorf("%d cases have not run", left)
+	}
+	t.Logf("%d cases are left", left)
+}
+
+// start runs the program for all cases that are not done, until it ends or ctx does.
+func (s suite) start(ctx context.Context, t *testing.T, c *lab.Cluster, file string, done map[string]bool, log io.Writer) error {
+	var names strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(done)) {
+		if done[name] {
+			fmt.Fprintln(&names, name)
 		}
 	}
 	list := filepath.Join(t.TempDir(), "done")
-	log, err := os.OpenFile(filepath.Join(known, s.tool+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err := errors.Join(err, os.WriteFile(list, []byte(done.String()), 0o644)); err != nil {
+	if err := os.WriteFile(list, []byte(names.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
 	cmd := exec.CommandContext(ctx, s.program(c.Tools), append(s.args(c), "-results", file, "-done", list, "-focus", *focus)...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Run(); err != nil && ctx.Err() == nil {
-		t.Errorf("%s ended: %v; see %s", s.tool, err, log.Name())
+	return cmd.Run()
+}
+
+// runs counts all results that there have been.
+func runs(results map[string]Result) (n int) {
+	for _, r := range results {
+		n += r.Runs
 	}
+	return n
+}
+
+func (suite) read(t *testing.T, file string) map[string]Result {
+	t.Helper()
 	results, err := ReadResults(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range Order(s.cases(t, c.Tools), results, excused) {
-		if r.Outcome == Failed && explain(s.name, r.Name) == "" {
-			t.Errorf("%s: %s", r.Name, r.Reason)
-		}
-		if r.Outcome == NotRun && *focus == "" && ctx.Err() == nil {
-			t.Errorf("%s: not run", r.Name)
-		}
-	}
+	return results
 }
 
 // cases are the names of all cases of the suite.
@@ -230,7 +289,7 @@ func keepLogs(t *testing.T, c *lab.Cluster, known string) {
 	}
 }
 
-func writeReport(t *testing.T, c *lab.Cluster, tree, known string) {
+func writeReport(t *testing.T, tools lab.Tools, tree, known string) {
 	t.Helper()
 	var all []Suite
 	for _, s := range suites() {
@@ -238,7 +297,7 @@ func writeReport(t *testing.T, c *lab.Cluster, tree, known string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, Suite{Name: s.name, File: s.tool + ".xml", Results: Order(s.cases(t, c.Tools), results, excused)})
+		all = append(all, Suite{Name: s.name, File: s.tool + ".xml", Results: Order(s.cases(t, tools), results, excused)})
 	}
 	to := *report
 	if !filepath.IsAbs(to) {
@@ -253,14 +312,14 @@ func writeReport(t *testing.T, c *lab.Cluster, tree, known string) {
 			t.Fatal(err)
 		}
 	}
-	write("report.md", func(w io.Writer) error { return WriteReport(w, facts(t, c, tree), all, explain) })
+	write("report.md", func(w io.Writer) error { return WriteReport(w, facts(t, tree), all, explain) })
 	for _, s := range all {
 		write(s.File, s.WriteJUnit)
 	}
 }
 
 // facts say what was tested on what.
-func facts(t *testing.T, c *lab.Cluster, tree string) []Fact {
+func facts(t *testing.T, tree string) []Fact {
 	t.Helper()
 	say := func(name string, args ...string) string {
 		cmd := exec.CommandContext(t.Context(), name, args...)
@@ -271,13 +330,9 @@ func facts(t *testing.T, c *lab.Cluster, tree string) []Fact {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	runtimeVersion, err := c.Kubectl(t.Context(), "get", "nodes", "-o", `jsonpath={.items[0].status.nodeInfo.containerRuntimeVersion}`).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	return []Fact{
 		{"vigie", say("git", "describe", "--tags", "--always", "--dirty") + ", installed by `vigie install`"},
-		{"Kubernetes", version(t, tree, "kube-"+lab.DefaultMinor, "k8s.io/kubernetes") + ", two nodes of test/cluster, " + string(runtimeVersion)},
+		{"Kubernetes", version(t, tree, "kube-"+lab.DefaultMinor, "k8s.io/kubernetes") + ", two nodes of test/cluster with containerd " + version(t, tree, "containerd", "github.com/containerd/containerd/v2")},
 		{"network", "plug-in " + *cni + ", kube-proxy " + *proxy + ", IPv4"},
 		{"kernel", say("uname", "-srm")},
 		{"Kubernetes e2e", version(t, tree, "e2e", "k8s.io/kubernetes") + ", package test/e2e/network/netpol; agnhost of the same version"},

@@ -102,8 +102,16 @@ func (s Suite) probes(b *strings.Builder) {
 	if len(ran) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%d probes from pod to pod were as the suite's model says, %d were not. %d of a pod to itself were left aside. %d steps were right at the second try only.\n",
-		right, wrong, ignored, retried)
+	fmt.Fprintf(b, "\n%d probes from pod to pod were as the suite's model says, %d were not. %d of a pod to itself were left aside. %d steps were right at the second try only%s\n",
+		right, wrong, ignored, retried, map[bool]string{true: ":", false: "."}[retried > 0])
+	if retried > 0 {
+		b.WriteString("\n| case | wrong at the first try |\n|---|---|\n")
+	}
+	for _, r := range s.Results {
+		if r.Retried > 0 {
+			fmt.Fprintf(b, "| %s | %s |\n", cell(r.Name), cell(r.FirstTry))
+		}
+	}
 	b.WriteString("\n| tag | passed | ran |\n|---|---|---|\n")
 	for _, tag := range slices.Sorted(maps.Keys(ran)) {
 		fmt.Fprintf(b, "| %s | %d | %d |\n", tag, passed[tag], ran[tag])

@@ -13,7 +13,7 @@ import (
 // sample is a file of results as the programs write it: a case that failed first, and a line that is cut off.
 const sample = `{"name":"1 a","outcome":"failed","reason":"x/a to y/b, TCP/80: allowed | 1 < 2","seconds":2.5,"right":3,"wrong":1,"ignored":2,"tags":["egress"]}
 {"name":"2 b","outcome":"failed","reason":"lost","seconds":1,"tags":["ingress"]}
-{"name":"2 b","outcome":"passed","seconds":1.5,"right":4,"ignored":2,"retried":1,"tags":["egress","ingress"]}
+{"name":"2 b","outcome":"passed","seconds":1.5,"right":4,"ignored":2,"retried":1,"firstTry":"step 1: late","tags":["egress","ingress"]}
 {"name":"gone","outcome":"passed","seconds":1}
 {"name":"4 d","outcome":"pas`
 
@@ -43,8 +43,8 @@ func TestResultsAreOrdered(t *testing.T) {
 	if want := "1 a: failed, 2 b: passed, 3 c [SCTP]: skipped, 4 d: not run"; strings.Join(got, ", ") != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
-	if n := ordered(t)[1].Failures; n != 1 {
-		t.Errorf("2 b failed %d times before it passed, want 1", n)
+	if r := ordered(t)[1]; r.Runs != 2 || r.Failures != 1 {
+		t.Errorf("2 b ran %d times and failed %d times before it passed, want 2 and 1", r.Runs, r.Failures)
 	}
 }
 
@@ -79,6 +79,7 @@ func TestReport(t *testing.T) {
 		"Skipped: no SCTP here:\n\n- 3 c [SCTP]\n",
 		"Not run:\n\n- 4 d\n",
 		"7 probes from pod to pod were as the suite's model says, 1 were not. 4 of a pod to itself were left aside. 1 steps",
+		"| 2 b | step 1: late |",
 		"| egress | 1 | 2 |",
 		"| ingress | 1 | 1 |",
 	} {

@@ -35,10 +35,11 @@ type Result struct {
 	Right   int `json:"right,omitempty"`
 	Wrong   int `json:"wrong,omitempty"`
 	Ignored int `json:"ignored,omitempty"`
-	// Retried counts steps that were right at the second try only.
-	Retried int `json:"retried,omitempty"`
-	// Failures counts how often the case failed before this result.
-	Failures int `json:"-"`
+	// Retried counts steps that were right at the second try only; FirstTry is what was wrong of them at the first.
+	Retried  int    `json:"retried,omitempty"`
+	FirstTry string `json:"firstTry,omitempty"`
+	// Runs counts the results of the case, this one included, and Failures those before it that were failures.
+	Runs, Failures int `json:"-"`
 }
 
 // ReadResults reads a file of results, one a line; the last of a name counts. That there is no file is no error: there are no results.
@@ -62,11 +63,10 @@ func ReadResults(file string) (map[string]Result, error) {
 		if err := json.Unmarshal(line, &r); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", file, number, err)
 		}
-		if before, ok := results[r.Name]; ok {
-			r.Failures = before.Failures
-			if before.Outcome == Failed {
-				r.Failures++
-			}
+		before := results[r.Name]
+		r.Runs, r.Failures = before.Runs+1, before.Failures
+		if before.Outcome == Failed {
+			r.Failures++
 		}
 		results[r.Name] = r
 	}

@@ -4,19 +4,23 @@ package all
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
+	"github.com/vigie-io/vigie/internal/testkit"
 )
 
 // servant is an actor that lives and does one deed after the other.
@@ -169,6 +173,77 @@ func TestUnitFromItsFirstProcess(t *testing.T) {
 		s.expect("ok", "move", root)
 		s.expect("ok", "spawn", w.dir+"/bin/bad", "nothing")
 	}
+}
+
+// Whoever is in a workload's cgroup is under the policies that name the workload: by its container, its labels or its unit. What
+// is told of it later counts from then on.
+func TestSelectByWorkload(t *testing.T) {
+	root := kernel.FindCgroup2()
+	if root == "" {
+		t.Skip("needs cgroup v2")
+	}
+	w := newWorld(t, "execkill")
+	bad := w.dir + "/bin/bad"
+	copyFile(t, w.actor, bad)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { w.enforcer.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	dir := filepath.Join(root, fmt.Sprintf("vigie-enforce-workload-%d", os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	var st unix.Stat_t // the number of a cgroup is that of its directory
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	told := func(one model.Workload) {
+		w.cgroups.set(st.Ino, &one)
+		w.enforcer.NoticeWorkloads()
+	}
+	inside, outside := w.start(nil), w.start(nil)
+	inside.expect("ok", "move", dir)
+	for _, c := range []struct {
+		selector       string
+		before, become model.Workload
+	}{
+		{"container: \"we?\"", model.Workload{Kind: model.WorkloadContainer, ID: "1"}, model.Workload{Kind: model.WorkloadContainer, ID: "1", Name: "web"}},
+		{"matchLabels: {app: web, tier: front}", model.Workload{Kind: model.WorkloadPod, Name: "web-1", Labels: map[string]string{"app": "web"}},
+			model.Workload{Kind: model.WorkloadPod, Name: "web-1", Labels: map[string]string{"app": "web", "tier": "front"}}},
+		{"unit: \"web@*.service\"", model.Workload{Kind: model.WorkloadUnit, Name: "webs.service"}, model.Workload{Kind: model.WorkloadUnit, Name: "web@1.service"}},
+	} {
+		told(c.before)
+		w.apply("\tselector: {" + c.selector + "}\n" + noBad)
+		inside.expect("ok", "spawn", bad, "nothing")
+		told(c.become)
+		inside.awaits("killed", "spawn", bad, "nothing")
+		outside.expect("ok", "spawn", bad, "nothing")
+		told(c.before)
+		inside.awaits("ok", "spawn", bad, "nothing")
+		w.apply()
+	}
+	inside.expect("ok", "move", root) // so that its cgroup can go
+}
+
+// awaits is expect of what must become so.
+func (s *servant) awaits(want string, args ...string) {
+	s.t.Helper()
+	got := ""
+	for end := time.Now().Add(testkit.Deadline); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		fmt.Fprintln(s.in, strings.Join(args, " "))
+		if !s.out.Scan() {
+			s.t.Fatal("the actor ended")
+		}
+		if got = s.out.Text(); got == want {
+			return
+		}
+	}
+	s.t.Errorf("%s: %s, want %s", strings.Join(args, " "), got, want)
 }
 
 // Apply is all or nothing.

@@ -65,6 +65,7 @@ type world struct {
 	enforcer *enforce.Enforcer
 	spawner  *rpc.Client
 	host     *kernel.Host
+	cgroups  cgroups
 
 	mu       sync.Mutex
 	events   []*model.Event
@@ -106,7 +107,7 @@ func newWorldIn(t *testing.T, dir string, backends ...string) *world {
 			t.Skipf("back-end %s carries nothing on this kernel: %v", b.Name(), why)
 		}
 	}
-	w.enforcer = enforce.New(enforce.Options{Log: log, Losses: losses, Host: host, Backends: list, Cgroups: noCgroups{},
+	w.enforcer = enforce.New(enforce.Options{Log: log, Losses: losses, Host: host, Backends: list, Cgroups: &w.cgroups,
 		PinDir: pinDir(os.Getpid())})
 	ctx, cancel := context.WithCancel(context.Background())
 	var reading sync.WaitGroup
@@ -151,9 +152,28 @@ func idle(b enforce.Backend) (why error) {
 	return why
 }
 
-type noCgroups struct{}
+// cgroups are those of cgroup v2 that the enforcer is told of, by their number.
+type cgroups struct {
+	mu   sync.Mutex
+	list map[uint64]*model.Workload
+}
 
-func (noCgroups) Each(func(uint32, uint64, *model.Workload)) {}
+func (c *cgroups) Each(fn func(uint32, uint64, *model.Workload)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, w := range c.list {
+		fn(0, id, w)
+	}
+}
+
+func (c *cgroups) set(id uint64, w *model.Workload) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.list == nil {
+		c.list = make(map[uint64]*model.Workload)
+	}
+	c.list[id] = w
+}
 
 func (w *world) record(r kernel.Record) {
 	h := r.Header()

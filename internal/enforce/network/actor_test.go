@@ -207,7 +207,11 @@ func open(network string) (int, error) {
 	default:
 		return -1, fmt.Errorf("no network %q", network)
 	}
-	return unix.Socket(family, typ|unix.SOCK_CLOEXEC, protocol)
+	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, protocol)
+	if err == nil && protocol == unix.IPPROTO_SCTP { // two threads of the kernel's take part, and it would try for minutes
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 2})
+	}
+	return fd, err
 }
 
 func (d *deeds) connect(addr string) error {
@@ -218,11 +222,9 @@ func (d *deeds) connect(addr string) error {
 		}
 		return nil
 	}
-	timeout := unix.Timeval{Usec: 300_000}
-	if strings.HasPrefix(d.network, "sctp") { // two threads of the kernel's take part
-		timeout = unix.Timeval{Sec: 2}
+	if !strings.HasPrefix(d.network, "sctp") {
+		_ = unix.SetsockoptTimeval(d.last, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Usec: 300_000})
 	}
-	_ = unix.SetsockoptTimeval(d.last, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout)
 	return unix.Connect(d.last, sockaddr(d.network, addr))
 }
 

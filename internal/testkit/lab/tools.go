@@ -40,9 +40,10 @@ type tool struct {
 
 // tools lists them in the order in which they are built.
 func tools() []tool {
-	plain := func(string) []string { return []string{"-ldflags", "-s -w", "tool"} }
-	// A program of ours in the module's folder, beside what it names.
-	own := func(string) []string { return append(plain(""), ".") }
+	with := func(packages ...string) func(string) []string {
+		return func(string) []string { return append([]string{"-ldflags", "-s -w"}, packages...) }
+	}
+	plain := with("tool")
 	list := []tool{
 		{name: "etcd", module: "go.etcd.io/etcd/server/v3", build: plain, output: "etcd"},
 		{name: "kube-" + DefaultMinor, module: "k8s.io/kubernetes", build: kubeBuild},
@@ -50,8 +51,8 @@ func tools() []tool {
 		{name: "cni", module: "github.com/containernetworking/plugins", build: plain},
 		{name: "coredns", module: "github.com/coredns/coredns", build: plain},
 		{name: "kwok", module: "sigs.k8s.io/kwok", build: plain, also: kwokStages},
-		{name: "cyclonus", module: "github.com/mattfenwick/cyclonus", build: own, asked: true},
-		{name: "e2e", module: "k8s.io/kubernetes", build: own, asked: true},
+		{name: "cyclonus", module: "github.com/mattfenwick/cyclonus", build: with(".", "./worker"), asked: true},
+		{name: "e2e", module: "k8s.io/kubernetes", build: with(".", "tool"), asked: true},
 	}
 	for _, minor := range Minors()[1:] {
 		list = append(list, tool{name: "kube-" + minor, module: "k8s.io/kubernetes", build: kubeBuild})
@@ -213,10 +214,9 @@ func programs(tree, name string) (string, error) {
 	}
 	h := sha256.New()
 	module := filepath.Join(tree, "test/cluster/tools", name)
-	files, err := filepath.Glob(filepath.Join(module, "*.go"))
-	if err != nil {
-		return "", err
-	}
+	files, _ := filepath.Glob(filepath.Join(module, "*.go")) // the patterns are good
+	more, _ := filepath.Glob(filepath.Join(module, "*/*.go"))
+	files = append(files, more...)
 	for _, f := range append([]string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}, files...) {
 		data, err := os.ReadFile(f)
 		if err != nil {

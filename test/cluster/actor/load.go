@@ -28,9 +28,6 @@ const (
 // messageBytes is the length of a request, and of a response. A packet holds it whole.
 const messageBytes = 64
 
-// stalled is how long a call of a load may take: something is wrong then, and the load ends.
-const stalled = 5 * time.Second
-
 // load serves everything that loads talk to, and runs the loads that it is told to. One thread and plain system calls serve each port,
 // and run each load: Go's scheduler and poller have no share in what is measured.
 func load() error {
@@ -222,20 +219,12 @@ func whole(call func(fd int, b []byte) (int, error), fd int, b []byte) error {
 	return nil
 }
 
-// dial connects; no call on the connection takes longer than stalled.
 func dial(to netip.Addr, port int) (int, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
-	patience := syscall.NsecToTimeval(stalled.Nanoseconds())
-	err = errors.Join(syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &patience),
-		syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &patience), // of connect, too
-		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1))
-	if err == nil {
-		err = syscall.Connect(fd, &syscall.SockaddrInet4{Addr: to.As4(), Port: port})
-	}
-	if err != nil {
+	if err := syscall.Connect(fd, &syscall.SockaddrInet4{Addr: to.As4(), Port: port}); err != nil {
 		syscall.Close(fd)
 		return 0, fmt.Errorf("connect to %s:%d: %w", to, port, err)
 	}
@@ -248,6 +237,9 @@ func requests(to netip.Addr, d time.Duration) (count int, elapsed time.Duration,
 		return 0, 0, err
 	}
 	defer syscall.Close(fd)
+	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
+		return 0, 0, err
+	}
 	return repeat(d, func() error { return exchange(fd) })
 }
 
@@ -263,8 +255,8 @@ func connections(to netip.Addr, d time.Duration) (count int, elapsed time.Durati
 		}
 		// The server closes first: TIME_WAIT is at its end, and this end's ports are free again.
 		var b [1]byte
-		if n, err := syscall.Read(fd, b[:]); n != 0 || err != nil {
-			return fmt.Errorf("await the end of the connection: %d bytes, %w", n, err)
+		if err := whole(syscall.Read, fd, b[:]); !errors.Is(err, errShort) {
+			return fmt.Errorf("await the end of the connection: %w", err)
 		}
 		return nil
 	})

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command cyclonus runs the network-policy cases that cyclonus generates, with its own probes, model and comparison, as its command
-// `generate` does. It differs where a run of hours on a small machine needs it: the probes of a pod go out in one batch through
-// cyclonus-worker, which that command has no flag for; each result is written as soon as it is known; and cases can be left out, so
+// `generate` does. It differs where a run on a small machine needs it: the probes of a pod go out in one batch, which that command has no flag
+// for, through the program worker beside this one; each result is written as soon as it is known; and cases can be left out, so
 // that what was interrupted goes on. In: a cluster by KUBECONFIG. Out: a line of JSON a case in -results (see test/conformance), and
 // cyclonus' own tables on standard output.
 package main
@@ -24,6 +24,7 @@ import (
 	"github.com/mattfenwick/cyclonus/pkg/generator"
 	"github.com/mattfenwick/cyclonus/pkg/kube"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
 )
 
 // record is what test/conformance reads.
@@ -36,9 +37,10 @@ type record struct {
 	Right   int `json:"right"`
 	Wrong   int `json:"wrong"`
 	Ignored int `json:"ignored"`
-	// Retried are steps that were right only when they were tried again.
-	Retried int      `json:"retried,omitempty"`
-	Tags    []string `json:"tags"`
+	// Retried are steps that were right only when they were tried again, FirstTry is what was wrong of them before.
+	Retried  int      `json:"retried,omitempty"`
+	FirstTry string   `json:"firstTry,omitempty"`
+	Tags     []string `json:"tags"`
 }
 
 func main() {
@@ -58,8 +60,8 @@ func run(args []string) error {
 	protocols := fs.String("protocols", "TCP,UDP", "that servers speak and probes are made with")
 	wait := fs.Int("wait", 1, "seconds from a change to the probes")
 	destination := fs.String("destination", generator.ProbeModeServiceName, "of probes: service-name, which needs DNS, service-ip or pod-ip")
-	batch := fs.Bool("batch", true, "probe through cyclonus-worker: one exec a pod, not one a probe")
-	timeout := fs.Int("timeout", 2, "seconds of a probe without -batch; with it cyclonus has 1")
+	batch := fs.Bool("batch", true, "probe through the worker: one exec a pod, not one a probe")
+	timeout := fs.Int("timeout", 2, "seconds of a probe without -batch; the worker has 1")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -94,7 +96,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := kube.NewKubernetesForContext("")
+	cluster, err := connect()
 	if err != nil {
 		return err
 	}
@@ -144,6 +146,17 @@ func run(args []string) error {
 	return nil
 }
 
+// connect is cyclonus' way to a cluster, without client-go's five requests a second.
+func connect() (*kube.Kubernetes, error) {
+	cluster, err := kube.NewKubernetesForContext("")
+	if err != nil {
+		return nil, err
+	}
+	cluster.RestConfig.QPS, cluster.RestConfig.Burst = 200, 400
+	cluster.ClientSet, err = kubernetes.NewForConfig(cluster.RestConfig)
+	return cluster, err
+}
+
 // numberedCase is a case with a name that no other has: some descriptions stand twice.
 type numberedCase struct {
 	*generator.TestCase
@@ -165,37 +178,51 @@ func judge(result *connectivity.Result) record {
 		r.Outcome, r.Reason = "failed", result.Err.Error()
 		return r
 	}
-	var wrong []string
+	var wrong, first []string
 	for i, step := range result.Steps {
 		if len(step.KubeProbes) > 1 && step.Passed(true) {
 			r.Retried++
+			_, _, w := differences(step.Comparison(0), i+1)
+			first = append(first, w...)
 		}
-		table := step.LastComparison()
-		for _, key := range table.Wrapped.Keys() {
-			item := table.Get(key.From, key.To)
-			for port, got := range item.Kube.JobResults {
-				want := item.Simulated.JobResults[port]
-				switch {
-				case key.From == key.To:
-					r.Ignored++
-				case want != nil && want.Combined == got.Combined:
-					r.Right++
-				default:
-					r.Wrong++
-					wrong = append(wrong, fmt.Sprintf("step %d: %s to %s, %s: %s", i+1, key.From, key.To, port, got.Combined))
-				}
+		right, ignored, w := differences(step.LastComparison(), i+1)
+		r.Right, r.Wrong, r.Ignored = r.Right+right, r.Wrong+len(w), r.Ignored+ignored
+		wrong = append(wrong, w...)
+	}
+	r.FirstTry = some(first)
+	if !result.Passed(true) {
+		r.Outcome, r.Reason = "failed", some(wrong)
+	}
+	return r
+}
+
+// differences counts the probes that are as expected, and those of a pod to itself; it says which are otherwise.
+func differences(table *connectivity.ComparisonTable, step int) (right, ignored int, wrong []string) {
+	for _, key := range table.Wrapped.Keys() {
+		item := table.Get(key.From, key.To)
+		for port, got := range item.Kube.JobResults {
+			want := item.Simulated.JobResults[port]
+			switch {
+			case key.From == key.To:
+				ignored++
+			case want != nil && want.Combined == got.Combined:
+				right++
+			default:
+				wrong = append(wrong, fmt.Sprintf("step %d: %s to %s, %s: %s", step, key.From, key.To, port, got.Combined))
 			}
 		}
 	}
-	if !result.Passed(true) {
-		slices.Sort(wrong)
-		const shown = 12
-		r.Outcome, r.Reason = "failed", strings.Join(wrong[:min(shown, len(wrong))], "; ")
-		if len(wrong) > shown {
-			r.Reason += fmt.Sprintf("; and %d more", len(wrong)-shown)
-		}
+	slices.Sort(wrong)
+	return right, ignored, wrong
+}
+
+// some are the first of a list, in one line.
+func some(list []string) string {
+	const most = 12
+	if len(list) <= most {
+		return strings.Join(list, "; ")
 	}
-	return r
+	return fmt.Sprintf("%s; and %d more", strings.Join(list[:most], "; "), len(list)-most)
 }
 
 // lines reads a file of names; no file has none.
