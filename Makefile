@@ -107,7 +107,7 @@ $(CACHE)/export/jaeger-%: test/export/jaeger/go.mod
 IMPORT_TOOLS := $(CACHE)/import/gator-v3.23.1 $(CACHE)/import/kyverno-v1.19.1
 
 .PHONY: test-import
-test-import: $(IMPORT_TOOLS) ## what is imported is judged as Kyverno and Gatekeeper judge it; builds their commands first (half an hour on two cores, once)
+test-import: $(IMPORT_TOOLS) ## what is imported is judged as Kyverno and Gatekeeper judge it; builds their commands first (some 20 minutes on two cores, once)
 	set -o pipefail; VIGIE_GATOR=$(word 1,$(IMPORT_TOOLS)) VIGIE_KYVERNO=$(word 2,$(IMPORT_TOOLS)) \
 		VIGIE_GATEKEEPER_MODULE="$$(go list -C test/migrate/gator -m -f '{{.Dir}}' github.com/open-policy-agent/gatekeeper/v3)" \
 		go test -count=1 -run JudgesTheSame ./internal/posture/migrate | tools/summary.sh

@@ -205,7 +205,6 @@ func (s *server) types() {
 		{"apps", "deployments", "object.spec.replicas > 1", ""},
 		{"apps", "deployments", "object.spec.replica > 1", "undefined field 'replica'"},
 	} {
-		said := ""
 		for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) { // the schema of a new kind comes a moment later
 			types, err := s.rest.Types()
 			if err != nil {
@@ -216,7 +215,7 @@ func (s *server) types() {
 			if err != nil {
 				s.t.Fatal(err)
 			}
-			said = fmt.Sprint(doubts)
+			said := fmt.Sprint(doubts)
 			if ok := len(doubts) == 0 && c.want == "" || len(doubts) == 1 && c.want != "" && strings.Contains(said, c.want); ok && served {
 				break
 			}

@@ -49,7 +49,7 @@ func TestNoExpressionCostsMoreThanItsBoundOnLongLists(t *testing.T) {
 		return strings.Join(parts, ", ")
 	}
 	text := func(i int) string { return fmt.Sprintf("%q", strings.Repeat("x", 40)+fmt.Sprint(i)) }
-	const n = 40
+	const n = 24
 	list := long(n, text)
 	container := func(i int) string {
 		env := long(n, func(i int) string { return "{name: " + text(i) + ", value: " + text(i) + "}" })

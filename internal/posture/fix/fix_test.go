@@ -107,7 +107,7 @@ func tryFix(t *testing.T, f *Fixer, e control.Example) bool {
 	if err != nil || !bytes.Equal(again.After, r.After) {
 		t.Errorf("%s: fixing again changes it: %v", e.Name, err)
 	}
-	if err := valid([]byte(b.String()), bytes.TrimSuffix(r.After, []byte(beside))); err != nil {
+	if err := valid(b.Bytes(), bytes.TrimSuffix(r.After, []byte(beside))); err != nil {
 		t.Errorf("%s: %v\n%s", e.Name, err, r.After)
 	}
 	if n := changedLines(before, string(r.After)); n > 8 {
