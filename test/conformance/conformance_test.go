@@ -95,12 +95,13 @@ func TestConformance(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build vigie: %v\n%s", err, out)
 	}
+	commit := say(t, tree, "git", "describe", "--tags", "--always", "--dirty") // now: who waits hours may work on
 	known := stateOf(t, vigie, tools)
 	if !*render {
 		runAll(t, dir, vigie, tools, known, dns)
 	}
 	if *report != "" {
-		writeReport(t, tools, tree, known)
+		writeReport(t, tools, tree, known, commit)
 	}
 }
 
@@ -289,7 +290,7 @@ func keepLogs(t *testing.T, c *lab.Cluster, known string) {
 	}
 }
 
-func writeReport(t *testing.T, tools lab.Tools, tree, known string) {
+func writeReport(t *testing.T, tools lab.Tools, tree, known, commit string) {
 	t.Helper()
 	var all []Suite
 	for _, s := range suites() {
@@ -312,33 +313,36 @@ func writeReport(t *testing.T, tools lab.Tools, tree, known string) {
 			t.Fatal(err)
 		}
 	}
-	write("report.md", func(w io.Writer) error { return WriteReport(w, facts(t, tree), all, explain) })
+	write("report.md", func(w io.Writer) error { return WriteReport(w, facts(t, tree, commit), all, explain) })
 	for _, s := range all {
 		write(s.File, s.WriteJUnit)
 	}
 }
 
 // facts say what was tested on what.
-func facts(t *testing.T, tree string) []Fact {
+func facts(t *testing.T, tree, commit string) []Fact {
 	t.Helper()
-	say := func(name string, args ...string) string {
-		cmd := exec.CommandContext(t.Context(), name, args...)
-		cmd.Dir = tree
-		out, err := cmd.Output()
-		if err != nil {
-			return fmt.Sprintf("unknown (%s: %v)", name, err)
-		}
-		return strings.TrimSpace(string(out))
-	}
 	return []Fact{
-		{"vigie", say("git", "describe", "--tags", "--always", "--dirty") + ", installed by `vigie install`"},
+		{"vigie", commit + ", installed by `vigie install`"},
 		{"Kubernetes", version(t, tree, "kube-"+lab.DefaultMinor, "k8s.io/kubernetes") + ", two nodes of test/cluster with containerd " + version(t, tree, "containerd", "github.com/containerd/containerd/v2")},
 		{"network", "plug-in " + *cni + ", kube-proxy " + *proxy + ", IPv4"},
-		{"kernel", say("uname", "-srm")},
+		{"kernel", say(t, tree, "uname", "-srm")},
 		{"Kubernetes e2e", version(t, tree, "e2e", "k8s.io/kubernetes") + ", package test/e2e/network/netpol; agnhost of the same version"},
 		{"cyclonus", version(t, tree, "cyclonus", "github.com/mattfenwick/cyclonus") + ", all generated cases, servers for TCP and UDP, probes by " + *target},
 		{"written", time.Now().UTC().Format("2006-01-02 15:04 UTC")},
 	}
+}
+
+// say is what a command prints.
+func say(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v", name, args, err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // version is that of a module in the list of a tool.
