@@ -35,6 +35,7 @@ func TestAgentIsStopped(t *testing.T) {
 		if err := s.agent.Process.Signal(unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		awaitStopped(t, s.agent.Process.Pid)
 		const opens = 100
 		for range opens {
 			s.ask("key")
