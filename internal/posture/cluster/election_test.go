@@ -178,8 +178,9 @@ func TestTheNextLeadsWhenOneEnds(t *testing.T) {
 	for _, e := range all {
 		ctx, cancel := context.WithCancel(t.Context())
 		t.Cleanup(cancel)
-		stop[e.Identity], ended[e.Identity] = cancel, make(chan error, 1)
-		go func() { ended[e.Identity] <- e.Lead(ctx, lead(e)) }()
+		done := make(chan error, 1)
+		stop[e.Identity], ended[e.Identity] = cancel, done
+		go func() { done <- e.Lead(ctx, lead(e)) }()
 	}
 	first := <-began
 	stop[first]()
