@@ -130,7 +130,10 @@ func (e *Events) Counts() EventCounts {
 }
 
 // run tells what has gathered, once a second, until ctx ends.
-func (e *Events) run(ctx context.Context) {
+func (e *Events) run(ctx context.Context) { eachSecond(ctx, e.flush) }
+
+// eachSecond does something once a second, until ctx ends.
+func eachSecond(ctx context.Context, do func(context.Context)) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -138,7 +141,7 @@ func (e *Events) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			e.flush(ctx)
+			do(ctx)
 		}
 	}
 }
@@ -152,20 +155,25 @@ func (e *Events) flush(ctx context.Context) {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := e.tell(asking, s)
 		cancel()
-		var status apierrors.APIStatus
 		switch {
 		case err == nil:
 			e.sent.Add(1)
 		case ctx.Err() != nil:
 			return
-		case errors.As(err, &status) && status.Status().Code < 500 && !apierrors.IsTooManyRequests(err):
-			// Refused: its namespace is on its way out, a right is missing, the Event is gone.
+		case refused(err):
+			// Its namespace is on its way out, a right is missing, the Event is gone.
 			e.log.Debug("an Event was refused", "namespace", s.first.Namespace, "pod", s.first.Pod, "error", err)
 			e.drop(s)
 		default:
 			return
 		}
 	}
+}
+
+// refused reports whether the API server has said no: it will say so again.
+func refused(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && status.Status().Code < 500 && !apierrors.IsTooManyRequests(err)
 }
 
 // due lists what is to be told, and forgets what has long been told.

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -138,18 +137,7 @@ func (p *podReport) add(n *podResult) bool {
 }
 
 // run writes what has changed, once a second, until ctx ends.
-func (r *Reports) run(ctx context.Context) {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			r.flush(ctx)
-		}
-	}
-}
+func (r *Reports) run(ctx context.Context) { eachSecond(ctx, r.flush) }
 
 // flush writes the reports that are due, until the limit is reached or the API server does not answer.
 func (r *Reports) flush(ctx context.Context) {
@@ -160,14 +148,13 @@ func (r *Reports) flush(ctx context.Context) {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := r.write(asking, p)
 		cancel()
-		var status apierrors.APIStatus
 		switch {
 		case err == nil:
 			r.sent.Add(1)
 		case ctx.Err() != nil:
 			return
-		case errors.As(err, &status) && status.Status().Code < 500 && !apierrors.IsTooManyRequests(err):
-			// Refused: its namespace is on its way out, a right is missing, the kind is gone.
+		case refused(err):
+			// Its namespace is on its way out, a right is missing, the kind is gone.
 			r.log.Debug("a report was refused", "namespace", p.namespace, "pod", p.pod, "error", err)
 			r.drop(p)
 			r.form, r.asked = nil, time.Time{}
