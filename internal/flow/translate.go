@@ -36,15 +36,14 @@ func (t *Table) reach(c *conversation) *conversation {
 	if !ok || !n.Destination.IsValid() {
 		return c
 	}
-	t.unindex(c)
-	c.source, c.destination = placeOf(n.Source), placeOf(n.Destination)
-	if d := t.other(c.key, source, e.netns); d != nil && d.key == c.key {
-		c.flags &^= indexed
-		c.leave()
-		t.open--
+	k := key{placeOf(n.Source), placeOf(n.Destination), c.protocol}
+	if d := t.other(k, source, e.netns); d != nil && d.key == k {
+		t.forget(c)
 		d.join(c)
 		c = d
 	} else {
+		t.unindex(c)
+		c.key = k
 		t.enter(c)
 	}
 	t.translate(c, a, local, n)
