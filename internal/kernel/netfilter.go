@@ -18,6 +18,9 @@ type NetfilterHook struct {
 	Priority int32
 }
 
+// SrcNAT is the priority of netfilter's own hook that translates sources (NF_IP_PRI_NAT_SRC, include/uapi/linux/netfilter_ipv4.h).
+const SrcNAT = 100
+
 // NetfilterTries is how many programs of others can stand at one place: a program may end up at so much lower a priority.
 const NetfilterTries = 16
 

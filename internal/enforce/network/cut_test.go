@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/testkit"
 )
@@ -101,7 +102,7 @@ func (w *world) requireDiag() {
 	fd, at := w.bound("tcp4", "127.0.0.9:0")
 	defer unix.Close(fd)
 	err := w.ns.Run(func() error {
-		return destroyByDiag(&bpfVgNetCut{Protocol: unix.IPPROTO_TCP, Local: mapped(at.Addr()), LocalPort: networkOrder(at.Port())})
+		return destroyByDiag(&bpfVgNetCut{Protocol: unix.IPPROTO_TCP, Local: mapped(at.Addr()), LocalPort: kernel.NetworkOrder(at.Port())})
 	})
 	if err != nil {
 		w.t.Skipf("needs sock_diag to end connections (CONFIG_INET_DIAG_DESTROY, module tcp_diag): %v", err)

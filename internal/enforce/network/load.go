@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/bits"
 
 	"github.com/cilium/ebpf"
 
@@ -167,14 +166,11 @@ func portKeys(n uint16, t *policy.Table) ([]bpfVgNetPortKey, []uint32) {
 	keys, values := make([]bpfVgNetPortKey, len(t.Ports)), make([]uint32, len(t.Ports))
 	for i, p := range t.Ports {
 		keys[i] = bpfVgNetPortKey{Bits: portBits + uint32(p.Bits), Table: n, Direction: uint8(p.Direction), Protocol: p.Protocol,
-			Class: p.Class, Subject: p.Subject, Port: networkOrder(p.Port)}
+			Class: p.Class, Subject: p.Subject, Port: kernel.NetworkOrder(p.Port)}
 		values[i] = uint32(p.Decision)
 	}
 	return keys, values
 }
-
-// networkOrder is a port as its bytes are on the wire; every target is little endian (bpf/abi.h).
-func networkOrder(port uint16) uint16 { return bits.ReverseBytes16(port) }
 
 // putAll writes entries, in one call where the kernel has it.
 func putAll[K, V any](m *ebpf.Map, keys []K, values []V) error {

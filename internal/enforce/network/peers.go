@@ -31,7 +31,7 @@ func (b *Backend) SetPeers(table, class uint16, where []netip.AddrPort) error {
 	before := b.peers[of]
 	next := make([]bpfVgNetPeerKey, 0, len(where))
 	for _, a := range where {
-		key := bpfVgNetPeerKey{Table: table, Port: networkOrder(a.Port()), Addr: mapped(a.Addr())}
+		key := bpfVgNetPeerKey{Table: table, Port: kernel.NetworkOrder(a.Port()), Addr: mapped(a.Addr())}
 		if !slices.Contains(next, key) {
 			next = append(next, key)
 		}

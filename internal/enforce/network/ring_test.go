@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vigie-io/vigie/internal/kernel"
 )
 
 func unsafePointer[T any](p *T) unsafe.Pointer { return unsafe.Pointer(p) }
@@ -27,7 +29,7 @@ func connectByRing(fd int, to unix.Sockaddr) error {
 	if !ok {
 		return fmt.Errorf("no IPv4 address: %v", to)
 	}
-	raw := &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(uint16(a.Port)), Addr: a.Addr}
+	raw := &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: kernel.NetworkOrder(uint16(a.Port)), Addr: a.Addr}
 	var params [30]uint32
 	ring, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
 	if errno != 0 {
@@ -61,7 +63,7 @@ func connectByRing(fd int, to unix.Sockaddr) error {
 // sendmmsg sends a datagram by the call that can send many.
 func sendmmsg(fd int, to string) error {
 	a := netip.MustParseAddrPort(to)
-	raw := &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(a.Port()), Addr: a.Addr().As4()}
+	raw := &unix.RawSockaddrInet4{Family: unix.AF_INET, Port: kernel.NetworkOrder(a.Port()), Addr: a.Addr().As4()}
 	data := []byte("x")
 	iov := &unix.Iovec{Base: &data[0], Len: 1}
 	message := struct {

@@ -66,11 +66,8 @@ func (e *Enforcer) loadForward() error {
 	return nil
 }
 
-// srcNAT and filter are priorities of netfilter's own hooks (include/uapi/linux/netfilter_ipv4.h).
-const (
-	srcNAT = 100
-	filter = 0
-)
+// filter is the priority of netfilter's own hook that filters (include/uapi/linux/netfilter_ipv4.h).
+const filter = 0
 
 // attach puts the programs at their hooks, once.
 func (e *Enforcer) attach() error {
@@ -85,7 +82,7 @@ func (e *Enforcer) attach() error {
 	if err == nil && e.forward != nil {
 		err = e.options.InHost(func() error {
 			return host.AttachNetfilter(forwardName, e.forward.VgNpForward,
-				kernel.NetfilterHook{Hook: link.NetfilterInetPostRouting, Priority: srcNAT - 10},
+				kernel.NetfilterHook{Hook: link.NetfilterInetPostRouting, Priority: kernel.SrcNAT - 10},
 				kernel.NetfilterHook{Hook: link.NetfilterInetLocalIn, Priority: filter - 10})
 		})
 	}

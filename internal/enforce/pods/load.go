@@ -113,7 +113,7 @@ func portKeys(t *netpol.Table, in *table, n uint32) (keys []bpfVgNpPortKey, valu
 			for first+1<<size-1 > last {
 				size--
 			}
-			keys = append(keys, bpfVgNpPortKey{Bits: portBits + 16 - size, Table: in.number, Profile: n, Protocol: a.Protocol, Port: networkOrder(uint16(first))})
+			keys = append(keys, bpfVgNpPortKey{Bits: portBits + 16 - size, Table: in.number, Profile: n, Protocol: a.Protocol, Port: kernel.NetworkOrder(uint16(first))})
 			values = append(values, uint64(a.Answer))
 			first += 1 << size
 		}

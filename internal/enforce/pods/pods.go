@@ -269,10 +269,10 @@ func services(c *netpol.Cluster) map[bpfVgNpServiceKey][]netip.AddrPort {
 	for _, s := range c.Services {
 		for _, port := range s.Ports {
 			for _, a := range s.Addresses {
-				out[bpfVgNpServiceKey{Addr: a.As16(), Port: networkOrder(port.Port), Protocol: port.Protocol}] = port.Endpoints
+				out[bpfVgNpServiceKey{Addr: a.As16(), Port: kernel.NetworkOrder(port.Port), Protocol: port.Protocol}] = port.Endpoints
 			}
 			if port.NodePort != 0 {
-				out[bpfVgNpServiceKey{Port: networkOrder(port.NodePort), Protocol: port.Protocol}] = port.Endpoints
+				out[bpfVgNpServiceKey{Port: kernel.NetworkOrder(port.NodePort), Protocol: port.Protocol}] = port.Endpoints
 			}
 		}
 	}

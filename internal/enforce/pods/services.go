@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+
+	"github.com/vigie-io/vigie/internal/kernel"
 )
 
 // writeServices makes the maps hold the services that are planned; what stands behind them where nobody sees translations.
@@ -38,7 +40,7 @@ func (e *Enforcer) writeBackends(number uint32, endpoints []netip.AddrPort) erro
 	keys, values := make([]bpfVgNpBackendKey, len(endpoints)), make([]bpfVgNpBackend, len(endpoints))
 	for i, to := range endpoints {
 		keys[i] = bpfVgNpBackendKey{Number: number, Index: uint32(i)}
-		values[i] = bpfVgNpBackend{Addr: to.Addr().As16(), Port: networkOrder(to.Port())}
+		values[i] = bpfVgNpBackend{Addr: to.Addr().As16(), Port: kernel.NetworkOrder(to.Port())}
 	}
 	return putAll(e.objs.VgNpBackends, keys, values, "endpoints of services")
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -14,9 +13,6 @@ import (
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/policy/netpol"
 )
-
-// networkOrder is a port as its bytes are on the wire; every target is little endian (bpf/abi.h).
-func networkOrder(port uint16) uint16 { return bits.ReverseBytes16(port) }
 
 // write makes the maps hold what is planned. What nobody is judged by yet is written first; then the generation is raised,
 // if something changes for conversations that there are.

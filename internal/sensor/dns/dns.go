@@ -10,7 +10,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -79,9 +78,9 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	if len(s.options.Ports) >= maxPorts {
 		return fmt.Errorf("%d DNS ports beside 53 are more than the %d that packets are compared with", len(s.options.Ports), maxPorts-1)
 	}
-	ports := [maxPorts]uint16{networkOrder(53)}
+	ports := [maxPorts]uint16{kernel.NetworkOrder(53)}
 	for i, p := range s.options.Ports {
-		ports[i+1] = networkOrder(p)
+		ports[i+1] = kernel.NetworkOrder(p)
 	}
 	spec, err := loadBpf()
 	if err != nil {
@@ -95,9 +94,6 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	}
 	return h.AttachCgroup(s.Name(), s.objs.VgDnsIngress, ebpf.AttachCGroupInetIngress)
 }
-
-// networkOrder is p as it lies in a packet, read on a little-endian machine.
-func networkOrder(p uint16) uint16 { return bits.ReverseBytes16(p) }
 
 // Decoders implements sensor.Sensor. The decoder keeps questions until their answers come.
 func (s *Sensor) Decoders() map[kernel.RecordType]sensor.Decode {

@@ -40,7 +40,7 @@ func packed(tb testing.TB, id uint16, name string, response bool, answers int) [
 // record is a record as dns.bpf.c writes it, aligned as the rings align it, with room after the payload.
 func record(what uint16, cookie, at uint64, payload []byte) kernel.Record {
 	d := bpfVgDns{H: bpfVgHeader{Type: uint16(kernel.RecordDNS), Count: 1, Time: at, Pid: 9}, Cookie: cookie, What: what,
-		Len: uint16(len(payload)), Total: uint16(len(payload)), ServerPort: networkOrder(53)}
+		Len: uint16(len(payload)), Total: uint16(len(payload)), ServerPort: kernel.NetworkOrder(53)}
 	b := append(unsafe.Slice((*byte)(unsafe.Pointer(&d)), unsafe.Sizeof(d)), payload...)
 	words := make([]uint64, len(b)/8+16)
 	out := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*8)

@@ -6,6 +6,7 @@ import (
 	"container/list"
 	"net/netip"
 
+	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
@@ -23,8 +24,8 @@ type packet struct {
 
 func newPacket(d *bpfVgDns, ev *model.Event) *packet {
 	p := &packet{answer: d.What&whatAnswer != 0, protocol: "udp", cookie: d.Cookie, time: d.H.Time, process: ev.Key, tid: ev.TID,
-		server: netip.AddrPortFrom(netip.AddrFrom16(d.Server).Unmap(), networkOrder(d.ServerPort)),
-		client: netip.AddrPortFrom(netip.AddrFrom16(d.Client).Unmap(), networkOrder(d.ClientPort))}
+		server: kernel.AddrPort(d.Server, d.ServerPort),
+		client: kernel.AddrPort(d.Client, d.ClientPort)}
 	if d.What&whatTCP != 0 {
 		p.protocol = "tcp"
 	}

@@ -32,7 +32,7 @@ func (s *Sensor) Translated(cookie uint64, protocol string, local, remote netip.
 		return t, true
 	}
 	key := bpfVgPath{Source: local.Addr().As16(), Destination: remote.Addr().As16(),
-		SourcePort: networkOrder(local.Port()), DestinationPort: networkOrder(remote.Port()), Protocol: unix.IPPROTO_TCP}
+		SourcePort: kernel.NetworkOrder(local.Port()), DestinationPort: kernel.NetworkOrder(remote.Port()), Protocol: unix.IPPROTO_TCP}
 	read := s.objs.VgPaths.LookupAndDelete
 	if protocol == "udp" { // another socket may go on with the same two ports, of which there is no first packet then
 		key.Protocol, read = unix.IPPROTO_UDP, s.objs.VgPaths.Lookup
@@ -54,12 +54,6 @@ func (s *Sensor) sawTranslations() bool {
 	return s.translate != nil && s.translate.VgNatsSeen.Get(&n) == nil && n > 0
 }
 
-// networkOrder is a port as it stands in the kernel's maps.
-func networkOrder(port uint16) uint16 { return port<<8 | port>>8 }
-
-// srcNAT is the priority of netfilter's own hook that translates sources (include/uapi/linux/netfilter_ipv4.h).
-const srcNAT = 100
-
 // watchTranslation loads what sees the translation of others' packets. Where it does not load (before Linux 6.4), the sensor does
 // without; Rung says so.
 func (s *Sensor) watchTranslation(h *kernel.Host) error {
@@ -72,7 +66,7 @@ func (s *Sensor) watchTranslation(h *kernel.Host) error {
 	if h.LoadBeside(s.Name(), spec, nil, &objs) != nil {
 		return nil
 	}
-	const behindSrcNAT = srcNAT + 2*kernel.NetfilterTries // also where others have taken the next places
+	const behindSrcNAT = kernel.SrcNAT + 2*kernel.NetfilterTries // also where others have taken the next places
 	if h.AttachNetfilter(s.Name(), objs.VgTranslate, kernel.NetfilterHook{Hook: link.NetfilterInetPostRouting, Priority: behindSrcNAT},
 		kernel.NetfilterHook{Hook: link.NetfilterInetLocalIn, Priority: behindSrcNAT}) == nil {
 		s.translate = &objs
