@@ -158,6 +158,7 @@ const (
 	bpfProgVgExitConnect          = "vg_exit_connect"
 	bpfProgVgExitListen           = "vg_exit_listen"
 	bpfProgVgFlowCounters         = "vg_flow_counters"
+	bpfProgVgFlowFiles            = "vg_flow_files"
 	bpfProgVgIngress              = "vg_ingress"
 	bpfProgVgInventoryConnections = "vg_inventory_connections"
 	bpfProgVgInventoryListeners   = "vg_inventory_listeners"
@@ -236,6 +237,7 @@ type bpfProgramSpecs struct {
 	VgExitConnect          *ebpf.ProgramSpec `ebpf:"vg_exit_connect"`
 	VgExitListen           *ebpf.ProgramSpec `ebpf:"vg_exit_listen"`
 	VgFlowCounters         *ebpf.ProgramSpec `ebpf:"vg_flow_counters"`
+	VgFlowFiles            *ebpf.ProgramSpec `ebpf:"vg_flow_files"`
 	VgIngress              *ebpf.ProgramSpec `ebpf:"vg_ingress"`
 	VgInventoryConnections *ebpf.ProgramSpec `ebpf:"vg_inventory_connections"`
 	VgInventoryListeners   *ebpf.ProgramSpec `ebpf:"vg_inventory_listeners"`
@@ -383,6 +385,7 @@ type bpfPrograms struct {
 	VgExitConnect          *ebpf.Program `ebpf:"vg_exit_connect"`
 	VgExitListen           *ebpf.Program `ebpf:"vg_exit_listen"`
 	VgFlowCounters         *ebpf.Program `ebpf:"vg_flow_counters"`
+	VgFlowFiles            *ebpf.Program `ebpf:"vg_flow_files"`
 	VgIngress              *ebpf.Program `ebpf:"vg_ingress"`
 	VgInventoryConnections *ebpf.Program `ebpf:"vg_inventory_connections"`
 	VgInventoryListeners   *ebpf.Program `ebpf:"vg_inventory_listeners"`
@@ -407,6 +410,7 @@ func (p *bpfPrograms) Close() error {
 		p.VgExitConnect,
 		p.VgExitListen,
 		p.VgFlowCounters,
+		p.VgFlowFiles,
 		p.VgIngress,
 		p.VgInventoryConnections,
 		p.VgInventoryListeners,
