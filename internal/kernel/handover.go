@@ -40,7 +40,7 @@ func (h *Host) pinned() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry,
 		"vg_losses": h.objs.VgLosses, "vg_state": h.objs.VgState,
 		// The kernel empties a program array when the last file descriptor or pin of it goes.
-		"vg_syscalls": h.objs.VgSyscalls}
+		"vg_syscalls": h.objs.VgSyscalls, "vg_packets_egress": h.objs.VgPacketsEgress, "vg_packets_ingress": h.objs.VgPacketsIngress}
 }
 
 // Handover pins everything below dir for the next agent. Call it after the last Read, before Close. On an

@@ -138,6 +138,8 @@ const (
 	bpfMapVgFlowSocks             = "vg_flow_socks"
 	bpfMapVgListenPorts           = "vg_listen_ports"
 	bpfMapVgLosses                = "vg_losses"
+	bpfMapVgPacketsEgress         = "vg_packets_egress"
+	bpfMapVgPacketsIngress        = "vg_packets_ingress"
 	bpfMapVgPaths                 = "vg_paths"
 	bpfMapVgPeers                 = "vg_peers"
 	bpfMapVgResetEarly            = "vg_reset_early"
@@ -254,22 +256,24 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	VgAccepted    *ebpf.MapSpec `ebpf:"vg_accepted"`
-	VgAsked       *ebpf.MapSpec `ebpf:"vg_asked"`
-	VgFailed      *ebpf.MapSpec `ebpf:"vg_failed"`
-	VgFlowSocks   *ebpf.MapSpec `ebpf:"vg_flow_socks"`
-	VgListenPorts *ebpf.MapSpec `ebpf:"vg_listen_ports"`
-	VgLosses      *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgPaths       *ebpf.MapSpec `ebpf:"vg_paths"`
-	VgPeers       *ebpf.MapSpec `ebpf:"vg_peers"`
-	VgResetEarly  *ebpf.MapSpec `ebpf:"vg_reset_early"`
-	VgSecurity    *ebpf.MapSpec `ebpf:"vg_security"`
-	VgSocks       *ebpf.MapSpec `ebpf:"vg_socks"`
-	VgState       *ebpf.MapSpec `ebpf:"vg_state"`
-	VgStateBusy   *ebpf.MapSpec `ebpf:"vg_state_busy"`
-	VgTalks       *ebpf.MapSpec `ebpf:"vg_talks"`
-	VgTelemetry   *ebpf.MapSpec `ebpf:"vg_telemetry"`
-	VgUnixScratch *ebpf.MapSpec `ebpf:"vg_unix_scratch"`
+	VgAccepted       *ebpf.MapSpec `ebpf:"vg_accepted"`
+	VgAsked          *ebpf.MapSpec `ebpf:"vg_asked"`
+	VgFailed         *ebpf.MapSpec `ebpf:"vg_failed"`
+	VgFlowSocks      *ebpf.MapSpec `ebpf:"vg_flow_socks"`
+	VgListenPorts    *ebpf.MapSpec `ebpf:"vg_listen_ports"`
+	VgLosses         *ebpf.MapSpec `ebpf:"vg_losses"`
+	VgPacketsEgress  *ebpf.MapSpec `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.MapSpec `ebpf:"vg_packets_ingress"`
+	VgPaths          *ebpf.MapSpec `ebpf:"vg_paths"`
+	VgPeers          *ebpf.MapSpec `ebpf:"vg_peers"`
+	VgResetEarly     *ebpf.MapSpec `ebpf:"vg_reset_early"`
+	VgSecurity       *ebpf.MapSpec `ebpf:"vg_security"`
+	VgSocks          *ebpf.MapSpec `ebpf:"vg_socks"`
+	VgState          *ebpf.MapSpec `ebpf:"vg_state"`
+	VgStateBusy      *ebpf.MapSpec `ebpf:"vg_state_busy"`
+	VgTalks          *ebpf.MapSpec `ebpf:"vg_talks"`
+	VgTelemetry      *ebpf.MapSpec `ebpf:"vg_telemetry"`
+	VgUnixScratch    *ebpf.MapSpec `ebpf:"vg_unix_scratch"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -312,22 +316,24 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	VgAccepted    *ebpf.Map `ebpf:"vg_accepted"`
-	VgAsked       *ebpf.Map `ebpf:"vg_asked"`
-	VgFailed      *ebpf.Map `ebpf:"vg_failed"`
-	VgFlowSocks   *ebpf.Map `ebpf:"vg_flow_socks"`
-	VgListenPorts *ebpf.Map `ebpf:"vg_listen_ports"`
-	VgLosses      *ebpf.Map `ebpf:"vg_losses"`
-	VgPaths       *ebpf.Map `ebpf:"vg_paths"`
-	VgPeers       *ebpf.Map `ebpf:"vg_peers"`
-	VgResetEarly  *ebpf.Map `ebpf:"vg_reset_early"`
-	VgSecurity    *ebpf.Map `ebpf:"vg_security"`
-	VgSocks       *ebpf.Map `ebpf:"vg_socks"`
-	VgState       *ebpf.Map `ebpf:"vg_state"`
-	VgStateBusy   *ebpf.Map `ebpf:"vg_state_busy"`
-	VgTalks       *ebpf.Map `ebpf:"vg_talks"`
-	VgTelemetry   *ebpf.Map `ebpf:"vg_telemetry"`
-	VgUnixScratch *ebpf.Map `ebpf:"vg_unix_scratch"`
+	VgAccepted       *ebpf.Map `ebpf:"vg_accepted"`
+	VgAsked          *ebpf.Map `ebpf:"vg_asked"`
+	VgFailed         *ebpf.Map `ebpf:"vg_failed"`
+	VgFlowSocks      *ebpf.Map `ebpf:"vg_flow_socks"`
+	VgListenPorts    *ebpf.Map `ebpf:"vg_listen_ports"`
+	VgLosses         *ebpf.Map `ebpf:"vg_losses"`
+	VgPacketsEgress  *ebpf.Map `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.Map `ebpf:"vg_packets_ingress"`
+	VgPaths          *ebpf.Map `ebpf:"vg_paths"`
+	VgPeers          *ebpf.Map `ebpf:"vg_peers"`
+	VgResetEarly     *ebpf.Map `ebpf:"vg_reset_early"`
+	VgSecurity       *ebpf.Map `ebpf:"vg_security"`
+	VgSocks          *ebpf.Map `ebpf:"vg_socks"`
+	VgState          *ebpf.Map `ebpf:"vg_state"`
+	VgStateBusy      *ebpf.Map `ebpf:"vg_state_busy"`
+	VgTalks          *ebpf.Map `ebpf:"vg_talks"`
+	VgTelemetry      *ebpf.Map `ebpf:"vg_telemetry"`
+	VgUnixScratch    *ebpf.Map `ebpf:"vg_unix_scratch"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -338,6 +344,8 @@ func (m *bpfMaps) Close() error {
 		m.VgFlowSocks,
 		m.VgListenPorts,
 		m.VgLosses,
+		m.VgPacketsEgress,
+		m.VgPacketsIngress,
 		m.VgPaths,
 		m.VgPeers,
 		m.VgResetEarly,

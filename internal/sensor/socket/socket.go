@@ -137,14 +137,12 @@ func (s *Sensor) attachCgroup(h *kernel.Host) error {
 		{s.objs.VgConnect6, ebpf.AttachCGroupInet6Connect},
 		{s.objs.VgSendmsg4, ebpf.AttachCGroupUDP4Sendmsg},
 		{s.objs.VgSendmsg6, ebpf.AttachCGroupUDP6Sendmsg},
-		{s.objs.VgIngress, ebpf.AttachCGroupInetIngress},
-		{s.objs.VgEgress, ebpf.AttachCGroupInetEgress},
 	} {
 		if err := h.AttachCgroup(s.Name(), c.prog, c.at); err != nil {
 			return err
 		}
 	}
-	return nil
+	return h.OnPackets(s.Name(), s.objs.VgEgress, s.objs.VgIngress)
 }
 
 // Inventory implements sensor.Inventory: listeners first, then connections.
