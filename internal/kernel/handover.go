@@ -15,7 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -219,13 +218,11 @@ func (h *Host) inheritRing(path string, readable bool, got *Inherited) error {
 		return fmt.Errorf("open the earlier agent's ring: %w", err)
 	}
 	defer m.Close()
-	rd, err := ringbuf.NewReader(m)
+	left, err := openRing(m)
 	if err != nil {
 		return fmt.Errorf("open the earlier agent's ring: %w", err)
 	}
-	defer rd.Close()
-	r := rings{}
-	_, err = r.drain(rd, int(m.MaxEntries()), func(rec Record) bool {
+	drain(left, int(m.MaxEntries()), func(rec Record) bool {
 		switch hdr := rec.Header(); {
 		case !readable:
 			got.Foreign++
@@ -234,10 +231,7 @@ func (h *Host) inheritRing(path string, readable bool, got *Inherited) error {
 		}
 		return true
 	})
-	if err != nil {
-		return fmt.Errorf("read the earlier agent's ring: %w", err)
-	}
-	return nil
+	return left.close()
 }
 
 // layout names the form of all records of all loaded sensors: two agents understand each other's rings when
