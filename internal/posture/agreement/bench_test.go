@@ -21,6 +21,8 @@ import (
 	admv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	admissionapi "k8s.io/apiserver/pkg/admission"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -128,6 +130,56 @@ func BenchmarkAdmission(b *testing.B) {
 		b.ReportMetric(float64(all[len(all)/2].Microseconds()), way+"-p50-µs")
 		b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), way+"-p99-µs")
 	}
+}
+
+// BenchmarkEngine is the time for an object before all controls, by the API server's plug-in and by the engine of scans, in turns: what it
+// is worth that scans run the same programs without the plug-in around them.
+func BenchmarkEngine(b *testing.B) {
+	controls, err := control.Default()
+	if err != nil {
+		b.Fatal(err)
+	}
+	j, err := scan.NewJudge(controls, engine.Version{Major: 1, Minor: 36}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	plugin, interfaces := startPlugin(b, j.Controls), admissionapi.NewObjectInterfacesFromScheme(scheme.Scheme)
+	var requests []engine.Request
+	for _, c := range j.Controls {
+		examples, err := c.Examples()
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, e := range examples {
+			r, err := j.RequestOf(e)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if r.Object.Served == r.Object.Kind {
+				requests = append(requests, r)
+			}
+		}
+	}
+	var took [2]time.Duration
+	round := func() {
+		for _, r := range requests {
+			began := time.Now()
+			byPlugin(b, plugin, interfaces, r)
+			between := time.Now()
+			byEngine(b, j, r)
+			took[0], took[1] = took[0]+between.Sub(began), took[1]+time.Since(between)
+		}
+	}
+	round() // both compile what they need when it is asked for first
+	took = [2]time.Duration{}
+	rounds := 0
+	for b.Loop() {
+		round()
+		rounds++
+	}
+	n := float64(rounds * len(requests))
+	b.ReportMetric(float64(took[0].Microseconds())/n, "plug-in-µs/object")
+	b.ReportMetric(float64(took[1].Microseconds())/n, "scan-µs/object")
 }
 
 // webhook is one that says yes to everything, and counts.
