@@ -227,16 +227,24 @@ func attachTracing(p *ebpf.Program) (link.Link, error) {
 
 // AttachCgroup attaches a program to the root of cgroup v2, beside whatever is there.
 func (h *Host) AttachCgroup(sensor string, p *ebpf.Program, at ebpf.AttachType) error {
+	l, err := h.attachCgroup(sensor, p, at)
+	if err != nil {
+		return err
+	}
+	h.keep(sensor, progName(p), p, l)
+	return nil
+}
+
+func (h *Host) attachCgroup(sensor string, p *ebpf.Program, at ebpf.AttachType) (link.Link, error) {
 	if h.cgroup2 == "" {
-		return &UnsupportedError{Feature: "cgroup v2", Cause: "no cgroup2 file system is mounted",
+		return nil, &UnsupportedError{Feature: "cgroup v2", Cause: "no cgroup2 file system is mounted",
 			Needs: "mount -t cgroup2 none /sys/fs/cgroup/unified (or boot with systemd's unified hierarchy)"}
 	}
 	l, err := link.AttachCgroup(link.CgroupOptions{Path: h.cgroup2, Attach: at, Program: p})
 	if err != nil {
-		return Explain(fmt.Sprintf("attach %s of sensor %s to %s", progName(p), sensor, h.cgroup2), err)
+		return nil, Explain(fmt.Sprintf("attach %s of sensor %s to %s", progName(p), sensor, h.cgroup2), err)
 	}
-	h.keep(sensor, progName(p), p, l)
-	return nil
+	return l, nil
 }
 
 // OnSyscall has p, a tp_btf/sys_exit program, run at the return of each of the system calls, whose numbers
@@ -263,7 +271,7 @@ func (h *Host) OnSyscall(sensor string, p *ebpf.Program, numbers ...int) error {
 func (h *Host) Detach(sensor string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var errs []error
+	errs := []error{h.offPackets(sensor)}
 	h.links = slices.DeleteFunc(h.links, func(l namedLink) bool {
 		if l.sensor != sensor {
 			return false
@@ -277,7 +285,6 @@ func (h *Host) Detach(sensor string) error {
 			delete(h.syscalls, nr)
 		}
 	}
-	errs = append(errs, h.offPackets(sensor))
 	h.programs = slices.DeleteFunc(h.programs, func(p namedProgram) bool { return p.sensor == sensor })
 	return errors.Join(errs...)
 }

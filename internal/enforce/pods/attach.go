@@ -75,10 +75,7 @@ func (e *Enforcer) attach() error {
 		return nil
 	}
 	host := e.options.Host
-	err := host.AttachCgroup(name, e.objs.VgNpEgress, ebpf.AttachCGroupInetEgress)
-	if err == nil {
-		err = host.AttachCgroup(name, e.objs.VgNpIngress, ebpf.AttachCGroupInetIngress)
-	}
+	err := host.JudgePackets(name, e.objs.VgNpEgress, e.objs.VgNpIngress)
 	if err == nil && e.forward != nil {
 		err = e.options.InHost(func() error {
 			return host.AttachNetfilter(forwardName, e.forward.VgNpForward,
@@ -136,10 +133,11 @@ func (e *Enforcer) stop() error {
 	if !e.attached {
 		return nil
 	}
-	errs := []error{e.detach()}
+	var errs []error
 	if e.options.PinDir != "" {
-		errs = append(errs, os.RemoveAll(e.ownPins()))
+		errs = append(errs, os.RemoveAll(e.ownPins())) // what is pinned would stay
 	}
+	errs = append(errs, e.detach())
 	e.state = State{}
 	e.world = nil
 	return errors.Join(errs...)

@@ -184,6 +184,9 @@ const (
 	bpfMapVgNpTables             = "vg_np_tables"
 	bpfMapVgNpTalks              = "vg_np_talks"
 	bpfMapVgNpTold               = "vg_np_told"
+	bpfMapVgNpWithin             = "vg_np_within"
+	bpfMapVgPacketsEgress        = "vg_packets_egress"
+	bpfMapVgPacketsIngress       = "vg_packets_ingress"
 	bpfMapVgSecurity             = "vg_security"
 	bpfMapVgSocks                = "vg_socks"
 	bpfMapVgState                = "vg_state"
@@ -261,27 +264,30 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	VgLosses     *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgNpAddrs    *ebpf.MapSpec `ebpf:"vg_np_addrs"`
-	VgNpBackends *ebpf.MapSpec `ebpf:"vg_np_backends"`
-	VgNpBlocks   *ebpf.MapSpec `ebpf:"vg_np_blocks"`
-	VgNpClasses  *ebpf.MapSpec `ebpf:"vg_np_classes"`
-	VgNpCounts   *ebpf.MapSpec `ebpf:"vg_np_counts"`
-	VgNpHits     *ebpf.MapSpec `ebpf:"vg_np_hits"`
-	VgNpLocal    *ebpf.MapSpec `ebpf:"vg_np_local"`
-	VgNpNames    *ebpf.MapSpec `ebpf:"vg_np_names"`
-	VgNpPods     *ebpf.MapSpec `ebpf:"vg_np_pods"`
-	VgNpPorts    *ebpf.MapSpec `ebpf:"vg_np_ports"`
-	VgNpServices *ebpf.MapSpec `ebpf:"vg_np_services"`
-	VgNpSocks    *ebpf.MapSpec `ebpf:"vg_np_socks"`
-	VgNpState    *ebpf.MapSpec `ebpf:"vg_np_state"`
-	VgNpTables   *ebpf.MapSpec `ebpf:"vg_np_tables"`
-	VgNpTalks    *ebpf.MapSpec `ebpf:"vg_np_talks"`
-	VgNpTold     *ebpf.MapSpec `ebpf:"vg_np_told"`
-	VgSecurity   *ebpf.MapSpec `ebpf:"vg_security"`
-	VgSocks      *ebpf.MapSpec `ebpf:"vg_socks"`
-	VgState      *ebpf.MapSpec `ebpf:"vg_state"`
-	VgTelemetry  *ebpf.MapSpec `ebpf:"vg_telemetry"`
+	VgLosses         *ebpf.MapSpec `ebpf:"vg_losses"`
+	VgNpAddrs        *ebpf.MapSpec `ebpf:"vg_np_addrs"`
+	VgNpBackends     *ebpf.MapSpec `ebpf:"vg_np_backends"`
+	VgNpBlocks       *ebpf.MapSpec `ebpf:"vg_np_blocks"`
+	VgNpClasses      *ebpf.MapSpec `ebpf:"vg_np_classes"`
+	VgNpCounts       *ebpf.MapSpec `ebpf:"vg_np_counts"`
+	VgNpHits         *ebpf.MapSpec `ebpf:"vg_np_hits"`
+	VgNpLocal        *ebpf.MapSpec `ebpf:"vg_np_local"`
+	VgNpNames        *ebpf.MapSpec `ebpf:"vg_np_names"`
+	VgNpPods         *ebpf.MapSpec `ebpf:"vg_np_pods"`
+	VgNpPorts        *ebpf.MapSpec `ebpf:"vg_np_ports"`
+	VgNpServices     *ebpf.MapSpec `ebpf:"vg_np_services"`
+	VgNpSocks        *ebpf.MapSpec `ebpf:"vg_np_socks"`
+	VgNpState        *ebpf.MapSpec `ebpf:"vg_np_state"`
+	VgNpTables       *ebpf.MapSpec `ebpf:"vg_np_tables"`
+	VgNpTalks        *ebpf.MapSpec `ebpf:"vg_np_talks"`
+	VgNpTold         *ebpf.MapSpec `ebpf:"vg_np_told"`
+	VgNpWithin       *ebpf.MapSpec `ebpf:"vg_np_within"`
+	VgPacketsEgress  *ebpf.MapSpec `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.MapSpec `ebpf:"vg_packets_ingress"`
+	VgSecurity       *ebpf.MapSpec `ebpf:"vg_security"`
+	VgSocks          *ebpf.MapSpec `ebpf:"vg_socks"`
+	VgState          *ebpf.MapSpec `ebpf:"vg_state"`
+	VgTelemetry      *ebpf.MapSpec `ebpf:"vg_telemetry"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -329,27 +335,30 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	VgLosses     *ebpf.Map `ebpf:"vg_losses"`
-	VgNpAddrs    *ebpf.Map `ebpf:"vg_np_addrs"`
-	VgNpBackends *ebpf.Map `ebpf:"vg_np_backends"`
-	VgNpBlocks   *ebpf.Map `ebpf:"vg_np_blocks"`
-	VgNpClasses  *ebpf.Map `ebpf:"vg_np_classes"`
-	VgNpCounts   *ebpf.Map `ebpf:"vg_np_counts"`
-	VgNpHits     *ebpf.Map `ebpf:"vg_np_hits"`
-	VgNpLocal    *ebpf.Map `ebpf:"vg_np_local"`
-	VgNpNames    *ebpf.Map `ebpf:"vg_np_names"`
-	VgNpPods     *ebpf.Map `ebpf:"vg_np_pods"`
-	VgNpPorts    *ebpf.Map `ebpf:"vg_np_ports"`
-	VgNpServices *ebpf.Map `ebpf:"vg_np_services"`
-	VgNpSocks    *ebpf.Map `ebpf:"vg_np_socks"`
-	VgNpState    *ebpf.Map `ebpf:"vg_np_state"`
-	VgNpTables   *ebpf.Map `ebpf:"vg_np_tables"`
-	VgNpTalks    *ebpf.Map `ebpf:"vg_np_talks"`
-	VgNpTold     *ebpf.Map `ebpf:"vg_np_told"`
-	VgSecurity   *ebpf.Map `ebpf:"vg_security"`
-	VgSocks      *ebpf.Map `ebpf:"vg_socks"`
-	VgState      *ebpf.Map `ebpf:"vg_state"`
-	VgTelemetry  *ebpf.Map `ebpf:"vg_telemetry"`
+	VgLosses         *ebpf.Map `ebpf:"vg_losses"`
+	VgNpAddrs        *ebpf.Map `ebpf:"vg_np_addrs"`
+	VgNpBackends     *ebpf.Map `ebpf:"vg_np_backends"`
+	VgNpBlocks       *ebpf.Map `ebpf:"vg_np_blocks"`
+	VgNpClasses      *ebpf.Map `ebpf:"vg_np_classes"`
+	VgNpCounts       *ebpf.Map `ebpf:"vg_np_counts"`
+	VgNpHits         *ebpf.Map `ebpf:"vg_np_hits"`
+	VgNpLocal        *ebpf.Map `ebpf:"vg_np_local"`
+	VgNpNames        *ebpf.Map `ebpf:"vg_np_names"`
+	VgNpPods         *ebpf.Map `ebpf:"vg_np_pods"`
+	VgNpPorts        *ebpf.Map `ebpf:"vg_np_ports"`
+	VgNpServices     *ebpf.Map `ebpf:"vg_np_services"`
+	VgNpSocks        *ebpf.Map `ebpf:"vg_np_socks"`
+	VgNpState        *ebpf.Map `ebpf:"vg_np_state"`
+	VgNpTables       *ebpf.Map `ebpf:"vg_np_tables"`
+	VgNpTalks        *ebpf.Map `ebpf:"vg_np_talks"`
+	VgNpTold         *ebpf.Map `ebpf:"vg_np_told"`
+	VgNpWithin       *ebpf.Map `ebpf:"vg_np_within"`
+	VgPacketsEgress  *ebpf.Map `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.Map `ebpf:"vg_packets_ingress"`
+	VgSecurity       *ebpf.Map `ebpf:"vg_security"`
+	VgSocks          *ebpf.Map `ebpf:"vg_socks"`
+	VgState          *ebpf.Map `ebpf:"vg_state"`
+	VgTelemetry      *ebpf.Map `ebpf:"vg_telemetry"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -371,6 +380,9 @@ func (m *bpfMaps) Close() error {
 		m.VgNpTables,
 		m.VgNpTalks,
 		m.VgNpTold,
+		m.VgNpWithin,
+		m.VgPacketsEgress,
+		m.VgPacketsIngress,
 		m.VgSecurity,
 		m.VgSocks,
 		m.VgState,

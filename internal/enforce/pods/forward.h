@@ -51,24 +51,32 @@ static __always_inline bool answers(struct sk_buff *skb)
 	return (skb->_nfct & ~(unsigned long)VG_CT_INFO) && info >= IP_CT_IS_REPLY && info != VG_CT_INFO;
 }
 
+/* Most packets: TCP behind an IPv4 header without options, and no SYN. Of a fragment that is not the first the flags are none, but it is
+ * no first packet either. */
+static __always_inline bool goes_on(struct sk_buff *skb)
+{
+	u8 head[34]; /* up to the flags */
+
+	if (skb->len - skb->data_len < sizeof(head) || bpf_probe_read_kernel(head, sizeof(head), skb->data))
+		return false;
+	if (head[0] != 0x45 || head[9] != IPPROTO_TCP)
+		return false;
+	return (head[33] & (VG_TCP_SYN | VG_TCP_ACK)) != VG_TCP_SYN || bpf_ntohs(*(u16 *)(head + 6)) & 0x1fff;
+}
+
 /* 0: its beginning cannot be read. 2: it is no first packet of anything. */
 static __noinline int read_forwarded(struct bpf_nf_ctx *ctx, struct vg_np_packet *p)
 {
 	struct sk_buff *skb = ctx->skb;
 	struct bpf_dynptr d;
 	u32 ports;
-	u8 head[40];
+	u8 head[20];
 
 	if (!p || bpf_dynptr_from_skb((struct __sk_buff *)skb, 0, &d))
 		return 0;
 	if (ctx->state->pf == VG_PF_INET) {
-		/* With one look, most packets: a TCP header behind an IPv4 header without options. */
-		if (bpf_dynptr_read(head, sizeof(head), &d, 0, 0)) {
-			if (bpf_dynptr_read(head, 20, &d, 0, 0))
-				return 0;
-		} else if (head[0] == 0x45 && head[9] == IPPROTO_TCP && (head[33] & (VG_TCP_SYN | VG_TCP_ACK)) != VG_TCP_SYN) {
-			return 2;
-		}
+		if (bpf_dynptr_read(head, sizeof(head), &d, 0, 0))
+			return 0;
 		if (bpf_ntohs(*(u16 *)(head + 6)) & 0x1fff)
 			return 2; /* a fragment, but the first */
 		p->protocol = head[9];
@@ -111,7 +119,8 @@ static __noinline int read_forwarded(struct bpf_nf_ctx *ctx, struct vg_np_packet
 	return 1;
 }
 
-static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
+/* A packet that may be a first one. */
+static __noinline int first(struct bpf_nf_ctx *ctx)
 {
 	u32 generation = vg_np_generation();
 	struct vg_np_talk fresh = {.generation = generation, .direction = VG_NP_EGRESS}, *talk;
@@ -123,8 +132,6 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	u64 *cgroup;
 	int got;
 
-	if (answers(ctx->skb))
-		return NF_ACCEPT; /* half of all packets end here */
 	got = read_forwarded(ctx, &p);
 	if (got == 2)
 		return NF_ACCEPT;
@@ -162,7 +169,7 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	talk = bpf_map_lookup_elem(&vg_np_talks, &begun);
 	if (talk)
 		__builtin_memcpy(&c.owner, talk->addr, sizeof(c.owner));
-	if (!itself(&p) && !may(pod, &q, &c, generation))
+	if (!itself(&p) && !vg_np_may(pod, &q, &c, generation))
 		return NF_DROP;
 	if (p.protocol != IPPROTO_TCP)
 		bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
@@ -173,6 +180,14 @@ static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
 	fresh.port = p.dest;
 	bpf_map_update_elem(&vg_np_talks, &k, &fresh, BPF_ANY);
 	return NF_ACCEPT;
+}
+
+/* Nearly all packets end here. */
+static __always_inline int forwarded(struct bpf_nf_ctx *ctx)
+{
+	if (answers(ctx->skb) || (ctx->state->pf == VG_PF_INET && goes_on(ctx->skb)))
+		return NF_ACCEPT;
+	return first(ctx);
 }
 
 #endif

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -48,6 +49,10 @@ func peer(in io.Reader, out io.Writer) int {
 			return 1
 		}
 	}
+	if err := serveLoads(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	fmt.Fprintln(out, "ready")
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<20)
@@ -70,7 +75,7 @@ func peer(in io.Reader, out io.Writer) int {
 	return 0
 }
 
-// hold opens a connection that stays, and says something on it: "open NETWORK ADDR", "say".
+// hold opens a connection that stays, and says something on it: "open NETWORK ADDR", "say"; or runs a load: "rr ADDR N", "crr ADDR N".
 func hold(line string, held map[string]net.Conn) string {
 	var what, network, addr string
 	_, _ = fmt.Sscan(line, &what, &network, &addr)
@@ -82,6 +87,14 @@ func hold(line string, held map[string]net.Conn) string {
 		}
 		if held["x"], err = net.DialTimeout(network, addr, 10*time.Second); err == nil {
 			err = says(held["x"], 10*time.Second)
+		}
+	case "rr", "crr":
+		var to netip.Addr
+		n := 0
+		if to, err = netip.ParseAddr(network); err == nil {
+			if n, err = strconv.Atoi(addr); err == nil {
+				err = runLoad(what, to, n)
+			}
 		}
 	case "say":
 		err = says(held["x"], time.Second)

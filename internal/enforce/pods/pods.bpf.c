@@ -14,18 +14,29 @@
  *
  * Read tables.h first: what tables say. Then packet.h, verdict.h, sockets.h.
  */
+#include "packets.h"
 #include "sockets.h"
 
 SEC("cgroup_skb/egress")
 int vg_np_egress(struct __sk_buff *skb)
 {
-	return packet(skb, 0) ? 1 : 0;
+	int passes = packet(skb, 0);
+
+	if (!passes)
+		vg_deny(skb);
+	bpf_tail_call(skb, &vg_packets_egress, VG_PACKETS_FIRST);
+	return passes ? 1 : 0;
 }
 
 SEC("cgroup_skb/ingress")
 int vg_np_ingress(struct __sk_buff *skb)
 {
-	return packet(skb, 1) ? 1 : 0;
+	int passes = packet(skb, 1);
+
+	if (!passes)
+		vg_deny(skb);
+	bpf_tail_call(skb, &vg_packets_ingress, VG_PACKETS_FIRST);
+	return passes ? 1 : 0;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

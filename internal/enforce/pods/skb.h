@@ -41,13 +41,32 @@ static __always_inline bool in_host_network(struct __sk_buff *skb)
 
 #define VG_NP_LEVELS 16 /* of cgroups; what lies deeper is not looked for */
 
+/* The pods that lie above sockets' own cgroups, which never changes. Full: the least recently used is forgotten, and looked for again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, u64);
+} vg_np_within SEC(".maps");
+
 /* The pod that a packet's socket is of. NULL: it is of none. *cgroup is its number. Below a parent that is no pod that is
  * known, it is one that is not known yet: held. */
 static __always_inline struct vg_np_pod *pod_of(struct __sk_buff *skb, u64 *cgroup, bool *held)
 {
+	u64 own = bpf_skb_cgroup_id(skb), *within = bpf_map_lookup_elem(&vg_np_within, &own);
 	bool below = false;
 
 	*held = false;
+	if (within) {
+		struct vg_np_pod *p;
+
+		*cgroup = *within;
+		p = bpf_map_lookup_elem(&vg_np_pods, cgroup);
+		if (p && p->kind != VG_NP_PARENT) {
+			*held = p->kind == VG_NP_HELD && !in_host_network(skb);
+			return p;
+		}
+	}
 	for (u32 level = 1; level < VG_NP_LEVELS; level++) {
 		u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
 		struct vg_np_pod *p;
@@ -57,6 +76,7 @@ static __always_inline struct vg_np_pod *pod_of(struct __sk_buff *skb, u64 *cgro
 		p = bpf_map_lookup_elem(&vg_np_pods, &id);
 		if (p && p->kind != VG_NP_PARENT) {
 			*cgroup = id;
+			bpf_map_update_elem(&vg_np_within, &own, &id, BPF_ANY);
 			*held = p->kind == VG_NP_HELD && !in_host_network(skb);
 			return p;
 		}

@@ -165,12 +165,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 		vg_lose(VG_LOST_SOCKET_STORAGE);
 	if (!pod || pod->kind != VG_NP_POD)
 		return settle(n, generation, VG_NP_SK_NONE, 1);
-	if (!read_packet(skb, &p))
-		return 0;
-	if (itself(&p))
-		return settle(n, generation, VG_NP_SK_NONE, 1);
 	known = owner_of(sk, &c);
-	ends(&q, &c, &p, in);
 	if (n)
 		flags = n->flags;
 	if (state == TCP_SYN_SENT)
@@ -183,6 +178,11 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 	q.direction = flags & VG_NP_SK_IN ? VG_NP_INGRESS : VG_NP_EGRESS;
 	if (!vg_np_speaks(pod, generation, q.direction))
 		return settle(n, generation, flags & ~VG_NP_SK_WAITS, 1);
+	if (!read_packet(skb, &p))
+		return 0;
+	if (itself(&p))
+		return settle(n, generation, VG_NP_SK_NONE, 1);
+	ends(&q, &c, &p, in);
 	if (flags & VG_NP_SK_IN) {
 		q.port = c.local_port;
 		return settle(n, generation, flags, may(pod, &q, &c, generation));
@@ -229,6 +229,7 @@ static __noinline int tcp_packet(struct __sk_buff *skb, u32 in)
 			introduce(&c, q.protocol);
 			return 1;
 		}
+		return settle(n, generation, flags, vg_np_may(pod, &q, &c, generation));
 	}
 	return settle(n, generation, flags, may(pod, &q, &c, generation));
 }
@@ -263,6 +264,8 @@ static __noinline int to_listener(struct __sk_buff *skb)
 		n->flags = VG_NP_SK_LISTENER;
 		n->generation = 0;
 	}
+	if (!vg_np_speaks(pod, generation, VG_NP_INGRESS))
+		return 1;
 	if (!read_packet(skb, &p) || bpf_skb_load_bytes(skb, p.transport + 13, &flags, 1))
 		return 0;
 	if ((flags & (VG_TCP_SYN | VG_TCP_ACK)) != VG_TCP_SYN || itself(&p))
@@ -375,6 +378,15 @@ static __noinline int datagram(struct __sk_buff *skb, u32 in)
 	return 1;
 }
 
+/* A TCP packet that is no SYN, as far as one look tells: behind an IPv4 header without options. */
+static __always_inline bool goes_on(struct __sk_buff *skb)
+{
+	u8 *data = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
+
+	return skb->protocol == bpf_htons(VG_ETH_P_IP) && data + 34 <= end && data[0] == 0x45 && data[9] == IPPROTO_TCP &&
+	       (data[33] & (VG_TCP_SYN | VG_TCP_ACK)) != VG_TCP_SYN;
+}
+
 static __always_inline int packet(struct __sk_buff *skb, u32 in)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -393,8 +405,12 @@ static __always_inline int packet(struct __sk_buff *skb, u32 in)
 		return datagram(skb, in);
 	switch (sk->protocol) {
 	case IPPROTO_TCP:
-		if (sk->state == TCP_LISTEN)
-			return in ? to_listener(skb) : 1;
+		if (sk->state == TCP_LISTEN) {
+			/* Who was allowed to begin goes on: the listener is a known pod's. */
+			if (!in || (n && n->flags == VG_NP_SK_LISTENER && goes_on(skb)))
+				return 1;
+			return to_listener(skb);
+		}
 		return tcp_packet(skb, in);
 	case IPPROTO_UDP:
 	case IPPROTO_UDPLITE:

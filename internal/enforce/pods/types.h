@@ -54,6 +54,7 @@ struct sock {
 
 struct sk_buff {
 	struct sock *sk;
+	unsigned int len, data_len; /* data_len of len are not at data, but in pages */
 	u16 transport_header; /* from head */
 	unsigned char *head;
 	unsigned char *data;

@@ -165,10 +165,12 @@ __weak __noinline int vg_np_speaks(const struct vg_np_pod *pod, u32 generation, 
 		return 0;
 	table = world ? pod->tables[1] : pod->tables[0];
 	audit = world ? pod->audits[1] : pod->audits[0];
-	t = bpf_map_lookup_elem(&vg_np_tables, &table);
+	t = table ? bpf_map_lookup_elem(&vg_np_tables, &table) : 0;
 	if (t && t->flags & VG_NP_SPEAKS << (direction & 1))
 		return 1;
-	t = bpf_map_lookup_elem(&vg_np_tables, &audit);
+	if (table && !t)
+		vg_lose(VG_LOST_POLICY_TABLE_GONE);
+	t = audit ? bpf_map_lookup_elem(&vg_np_tables, &audit) : 0;
 	return t && t->flags & VG_NP_SPEAKS << (direction & 1);
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/vigie-io/vigie/internal/pipeline"
 	"github.com/vigie-io/vigie/internal/policy/netpol"
 	"github.com/vigie-io/vigie/internal/policy/netpol/netpoltest"
+	"github.com/vigie-io/vigie/internal/sensor/dns"
 	"github.com/vigie-io/vigie/internal/sensor/socket"
 	"github.com/vigie-io/vigie/internal/testkit"
 )
@@ -80,6 +81,9 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	if err := socket.New(socket.Options{}).Start(context.Background(), w.host); err != nil {
+		t.Fatal(err)
+	}
+	if err := dns.New(dns.Options{}).Start(context.Background(), w.host); err != nil {
 		t.Fatal(err)
 	}
 	w.enforcer = New(Options{Log: log, Losses: losses, Host: w.host, InHost: w.node.Run})

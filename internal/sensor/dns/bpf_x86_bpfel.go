@@ -45,15 +45,17 @@ type bpfVgHeader struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapVgLosses      = "vg_losses"
-	bpfMapVgSecurity    = "vg_security"
-	bpfMapVgSocks       = "vg_socks"
-	bpfMapVgState       = "vg_state"
-	bpfMapVgTelemetry   = "vg_telemetry"
-	bpfProgVgDnsEgress  = "vg_dns_egress"
-	bpfProgVgDnsIngress = "vg_dns_ingress"
-	bpfVarVgDnsPorts    = "vg_dns_ports"
-	bpfVarVgExportVgDns = "vg_export_vg_dns"
+	bpfMapVgLosses         = "vg_losses"
+	bpfMapVgPacketsEgress  = "vg_packets_egress"
+	bpfMapVgPacketsIngress = "vg_packets_ingress"
+	bpfMapVgSecurity       = "vg_security"
+	bpfMapVgSocks          = "vg_socks"
+	bpfMapVgState          = "vg_state"
+	bpfMapVgTelemetry      = "vg_telemetry"
+	bpfProgVgDnsEgress     = "vg_dns_egress"
+	bpfProgVgDnsIngress    = "vg_dns_ingress"
+	bpfVarVgDnsPorts       = "vg_dns_ports"
+	bpfVarVgExportVgDns    = "vg_export_vg_dns"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -106,11 +108,13 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	VgLosses    *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgSecurity  *ebpf.MapSpec `ebpf:"vg_security"`
-	VgSocks     *ebpf.MapSpec `ebpf:"vg_socks"`
-	VgState     *ebpf.MapSpec `ebpf:"vg_state"`
-	VgTelemetry *ebpf.MapSpec `ebpf:"vg_telemetry"`
+	VgLosses         *ebpf.MapSpec `ebpf:"vg_losses"`
+	VgPacketsEgress  *ebpf.MapSpec `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.MapSpec `ebpf:"vg_packets_ingress"`
+	VgSecurity       *ebpf.MapSpec `ebpf:"vg_security"`
+	VgSocks          *ebpf.MapSpec `ebpf:"vg_socks"`
+	VgState          *ebpf.MapSpec `ebpf:"vg_state"`
+	VgTelemetry      *ebpf.MapSpec `ebpf:"vg_telemetry"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -141,16 +145,20 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	VgLosses    *ebpf.Map `ebpf:"vg_losses"`
-	VgSecurity  *ebpf.Map `ebpf:"vg_security"`
-	VgSocks     *ebpf.Map `ebpf:"vg_socks"`
-	VgState     *ebpf.Map `ebpf:"vg_state"`
-	VgTelemetry *ebpf.Map `ebpf:"vg_telemetry"`
+	VgLosses         *ebpf.Map `ebpf:"vg_losses"`
+	VgPacketsEgress  *ebpf.Map `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.Map `ebpf:"vg_packets_ingress"`
+	VgSecurity       *ebpf.Map `ebpf:"vg_security"`
+	VgSocks          *ebpf.Map `ebpf:"vg_socks"`
+	VgState          *ebpf.Map `ebpf:"vg_state"`
+	VgTelemetry      *ebpf.Map `ebpf:"vg_telemetry"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgLosses,
+		m.VgPacketsEgress,
+		m.VgPacketsIngress,
 		m.VgSecurity,
 		m.VgSocks,
 		m.VgState,

@@ -12,6 +12,7 @@
  * pass, and counts what it can't read. A packet that is not DNS costs the comparison of two ports.
  */
 #include "abi.h"
+#include "packets.h"
 #include "sock.h"
 
 #define VG_DNS_PORTS 4
@@ -281,13 +282,15 @@ static __always_inline int packet(struct __sk_buff *skb, bool in)
 SEC("cgroup_skb/egress")
 int vg_dns_egress(struct __sk_buff *skb)
 {
-	return packet(skb, false);
+	packet(skb, false);
+	return vg_decided(skb);
 }
 
 SEC("cgroup_skb/ingress")
 int vg_dns_ingress(struct __sk_buff *skb)
 {
-	return packet(skb, true);
+	packet(skb, true);
+	return vg_decided(skb);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

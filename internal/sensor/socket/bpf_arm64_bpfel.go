@@ -184,6 +184,7 @@ const (
 	bpfVarVgFlows                 = "vg_flows"
 	bpfVarVgNatsSeen              = "vg_nats_seen"
 	bpfVarVgNrConnect             = "vg_nr_connect"
+	bpfVarVgResetsEarly           = "vg_resets_early"
 	bpfVarVgTalksLost             = "vg_talks_lost"
 )
 
@@ -293,6 +294,7 @@ type bpfVariableSpecs struct {
 	VgFlows             *ebpf.VariableSpec `ebpf:"vg_flows"`
 	VgNatsSeen          *ebpf.VariableSpec `ebpf:"vg_nats_seen"`
 	VgNrConnect         *ebpf.VariableSpec `ebpf:"vg_nr_connect"`
+	VgResetsEarly       *ebpf.VariableSpec `ebpf:"vg_resets_early"`
 	VgTalksLost         *ebpf.VariableSpec `ebpf:"vg_talks_lost"`
 }
 
@@ -376,6 +378,7 @@ type bpfVariables struct {
 	VgFlows             *ebpf.Variable `ebpf:"vg_flows"`
 	VgNatsSeen          *ebpf.Variable `ebpf:"vg_nats_seen"`
 	VgNrConnect         *ebpf.Variable `ebpf:"vg_nr_connect"`
+	VgResetsEarly       *ebpf.Variable `ebpf:"vg_resets_early"`
 	VgTalksLost         *ebpf.Variable `ebpf:"vg_talks_lost"`
 }
 

@@ -70,13 +70,12 @@ static __always_inline void note_asked(struct sock *flow, u64 cookie, const void
 	u16 port;
 	const u64 *a = (const void *)c.remote, *b = (const void *)has;
 
-	if (!vg_flows)
+	if (!vg_flows || !cookie)
 		return;
-	fill_ends(&c, flow);
-	__builtin_memcpy(has, c.remote, 16);
-	port = c.remote_port;
-	if (!cookie || !port || !remote_from_user(&c, addr))
+	port = BPF_CORE_READ(flow, __sk_common.skc_dport);
+	if (!port || !remote_from_user(&c, addr))
 		return;
+	fill_remote(has, flow);
 	if (a[0] == b[0] && a[1] == b[1] && c.remote_port == port)
 		return;
 	if (!a[0] && (!a[1] || a[1] == (u64)bpf_htonl(0xffff)))

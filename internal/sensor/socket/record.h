@@ -78,6 +78,14 @@ static __always_inline void header_of(struct vg_header *h, u16 type, const struc
 	h->pad = 0;
 }
 
+static __always_inline void fill_remote(u8 *addr, struct sock *sk)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET)
+		vg_map_ipv4(addr, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+	else
+		bpf_core_read(addr, 16, &sk->__sk_common.skc_v6_daddr);
+}
+
 static __always_inline void fill_ends(struct vg_conn *c, struct sock *sk)
 {
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {

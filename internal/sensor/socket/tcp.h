@@ -48,6 +48,18 @@ struct {
 	__type(value, u32);
 } vg_reset_early SEC(".maps");
 
+/* How many entries it was given: accept does not look while there were none. */
+volatile u64 vg_resets_early;
+
+/* Adds to that and returns what it was. What was written before is seen by whoever sees the sum: the result has to be asked for. */
+static __always_inline u64 resets_early(u64 more)
+{
+	u64 were = __sync_fetch_and_add(&vg_resets_early, more);
+
+	barrier_var(were);
+	return were;
+}
+
 /*
  * By cookie: the errno of a failed connect that was reported at the state change, so that the return from
  * connect(2) does not report it again. Read once, within microseconds, unless the socket does not block; evicted
@@ -245,6 +257,7 @@ static __always_inline void inbound_closed(struct sock *sk, struct tcp_sock *tp,
 	if (!BPF_CORE_READ(held, sk_socket))
 		return; /* no process has it: never accepted, or accept will see that it is closed */
 	bpf_map_update_elem(&vg_reset_early, &key, &one, BPF_ANY);
+	resets_early(1);
 	if (take_accepted(key, &a)) {
 		bpf_map_delete_elem(&vg_reset_early, &key);
 		emit_close(tp, &a.owner, a.tid, a.direction, a.since, cookie);
@@ -405,7 +418,7 @@ static __always_inline void tcp_accepted(struct task_struct *t, struct sock *sk)
 			vg_lose(VG_LOST_ACCEPT_TABLE_FULL);
 			return;
 		}
-		if (!bpf_map_lookup_elem(&vg_reset_early, &key))
+		if (!resets_early(0) || !bpf_map_lookup_elem(&vg_reset_early, &key))
 			return;
 		bpf_map_delete_elem(&vg_reset_early, &key);
 		if (bpf_map_delete_elem(&vg_accepted, &key))

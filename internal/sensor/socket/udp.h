@@ -295,16 +295,16 @@ SEC("cgroup_skb/ingress")
 int vg_ingress(struct __sk_buff *skb)
 {
 	on_packet(skb, true);
-	bpf_tail_call(skb, &vg_packets_ingress, 0);
-	return 1;
+	bpf_tail_call(skb, &vg_packets_ingress, VG_PACKETS_SECOND);
+	return vg_decided(skb);
 }
 
 SEC("cgroup_skb/egress")
 int vg_egress(struct __sk_buff *skb)
 {
 	on_packet(skb, false);
-	bpf_tail_call(skb, &vg_packets_egress, 0);
-	return 1;
+	bpf_tail_call(skb, &vg_packets_egress, VG_PACKETS_SECOND);
+	return vg_decided(skb);
 }
 
 /* A socket that can speak ICMP: its process, for there is no call to come that names an address. */
