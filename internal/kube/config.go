@@ -78,10 +78,9 @@ func newClients(config *rest.Config, through func(http.RoundTripper) http.RoundT
 	}
 	// A scheme of our own: client-go's would bring every API group there is.
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, eventsv1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			return clients{}, fmt.Errorf("register API types: %w", err)
-		}
+	wireTypes(scheme)
+	if err := eventsv1.AddToScheme(scheme); err != nil {
+		return clients{}, fmt.Errorf("register API types: %w", err)
 	}
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	var c clients

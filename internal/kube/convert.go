@@ -20,49 +20,8 @@ import (
 // (kubetypes.ConfigHashAnnotationKey).
 const configHash = "kubernetes.io/config.hash"
 
-// strip takes off an object what is never read, so that a list that is being read holds little.
-func strip(object any) (any, error) {
-	if m, ok := object.(metav1.Object); ok {
-		m.SetManagedFields(nil)
-	}
-	switch o := object.(type) {
-	case *corev1.Pod:
-		hash, static := o.Annotations[configHash]
-		o.Annotations = nil
-		if static {
-			o.Annotations = map[string]string{configHash: hash}
-		}
-		stripSpec(&o.Spec)
-		o.Status.Conditions = nil
-		for _, list := range [][]corev1.ContainerStatus{o.Status.InitContainerStatuses, o.Status.ContainerStatuses} {
-			for i := range list {
-				list[i] = corev1.ContainerStatus{Name: list[i].Name, ContainerID: list[i].ContainerID}
-			}
-		}
-	case *corev1.Node:
-		o.Annotations, o.Status.Images, o.Status.Conditions, o.Status.VolumesInUse, o.Status.VolumesAttached = nil, nil, nil, nil, nil
-	case *corev1.Service:
-		o.Annotations, o.Status.Conditions = nil, nil
-	case *corev1.Namespace:
-		o.Annotations = nil
-	case *discoveryv1.EndpointSlice:
-		o.Annotations = nil
-	}
-	return object, nil
-}
-
-func stripSpec(s *corev1.PodSpec) {
-	s.Volumes, s.Affinity, s.Tolerations, s.TopologySpreadConstraints, s.EphemeralContainers = nil, nil, nil, nil, nil
-	for _, list := range [][]corev1.Container{s.InitContainers, s.Containers} {
-		for i := range list {
-			c := &list[i]
-			list[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
-		}
-	}
-}
-
 // podOf is the pod that an API object describes. own: it is of this node, whose pods' containers are of interest.
-func (v *View) podOf(o *corev1.Pod, own bool) *model.Pod {
+func podOf(o *corev1.Pod, own bool) *model.Pod {
 	p := &model.Pod{UID: string(o.UID), Namespace: shared(o.Namespace), Name: o.Name, Labels: o.Labels, Controller: controllerOf(o),
 		ServiceAccount: shared(o.Spec.ServiceAccountName), Node: shared(o.Spec.NodeName), HostNetwork: o.Spec.HostNetwork,
 		Created: o.CreationTimestamp.Time, Ended: o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed}

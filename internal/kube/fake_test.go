@@ -4,6 +4,7 @@ package kube
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,19 +43,23 @@ type apiServer struct {
 	patched  []map[string]any
 	refuse   bool // Events and reports
 	asked    []string
+	// noStreams: watches that begin with what there is are refused, as before Kubernetes 1.32.
+	noStreams bool
 
 	reportGroup string            // that there is
 	reports     map[string][]byte // by name
 }
 
 type object struct {
-	content json.RawMessage
+	metav1.TypeMeta
+	message []byte // protobuf
+	json    []byte
 	pod     *corev1.Pod
 }
 
 type watcher struct {
 	resource, selector string
-	events             chan string
+	events             chan []byte
 }
 
 func serveAPI(t *testing.T) *apiServer {
@@ -106,7 +112,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(path) > 1 && (path[1] == "openreports.io" || path[1] == "wgpolicyk8s.io"):
 		s.report(w, r, path)
 	case r.Method == http.MethodPost || r.Method == http.MethodPatch:
-		s.event(w, r)
+		s.post(w, r)
 	case path[len(path)-2] == "jobs":
 		s.mu.Lock()
 		o, ok := s.objects["jobs"][path[len(path)-3]+"/"+resource]
@@ -116,7 +122,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
 			return
 		}
-		_, _ = w.Write(o.content)
+		_, _ = w.Write(o.json)
 	case r.URL.Query().Get("watch") != "":
 		s.watch(w, r, resource)
 	default:
@@ -150,7 +156,7 @@ func (s *apiServer) report(w http.ResponseWriter, r *http.Request, path []string
 	}
 }
 
-func (s *apiServer) event(w http.ResponseWriter, r *http.Request) {
+func (s *apiServer) post(w http.ResponseWriter, r *http.Request) {
 	content, _ := io.ReadAll(r.Body)
 	var m map[string]any
 	if err := json.Unmarshal(content, &m); err != nil {
@@ -172,40 +178,59 @@ func (s *apiServer) event(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, `{"kind":"Event","apiVersion":"events.k8s.io/v1","metadata":{"name":"x"}}`)
 }
 
+// kindOf is the kind of a resource's objects.
+func kindOf(resource string) metav1.TypeMeta {
+	t := metav1.TypeMeta{APIVersion: "v1", Kind: map[string]string{"pods": "Pod", "nodes": "Node", "namespaces": "Namespace", "services": "Service", "endpointslices": "EndpointSlice"}[resource]}
+	if resource == "endpointslices" {
+		t.APIVersion = "discovery.k8s.io/v1"
+	}
+	return t
+}
+
 func (s *apiServer) list(w http.ResponseWriter, r *http.Request, resource string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var items []json.RawMessage
+	about, err := (&metav1.ListMeta{ResourceVersion: fmt.Sprint(s.version)}).Marshal()
+	if err != nil {
+		s.t.Error(err)
+	}
+	list := inField(nil, 1, about)
 	for _, o := range s.objects[resource] {
 		if selected(r.URL.Query().Get("fieldSelector"), o) {
-			items = append(items, o.content)
+			list = inField(list, 2, o.message)
 		}
 	}
-	kind := map[string]string{"pods": "PodList", "nodes": "NodeList", "namespaces": "NamespaceList", "services": "ServiceList", "endpointslices": "EndpointSliceList"}[resource]
-	group := "v1"
-	if resource == "endpointslices" {
-		group = "discovery.k8s.io/v1"
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"kind": kind, "apiVersion": group,
-		"metadata": map[string]any{"resourceVersion": fmt.Sprint(s.version)}, "items": items})
+	kind := kindOf(resource)
+	kind.Kind += "List"
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+	_, _ = w.Write(s.envelope(kind, list))
+}
+
+func inField(message []byte, number protowire.Number, content []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(message, number, protowire.BytesType), content)
 }
 
 func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, resource string) {
-	me := &watcher{resource: resource, selector: r.URL.Query().Get("fieldSelector"), events: make(chan string, 4096)}
+	initial := r.URL.Query().Get("sendInitialEvents") == "true"
+	if initial && s.noStreams {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+		return
+	}
+	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
+	me := &watcher{resource: resource, selector: r.URL.Query().Get("fieldSelector"), events: make(chan []byte, 4096)}
 	s.mu.Lock()
-	if r.URL.Query().Get("sendInitialEvents") == "true" {
+	if initial {
 		for _, o := range s.objects[resource] {
 			if selected(me.selector, o) {
-				me.events <- eventOf("ADDED", o.content)
+				me.events <- s.event("ADDED", o)
 			}
 		}
-		kind := map[string]string{"pods": "Pod", "nodes": "Node", "namespaces": "Namespace", "services": "Service", "endpointslices": "EndpointSlice"}[resource]
-		group := "v1"
-		if resource == "endpointslices" {
-			group = "discovery.k8s.io/v1"
+		end, err := (&metav1.ObjectMeta{ResourceVersion: fmt.Sprint(s.version), Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}).Marshal()
+		if err != nil {
+			s.t.Error(err)
 		}
-		me.events <- eventOf("BOOKMARK", json.RawMessage(fmt.Sprintf(`{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":"%d","annotations":{"k8s.io/initial-events-end":"true"}}}`,
-			kind, group, s.version)))
+		me.events <- s.event("BOOKMARK", object{TypeMeta: kindOf(resource), message: inField(nil, 1, end)})
 	}
 	s.watchers[me] = true
 	s.mu.Unlock()
@@ -218,18 +243,32 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, resource strin
 			delete(s.watchers, me)
 			s.mu.Unlock()
 			return
-		case text, ok := <-me.events:
+		case event, ok := <-me.events:
 			if !ok {
 				return
 			}
-			fmt.Fprintln(w, text)
+			_, _ = w.Write(event)
 			flush.Flush()
 		}
 	}
 }
 
-func eventOf(kind string, o json.RawMessage) string {
-	return fmt.Sprintf(`{"type":%q,"object":%s}`, kind, o)
+// event is one of a watch.
+func (s *apiServer) event(kind string, o object) []byte {
+	event, err := (&metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: s.envelope(o.TypeMeta, o.message)}}).Marshal()
+	if err != nil {
+		s.t.Error(err)
+	}
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(event))), event...)
+}
+
+// envelope is an object as it is sent by itself.
+func (s *apiServer) envelope(t metav1.TypeMeta, message []byte) []byte {
+	whole, err := (&runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: t.APIVersion, Kind: t.Kind}, Raw: message}).Marshal()
+	if err != nil {
+		s.t.Error(err)
+	}
+	return append([]byte("k8s\x00"), whole...)
 }
 
 // selected knows the selectors that are used.
@@ -263,7 +302,14 @@ func (s *apiServer) put(resource string, o metav1.Object) {
 	defer s.mu.Unlock()
 	s.version++
 	o.SetResourceVersion(fmt.Sprint(s.version))
-	content, err := json.Marshal(o)
+	next := object{TypeMeta: kindOf(resource)}
+	var err error
+	if m, ok := o.(interface{ Marshal() ([]byte, error) }); ok {
+		next.message, err = m.Marshal()
+	}
+	if err == nil {
+		next.json, err = json.Marshal(o)
+	}
 	if err != nil {
 		s.t.Error(err)
 	}
@@ -272,7 +318,6 @@ func (s *apiServer) put(resource string, o metav1.Object) {
 	}
 	name := o.GetNamespace() + "/" + o.GetName()
 	old, had := s.objects[resource][name]
-	next := object{content: content}
 	if p, ok := o.(*corev1.Pod); ok {
 		next.pod = p.DeepCopy()
 	}
@@ -284,11 +329,11 @@ func (s *apiServer) put(resource string, o metav1.Object) {
 		was, is := had && selected(w.selector, old), selected(w.selector, next)
 		switch {
 		case was && is:
-			w.events <- eventOf("MODIFIED", content)
+			w.events <- s.event("MODIFIED", next)
 		case is:
-			w.events <- eventOf("ADDED", content)
+			w.events <- s.event("ADDED", next)
 		case was:
-			w.events <- eventOf("DELETED", content)
+			w.events <- s.event("DELETED", next)
 		}
 	}
 }
@@ -301,7 +346,7 @@ func (s *apiServer) remove(resource, name string) {
 	s.version++
 	for w := range s.watchers {
 		if w.resource == resource && selected(w.selector, o) {
-			w.events <- eventOf("DELETED", o.content)
+			w.events <- s.event("DELETED", o)
 		}
 	}
 }
@@ -350,7 +395,7 @@ func (s *apiServer) follow(stateDir string) (c *Client, stop func()) {
 func (s *apiServer) client(stateDir string) *Client {
 	s.t.Helper()
 	config := &rest.Config{Host: "http://" + s.address, RateLimiter: flowcontrol.NewFakeAlwaysRateLimiter()}
-	config.AcceptContentTypes = runtime.ContentTypeJSON
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf
 	c, err := open(Options{Node: "here", StateDir: stateDir, Log: slog.New(slog.DiscardHandler), Losses: new(pipeline.Losses), Now: time.Now}, config)
 	if err != nil {
 		s.t.Fatal(err)

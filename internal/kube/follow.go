@@ -4,16 +4,16 @@ package kube
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -31,9 +31,11 @@ type resource struct {
 	client   *rest.RESTClient
 	path     string // of the collection: "pods"
 	selector string // of fields; empty: all
-	example  runtime.Object
-	set      func(object any)
-	delete   func(object any)
+	fresh    func() wire
+	// read is what is kept of an object; the others take that.
+	read   func(wire) any
+	set    func(told any)
+	delete func(told any)
 	// replace takes in a list of all. Where it is nil, set takes in each, and keep drops what is not among them.
 	replace func(list []any)
 	keep    func(list []any)
@@ -42,7 +44,7 @@ type resource struct {
 
 	changes atomic.Uint64
 	mu      sync.Mutex
-	read    time.Time
+	whole   time.Time // when it was read last
 	problem string
 }
 
@@ -52,24 +54,30 @@ func (c *Client) follow() []*resource {
 	mine := func(p *model.Pod) bool { return p.Node == node }
 	list := []*resource{
 		c.podResource("pods of this node", "spec.nodeName="+node, mine),
-		{name: "namespaces", client: c.api.core, path: "namespaces", example: &corev1.Namespace{},
-			set: on(func(o *corev1.Namespace) {
-				v.setNamespace(o.Name, &model.ClusterNamespace{Name: o.Name, Labels: o.Labels})
+		{name: "namespaces", client: c.api.core, path: "namespaces", fresh: func() wire { return &wireNamespace{} },
+			read: reading(func(o *wireNamespace) *model.ClusterNamespace {
+				return &model.ClusterNamespace{Name: o.Name, Labels: o.Labels}
 			}),
-			delete: on(func(o *corev1.Namespace) { v.setNamespace(o.Name, nil) }),
-			keep:   keeping(func(o *corev1.Namespace) string { return o.Name }, v.keepNamespaces)},
-		{name: "nodes", client: c.api.core, path: "nodes", example: &corev1.Node{},
-			set:    on(func(o *corev1.Node) { v.setNode(o.Name, nodeOf(o)) }),
-			delete: on(func(o *corev1.Node) { v.setNode(o.Name, nil) }),
-			keep:   keeping(func(o *corev1.Node) string { return o.Name }, v.keepNodes)},
-		{name: "services", client: c.api.core, path: "services", example: &corev1.Service{},
-			set:    on(func(o *corev1.Service) { v.setService(ServiceName{o.Namespace, o.Name}, serviceOf(o)) }),
-			delete: on(func(o *corev1.Service) { v.setService(ServiceName{o.Namespace, o.Name}, nil) }),
-			keep:   keeping(func(o *corev1.Service) ServiceName { return ServiceName{o.Namespace, o.Name} }, v.keepServices)},
-		{name: "endpointslices", client: c.api.discovery, path: "endpointslices", example: &discoveryv1.EndpointSlice{},
-			set:    on(func(o *discoveryv1.EndpointSlice) { n := nameOf(o); v.setSlice(n.of, n.slice, endpointsOf(o)) }),
-			delete: on(func(o *discoveryv1.EndpointSlice) { n := nameOf(o); v.setSlice(n.of, n.slice, nil) }),
-			keep:   keeping(nameOf, v.keepSlices)},
+			set:    on(func(n *model.ClusterNamespace) { v.setNamespace(n.Name, n) }),
+			delete: on(func(n *model.ClusterNamespace) { v.setNamespace(n.Name, nil) }),
+			keep:   keeping(func(n *model.ClusterNamespace) string { return n.Name }, v.keepNamespaces)},
+		{name: "nodes", client: c.api.core, path: "nodes", fresh: func() wire { return &wireNode{} },
+			read:   reading(func(o *wireNode) *model.ClusterNode { return nodeOf(&o.Node) }),
+			set:    on(func(n *model.ClusterNode) { v.setNode(n.Name, n) }),
+			delete: on(func(n *model.ClusterNode) { v.setNode(n.Name, nil) }),
+			keep:   keeping(func(n *model.ClusterNode) string { return n.Name }, v.keepNodes)},
+		{name: "services", client: c.api.core, path: "services", fresh: func() wire { return &wireService{} },
+			read:   reading(func(o *wireService) *model.ClusterService { return serviceOf(&o.Service) }),
+			set:    on(func(s *model.ClusterService) { v.setService(ServiceName{s.Namespace, s.Name}, s) }),
+			delete: on(func(s *model.ClusterService) { v.setService(ServiceName{s.Namespace, s.Name}, nil) }),
+			keep:   keeping(func(s *model.ClusterService) ServiceName { return ServiceName{s.Namespace, s.Name} }, v.keepServices)},
+		{name: "endpointslices", client: c.api.discovery, path: "endpointslices", fresh: func() wire { return &wireSlice{} },
+			read: reading(func(o *wireSlice) *listedSlice {
+				return &listedSlice{nameOf(&o.EndpointSlice), endpointsOf(&o.EndpointSlice)}
+			}),
+			set:    on(func(s *listedSlice) { v.setSlice(s.of, s.slice, s.ends) }),
+			delete: on(func(s *listedSlice) { v.setSlice(s.of, s.slice, nil) }),
+			keep:   keeping(func(s *listedSlice) sliceName { return s.sliceName }, v.keepSlices)},
 	}
 	if !c.options.OwnPodsOnly {
 		list = append(list, c.podResource("pods of other nodes",
@@ -82,16 +90,15 @@ func (c *Client) follow() []*resource {
 }
 
 func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) *resource {
-	pod := func(o *corev1.Pod) listedPod {
-		l := listedPod{pod: c.view.podOf(o, o.Spec.NodeName == c.options.Node)}
-		if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == "Job" {
-			l.job = string(owner.UID)
-		}
-		return l
-	}
-	return &resource{name: name, client: c.api.core, path: "pods", selector: selector, example: &corev1.Pod{},
-		set: on(func(o *corev1.Pod) {
-			l := pod(o)
+	return &resource{name: name, client: c.api.core, path: "pods", selector: selector, fresh: func() wire { return &wirePod{} },
+		read: reading(func(o *wirePod) *listedPod {
+			l := &listedPod{pod: podOf(&o.Pod, o.Spec.NodeName == c.options.Node)}
+			if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == "Job" {
+				l.job = string(owner.UID)
+			}
+			return l
+		}),
+		set: on(func(l *listedPod) {
 			if l.pod.Ended && l.pod.Node != c.options.Node {
 				c.view.pastPod(l.pod)
 				return
@@ -101,12 +108,12 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 				c.wantOwner()
 			}
 		}),
-		delete: on(func(o *corev1.Pod) { c.view.deletePod(string(o.UID)) }),
+		delete: on(func(l *listedPod) { c.view.deletePod(l.pod.UID) }),
 		replace: func(objects []any) {
-			list := make([]listedPod, 0, len(objects))
+			list := make([]*listedPod, 0, len(objects))
 			for _, o := range objects {
-				on(func(o *corev1.Pod) {
-					if l := pod(o); !l.pod.Ended || l.pod.Node == c.options.Node {
+				on(func(l *listedPod) {
+					if !l.pod.Ended || l.pod.Node == c.options.Node {
 						list = append(list, l)
 					}
 				})(o)
@@ -116,20 +123,25 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 		}}
 }
 
+// listedSlice is an EndpointSlice, and what it brings to its service.
+type listedSlice struct {
+	sliceName
+	ends endpoints
+}
+
 // nameOf is empty in part for a slice of no service, which is followed under its own name.
 func nameOf(o *discoveryv1.EndpointSlice) sliceName {
 	return sliceName{ServiceName{o.Namespace, o.Labels[discoveryv1.LabelServiceName]}, o.Name}
 }
 
+// reading takes what it knows of any object.
+func reading[W wire, T any](read func(W) *T) func(wire) any {
+	return func(o wire) any { return read(o.(W)) }
+}
+
+// on is for what reading has told.
 func on[T any](do func(*T)) func(any) {
-	return func(object any) {
-		if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {
-			object = gone.Obj
-		}
-		if o, ok := object.(*T); ok {
-			do(o)
-		}
-	}
+	return func(told any) { do(told.(*T)) }
 }
 
 // keeping gives the names of what a list has to who drops the others.
@@ -156,16 +168,11 @@ func (c *Client) checkSynced() {
 // a list and a watch.
 func (c *Client) reflect(ctx context.Context, r *resource) {
 	lists := cache.NewFilteredListWatchFromClient(r.client, r.path, metav1.NamespaceAll, func(o *metav1.ListOptions) { o.FieldSelector = r.selector })
-	list, open := lists.ListWithContextFunc, lists.WatchFuncWithContext
+	open := lists.WatchFuncWithContext
 	lists.ListWithContextFunc = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-		page, err := list(ctx, o)
-		if r.outcome(ctx, err); err != nil {
-			return nil, err
-		}
-		return page, meta.EachListItem(page, func(o runtime.Object) error {
-			_, err := strip(o)
-			return err
-		})
+		page, err := r.list(ctx, o)
+		r.outcome(ctx, err)
+		return page, err
 	}
 	lists.WatchFuncWithContext = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 		w, err := open(ctx, o)
@@ -174,8 +181,28 @@ func (c *Client) reflect(ctx context.Context, r *resource) {
 	}
 	// What goes wrong is told by Status, and that the API server is away in our own log: the library's lines are for the curious.
 	quiet := logr.FromSlogHandler(curious{c.options.Log.With("resource", r.name).Handler()})
-	follower := cache.NewReflectorWithOptions(lists, r.example, r, cache.ReflectorOptions{Name: "vigie/" + r.path, Logger: &quiet})
+	follower := cache.NewReflectorWithOptions(lists, r.fresh(), r, cache.ReflectorOptions{Name: "vigie/" + r.path, Logger: &quiet})
 	follower.RunWithContext(klog.NewContext(ctx, quiet))
+}
+
+// list asks for a page of all, and keeps briefs of it.
+func (r *resource) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	o.FieldSelector = r.selector
+	answer, err := r.client.Get().Resource(r.path).VersionedParams(&o, metav1.ParameterCodec).SetHeader("Accept", runtime.ContentTypeProtobuf).Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	page := new(internalversion.List)
+	page.ListMeta, err = readList(answer, func(message []byte) error {
+		object := r.fresh()
+		if err := object.Unmarshal(message); err != nil {
+			return err
+		}
+		page.Items = append(page.Items, r.brief(object))
+		return nil
+	})
+	return page, err
 }
 
 // curious logs everything as debug.
@@ -223,8 +250,11 @@ func (r *resource) outcome(ctx context.Context, err error) {
 func (r *resource) status() ResourceStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return ResourceStatus{Name: r.name, Synced: r.read, Changes: r.changes.Load(), Problem: r.problem}
+	return ResourceStatus{Name: r.name, Synced: r.whole, Changes: r.changes.Load(), Problem: r.problem}
 }
+
+// brief is what is kept of an object.
+func (r *resource) brief(o wire) *brief { return &brief{o.GetNamespace(), o.GetName(), r.read(o)} }
 
 // Add implements cache.ReflectorStore.
 func (r *resource) Add(object any) error { return r.take(object, r.set) }
@@ -237,25 +267,34 @@ func (r *resource) Delete(object any) error { return r.take(object, r.delete) }
 
 func (r *resource) take(object any, do func(any)) error {
 	r.changes.Add(1)
-	if _, err := strip(object); err != nil {
-		return err
+	o, ok := object.(wire)
+	if !ok {
+		return fmt.Errorf("one of the %s is a %T", r.name, object)
 	}
-	do(object)
+	do(r.read(o))
 	return nil
 }
 
-// Replace implements cache.ReflectorStore.
+// Replace implements cache.ReflectorStore. Its objects are briefs.
 func (r *resource) Replace(list []any, _ string) error {
+	told := make([]any, 0, len(list))
+	for _, o := range list {
+		b, ok := o.(*brief)
+		if !ok {
+			return fmt.Errorf("one of the %s is a %T", r.name, o)
+		}
+		told = append(told, b.told)
+	}
 	if r.replace != nil {
-		r.replace(list)
+		r.replace(told)
 	} else {
-		r.keep(list)
-		for _, o := range list {
+		r.keep(told)
+		for _, o := range told {
 			r.set(o)
 		}
 	}
 	r.mu.Lock()
-	r.read, r.problem = r.now(), ""
+	r.whole, r.problem = r.now(), ""
 	r.mu.Unlock()
 	r.synced()
 	return nil
@@ -264,5 +303,13 @@ func (r *resource) Replace(list []any, _ string) error {
 // Resync implements cache.ReflectorStore: there is nobody to tell again.
 func (*resource) Resync() error { return nil }
 
-// Transformer implements cache.TransformingStore: what is gathered until a list is whole is stripped, too.
-func (*resource) Transformer() cache.TransformFunc { return strip }
+// Transformer implements cache.TransformingStore: what is gathered until a list is whole is briefs.
+func (r *resource) Transformer() cache.TransformFunc {
+	return func(object any) (any, error) {
+		o, ok := object.(wire)
+		if !ok {
+			return nil, fmt.Errorf("one of the %s is a %T", r.name, object)
+		}
+		return r.brief(o), nil
+	}
+}

@@ -81,9 +81,9 @@ type listedPod struct {
 }
 
 // replacePods takes in a list of all pods for which mine holds, which is all that there is of them.
-func (v *View) replacePods(list []listedPod, mine func(*model.Pod) bool) {
+func (v *View) replacePods(list []*listedPod, mine func(*model.Pod) bool) {
 	// Of two that say that they have an address, it is the younger's.
-	slices.SortStableFunc(list, func(a, b listedPod) int { return a.pod.Created.Compare(b.pod.Created) })
+	slices.SortStableFunc(list, func(a, b *listedPod) int { return a.pod.Created.Compare(b.pod.Created) })
 	there := make(map[string]bool, len(list))
 	for _, l := range list {
 		there[l.pod.UID] = true

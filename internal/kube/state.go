@@ -94,9 +94,9 @@ func load(path, cluster, node string) (*state, error) {
 
 // restore fills an empty View with what was known.
 func (v *View) restore(st *state) {
-	var list []listedPod
+	var list []*listedPod
 	for _, p := range st.Pods {
-		list = append(list, listedPod{pod: p})
+		list = append(list, &listedPod{pod: p})
 	}
 	v.replacePods(list, func(*model.Pod) bool { return false })
 	for _, n := range st.Namespaces {
