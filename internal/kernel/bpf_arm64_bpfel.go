@@ -134,6 +134,8 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapVgLosses            = "vg_losses"
+	bpfMapVgPacketsEgress     = "vg_packets_egress"
+	bpfMapVgPacketsIngress    = "vg_packets_ingress"
 	bpfMapVgSecurity          = "vg_security"
 	bpfMapVgState             = "vg_state"
 	bpfMapVgSyscalls          = "vg_syscalls"
@@ -198,11 +200,13 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	VgLosses    *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgSecurity  *ebpf.MapSpec `ebpf:"vg_security"`
-	VgState     *ebpf.MapSpec `ebpf:"vg_state"`
-	VgSyscalls  *ebpf.MapSpec `ebpf:"vg_syscalls"`
-	VgTelemetry *ebpf.MapSpec `ebpf:"vg_telemetry"`
+	VgLosses         *ebpf.MapSpec `ebpf:"vg_losses"`
+	VgPacketsEgress  *ebpf.MapSpec `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.MapSpec `ebpf:"vg_packets_ingress"`
+	VgSecurity       *ebpf.MapSpec `ebpf:"vg_security"`
+	VgState          *ebpf.MapSpec `ebpf:"vg_state"`
+	VgSyscalls       *ebpf.MapSpec `ebpf:"vg_syscalls"`
+	VgTelemetry      *ebpf.MapSpec `ebpf:"vg_telemetry"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -239,16 +243,20 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	VgLosses    *ebpf.Map `ebpf:"vg_losses"`
-	VgSecurity  *ebpf.Map `ebpf:"vg_security"`
-	VgState     *ebpf.Map `ebpf:"vg_state"`
-	VgSyscalls  *ebpf.Map `ebpf:"vg_syscalls"`
-	VgTelemetry *ebpf.Map `ebpf:"vg_telemetry"`
+	VgLosses         *ebpf.Map `ebpf:"vg_losses"`
+	VgPacketsEgress  *ebpf.Map `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.Map `ebpf:"vg_packets_ingress"`
+	VgSecurity       *ebpf.Map `ebpf:"vg_security"`
+	VgState          *ebpf.Map `ebpf:"vg_state"`
+	VgSyscalls       *ebpf.Map `ebpf:"vg_syscalls"`
+	VgTelemetry      *ebpf.Map `ebpf:"vg_telemetry"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.VgLosses,
+		m.VgPacketsEgress,
+		m.VgPacketsIngress,
 		m.VgSecurity,
 		m.VgState,
 		m.VgSyscalls,

@@ -15,7 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -40,7 +39,7 @@ func (h *Host) pinned() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry,
 		"vg_losses": h.objs.VgLosses, "vg_state": h.objs.VgState,
 		// The kernel empties a program array when the last file descriptor or pin of it goes.
-		"vg_syscalls": h.objs.VgSyscalls}
+		"vg_syscalls": h.objs.VgSyscalls, "vg_packets_egress": h.objs.VgPacketsEgress, "vg_packets_ingress": h.objs.VgPacketsIngress}
 }
 
 // Handover pins everything below dir for the next agent. Call it after the last Read, before Close. On an
@@ -219,13 +218,11 @@ func (h *Host) inheritRing(path string, readable bool, got *Inherited) error {
 		return fmt.Errorf("open the earlier agent's ring: %w", err)
 	}
 	defer m.Close()
-	rd, err := ringbuf.NewReader(m)
+	left, err := openRing(m)
 	if err != nil {
 		return fmt.Errorf("open the earlier agent's ring: %w", err)
 	}
-	defer rd.Close()
-	r := rings{}
-	_, err = r.drain(rd, int(m.MaxEntries()), func(rec Record) bool {
+	drain(left, int(m.MaxEntries()), func(rec Record) bool {
 		switch hdr := rec.Header(); {
 		case !readable:
 			got.Foreign++
@@ -234,10 +231,7 @@ func (h *Host) inheritRing(path string, readable bool, got *Inherited) error {
 		}
 		return true
 	})
-	if err != nil {
-		return fmt.Errorf("read the earlier agent's ring: %w", err)
-	}
-	return nil
+	return left.close()
 }
 
 // layout names the form of all records of all loaded sensors: two agents understand each other's rings when

@@ -47,6 +47,7 @@ type Host struct {
 	links    []namedLink
 	programs []namedProgram
 	syscalls map[int]string // system call numbers and the sensors that have them
+	packets  packets
 	closers  []io.Closer
 	shared   map[string]*ebpf.Map // by name, offered by sensors
 
@@ -155,7 +156,8 @@ func setVariables(sensor string, spec *ebpf.CollectionSpec, vars map[string]any)
 // prepare gives spec the shared maps in place of its own.
 func (h *Host) prepare(spec *ebpf.CollectionSpec) *ebpf.CollectionOptions {
 	replace := h.sharedIn(spec)
-	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses, "vg_state": h.objs.VgState} {
+	for name, m := range map[string]*ebpf.Map{"vg_security": h.objs.VgSecurity, "vg_telemetry": h.objs.VgTelemetry, "vg_losses": h.objs.VgLosses, "vg_state": h.objs.VgState,
+		"vg_packets_egress": h.objs.VgPacketsEgress, "vg_packets_ingress": h.objs.VgPacketsIngress} {
 		if shared := spec.Maps[name]; shared != nil {
 			// The host's own size: an object made before the last loss reason was added fits all the same.
 			shared.MaxEntries = m.MaxEntries()
@@ -275,6 +277,7 @@ func (h *Host) Detach(sensor string) error {
 			delete(h.syscalls, nr)
 		}
 	}
+	errs = append(errs, h.offPackets(sensor))
 	h.programs = slices.DeleteFunc(h.programs, func(p namedProgram) bool { return p.sensor == sensor })
 	return errors.Join(errs...)
 }

@@ -9,10 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"time"
-
-	"github.com/cilium/ebpf/ringbuf"
 )
 
 // Reader timing: the kernel never wakes the reader, because a wake-up costs it more than the event
@@ -29,20 +26,21 @@ const (
 //
 // Order: within a ring, as written. Across the rings, telemetry is taken first and handed over only after
 // the security records that were written before it: so the exec of a process comes before its files.
-func (h *Host) Read(ctx context.Context, fn func(Record), flush func()) error {
-	security, err := ringbuf.NewReader(h.objs.VgSecurity)
+func (h *Host) Read(ctx context.Context, fn func(Record), flush func()) (err error) {
+	security, err := openRing(h.objs.VgSecurity)
 	if err != nil {
 		return fmt.Errorf("open the security ring: %w", err)
 	}
-	defer security.Close()
-	telemetry, err := ringbuf.NewReader(h.objs.VgTelemetry)
+	telemetry, err := openRing(h.objs.VgTelemetry)
 	if err != nil {
-		return fmt.Errorf("open the telemetry ring: %w", err)
+		return errors.Join(fmt.Errorf("open the telemetry ring: %w", err), security.close())
 	}
-	defer telemetry.Close()
 
 	h.setReaders(namedReader{"security ring", security}, namedReader{"telemetry ring", telemetry})
-	defer h.setReaders()
+	defer func() {
+		h.setReaders() // before there is nothing to look at any more
+		err = errors.Join(err, security.close(), telemetry.close())
+	}()
 
 	r := rings{security: security, telemetry: telemetry, fn: fn}
 	if h.since != 0 {
@@ -54,10 +52,7 @@ func (h *Host) Read(ctx context.Context, fn func(Record), flush func()) error {
 	}
 	interval := busyInterval
 	for {
-		n, err := r.pass()
-		if err != nil {
-			return err
-		}
+		n := r.pass()
 		flush()
 		if ctx.Err() != nil && n == 0 {
 			return nil
@@ -77,7 +72,7 @@ func (h *Host) Read(ctx context.Context, fn func(Record), flush func()) error {
 // namedReader is a ring's reader, kept to tell how full the ring is.
 type namedReader struct {
 	name string
-	*ringbuf.Reader
+	*ring
 }
 
 func (h *Host) setReaders(r ...namedReader) {
@@ -96,19 +91,18 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 type rings struct {
-	security, telemetry *ringbuf.Reader
+	security, telemetry *ring
 	fn                  func(Record)
-	rec                 ringbuf.Record
 	held                []byte // telemetry of this pass, each record preceded by its length as a u64
 	ahead               []byte // a security record that is later than the telemetry that still waits
 }
 
 // pass takes one batch of telemetry, the security records that belong before it, and, when no more telemetry waits, those
 // that came after.
-func (r *rings) pass() (int, error) {
+func (r *rings) pass() int {
 	r.held = r.held[:0]
 	horizon := uint64(math.MaxUint64)
-	held, err := r.drain(r.telemetry, batchRecords, func(rec Record) bool {
+	held := drain(r.telemetry, batchRecords, func(rec Record) bool {
 		// Padded to eight bytes, so that the records stay aligned.
 		r.held = binary.NativeEndian.AppendUint64(r.held, uint64(len(rec)))
 		r.held = append(r.held, rec...)
@@ -118,44 +112,34 @@ func (r *rings) pass() (int, error) {
 		}
 		return true
 	})
-	if err != nil {
-		return 0, fmt.Errorf("read the telemetry ring: %w", err)
-	}
 	// All that was in the security ring when the telemetry above was read was written before it. Go no further than this
 	// batch yet: the processes of what waits would have ended, and be forgotten, before their turn. But never let the
 	// security ring fill for it.
-	if r.security.AvailableBytes() > r.security.BufferSize()/2 {
+	if r.security.waiting() > uint64(r.security.size()/2) {
 		horizon = math.MaxUint64
 	}
-	taken, err := r.drainSecurity(horizon)
-	if err != nil {
-		return 0, fmt.Errorf("read the security ring: %w", err)
-	}
+	taken := r.drainSecurity(horizon)
 	for b := r.held; len(b) > 0; {
 		size := binary.NativeEndian.Uint64(b)
 		r.fn(Record(b[8 : 8+size]))
 		b = b[8+(size+7)&^7:]
 	}
 	if held == batchRecords {
-		return held + taken, nil // more telemetry waits
+		return held + taken // more telemetry waits
 	}
-	rest, err := r.drainSecurity(math.MaxUint64)
-	if err != nil {
-		return 0, fmt.Errorf("read the security ring: %w", err)
-	}
-	return held + taken + rest, nil
+	return held + taken + r.drainSecurity(math.MaxUint64)
 }
 
 // drainSecurity hands over security records up to the first that is later than horizon.
-func (r *rings) drainSecurity(horizon uint64) (int, error) {
+func (r *rings) drainSecurity(horizon uint64) int {
 	if len(r.ahead) > 0 {
 		if Record(r.ahead).Header().Time > horizon {
-			return 0, nil
+			return 0
 		}
 		r.fn(r.ahead)
 		r.ahead = r.ahead[:0]
 	}
-	return r.drain(r.security, 16*batchRecords, func(rec Record) bool {
+	return drain(r.security, 16*batchRecords, func(rec Record) bool {
 		if h := rec.Header(); h != nil && h.Time > horizon {
 			r.ahead = append(r.ahead[:0], rec...)
 			return false
@@ -166,21 +150,17 @@ func (r *rings) drainSecurity(horizon uint64) (int, error) {
 }
 
 // drain hands over what waits in a ring: at most limit records, and none after fn has said false.
-func (r *rings) drain(rd *ringbuf.Reader, limit int, fn func(Record) bool) (int, error) {
-	rd.SetDeadline(time.Unix(0, 1)) // long past: return at once when nothing waits
+func drain(from *ring, limit int, fn func(Record) bool) int {
 	for n := range limit {
-		switch err := rd.ReadInto(&r.rec); {
-		case err == nil:
-			if !fn(Record(r.rec.RawSample)) {
-				return n + 1, nil
-			}
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
-			return n, nil
-		default:
-			return n, err
+		rec, ok := from.next()
+		if !ok {
+			return n
+		}
+		if !fn(rec) {
+			return n + 1
 		}
 	}
-	return limit, nil
+	return limit
 }
 
 // eachRecord reads length-prefixed records from an iterator.

@@ -96,7 +96,7 @@ func (h *Host) Queues() []Queue {
 	defer h.mu.Unlock()
 	var out []Queue
 	for _, r := range h.readers {
-		out = append(out, Queue{r.name, uint64(r.AvailableBytes()), uint64(r.BufferSize())})
+		out = append(out, Queue{r.name, r.waiting(), uint64(r.size())})
 	}
 	return out
 }

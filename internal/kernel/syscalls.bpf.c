@@ -7,6 +7,7 @@
  * fd is the file that was opened, not the name that was asked for. Fails open: it only observes.
  */
 #include "abi.h"
+#include "packets.h"
 #include "regs.h"
 #include "task.h"
 

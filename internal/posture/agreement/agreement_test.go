@@ -78,7 +78,7 @@ func nobody(context.Context, authorizer.Attributes) (authorizer.Decision, string
 }
 
 // byEngine are the messages of the controls that fail, by id.
-func byEngine(t *testing.T, j *scan.Judge, r engine.Request) map[string][]string {
+func byEngine(t testing.TB, j *scan.Judge, r engine.Request) map[string][]string {
 	out := map[string][]string{}
 	for _, v := range j.Review(t.Context(), r) {
 		c := j.Controls[v.Policy]
@@ -106,7 +106,7 @@ func (c *caught) AddAnnotation(key, value string) error {
 	return nil
 }
 
-func byPlugin(t *testing.T, plugin *validating.Plugin, o admission.ObjectInterfaces, r engine.Request) map[string][]string {
+func byPlugin(t testing.TB, plugin *validating.Plugin, o admission.ObjectInterfaces, r engine.Request) map[string][]string {
 	t.Helper()
 	var old runtime.Object
 	if r.Old != nil {
@@ -140,7 +140,7 @@ func byPlugin(t *testing.T, plugin *validating.Plugin, o admission.ObjectInterfa
 }
 
 // startPlugin is the plug-in as in an API server, on informers that know the controls, a binding for each and their parameters.
-func startPlugin(t *testing.T, controls []*control.Control) *validating.Plugin {
+func startPlugin(t testing.TB, controls []*control.Control) *validating.Plugin {
 	t.Helper()
 	var objects []runtime.Object
 	for _, ns := range []string{"default", "shop", "web", "b", "kube-system", "a"} {

@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
@@ -89,10 +87,7 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	if err := h.Load(s.Name(), spec, map[string]any{"vg_dns_ports": ports}, &s.objs); err != nil {
 		return err
 	}
-	if err := h.AttachCgroup(s.Name(), s.objs.VgDnsEgress, ebpf.AttachCGroupInetEgress); err != nil {
-		return err
-	}
-	return h.AttachCgroup(s.Name(), s.objs.VgDnsIngress, ebpf.AttachCGroupInetIngress)
+	return h.OnPackets(s.Name(), s.objs.VgDnsEgress, s.objs.VgDnsIngress)
 }
 
 // Decoders implements sensor.Sensor. The decoder keeps questions until their answers come.

@@ -138,6 +138,8 @@ const (
 	bpfMapVgFlowSocks             = "vg_flow_socks"
 	bpfMapVgListenPorts           = "vg_listen_ports"
 	bpfMapVgLosses                = "vg_losses"
+	bpfMapVgPacketsEgress         = "vg_packets_egress"
+	bpfMapVgPacketsIngress        = "vg_packets_ingress"
 	bpfMapVgPaths                 = "vg_paths"
 	bpfMapVgPeers                 = "vg_peers"
 	bpfMapVgResetEarly            = "vg_reset_early"
@@ -158,6 +160,7 @@ const (
 	bpfProgVgExitConnect          = "vg_exit_connect"
 	bpfProgVgExitListen           = "vg_exit_listen"
 	bpfProgVgFlowCounters         = "vg_flow_counters"
+	bpfProgVgFlowFiles            = "vg_flow_files"
 	bpfProgVgIngress              = "vg_ingress"
 	bpfProgVgInventoryConnections = "vg_inventory_connections"
 	bpfProgVgInventoryListeners   = "vg_inventory_listeners"
@@ -236,6 +239,7 @@ type bpfProgramSpecs struct {
 	VgExitConnect          *ebpf.ProgramSpec `ebpf:"vg_exit_connect"`
 	VgExitListen           *ebpf.ProgramSpec `ebpf:"vg_exit_listen"`
 	VgFlowCounters         *ebpf.ProgramSpec `ebpf:"vg_flow_counters"`
+	VgFlowFiles            *ebpf.ProgramSpec `ebpf:"vg_flow_files"`
 	VgIngress              *ebpf.ProgramSpec `ebpf:"vg_ingress"`
 	VgInventoryConnections *ebpf.ProgramSpec `ebpf:"vg_inventory_connections"`
 	VgInventoryListeners   *ebpf.ProgramSpec `ebpf:"vg_inventory_listeners"`
@@ -252,22 +256,24 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	VgAccepted    *ebpf.MapSpec `ebpf:"vg_accepted"`
-	VgAsked       *ebpf.MapSpec `ebpf:"vg_asked"`
-	VgFailed      *ebpf.MapSpec `ebpf:"vg_failed"`
-	VgFlowSocks   *ebpf.MapSpec `ebpf:"vg_flow_socks"`
-	VgListenPorts *ebpf.MapSpec `ebpf:"vg_listen_ports"`
-	VgLosses      *ebpf.MapSpec `ebpf:"vg_losses"`
-	VgPaths       *ebpf.MapSpec `ebpf:"vg_paths"`
-	VgPeers       *ebpf.MapSpec `ebpf:"vg_peers"`
-	VgResetEarly  *ebpf.MapSpec `ebpf:"vg_reset_early"`
-	VgSecurity    *ebpf.MapSpec `ebpf:"vg_security"`
-	VgSocks       *ebpf.MapSpec `ebpf:"vg_socks"`
-	VgState       *ebpf.MapSpec `ebpf:"vg_state"`
-	VgStateBusy   *ebpf.MapSpec `ebpf:"vg_state_busy"`
-	VgTalks       *ebpf.MapSpec `ebpf:"vg_talks"`
-	VgTelemetry   *ebpf.MapSpec `ebpf:"vg_telemetry"`
-	VgUnixScratch *ebpf.MapSpec `ebpf:"vg_unix_scratch"`
+	VgAccepted       *ebpf.MapSpec `ebpf:"vg_accepted"`
+	VgAsked          *ebpf.MapSpec `ebpf:"vg_asked"`
+	VgFailed         *ebpf.MapSpec `ebpf:"vg_failed"`
+	VgFlowSocks      *ebpf.MapSpec `ebpf:"vg_flow_socks"`
+	VgListenPorts    *ebpf.MapSpec `ebpf:"vg_listen_ports"`
+	VgLosses         *ebpf.MapSpec `ebpf:"vg_losses"`
+	VgPacketsEgress  *ebpf.MapSpec `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.MapSpec `ebpf:"vg_packets_ingress"`
+	VgPaths          *ebpf.MapSpec `ebpf:"vg_paths"`
+	VgPeers          *ebpf.MapSpec `ebpf:"vg_peers"`
+	VgResetEarly     *ebpf.MapSpec `ebpf:"vg_reset_early"`
+	VgSecurity       *ebpf.MapSpec `ebpf:"vg_security"`
+	VgSocks          *ebpf.MapSpec `ebpf:"vg_socks"`
+	VgState          *ebpf.MapSpec `ebpf:"vg_state"`
+	VgStateBusy      *ebpf.MapSpec `ebpf:"vg_state_busy"`
+	VgTalks          *ebpf.MapSpec `ebpf:"vg_talks"`
+	VgTelemetry      *ebpf.MapSpec `ebpf:"vg_telemetry"`
+	VgUnixScratch    *ebpf.MapSpec `ebpf:"vg_unix_scratch"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -310,22 +316,24 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	VgAccepted    *ebpf.Map `ebpf:"vg_accepted"`
-	VgAsked       *ebpf.Map `ebpf:"vg_asked"`
-	VgFailed      *ebpf.Map `ebpf:"vg_failed"`
-	VgFlowSocks   *ebpf.Map `ebpf:"vg_flow_socks"`
-	VgListenPorts *ebpf.Map `ebpf:"vg_listen_ports"`
-	VgLosses      *ebpf.Map `ebpf:"vg_losses"`
-	VgPaths       *ebpf.Map `ebpf:"vg_paths"`
-	VgPeers       *ebpf.Map `ebpf:"vg_peers"`
-	VgResetEarly  *ebpf.Map `ebpf:"vg_reset_early"`
-	VgSecurity    *ebpf.Map `ebpf:"vg_security"`
-	VgSocks       *ebpf.Map `ebpf:"vg_socks"`
-	VgState       *ebpf.Map `ebpf:"vg_state"`
-	VgStateBusy   *ebpf.Map `ebpf:"vg_state_busy"`
-	VgTalks       *ebpf.Map `ebpf:"vg_talks"`
-	VgTelemetry   *ebpf.Map `ebpf:"vg_telemetry"`
-	VgUnixScratch *ebpf.Map `ebpf:"vg_unix_scratch"`
+	VgAccepted       *ebpf.Map `ebpf:"vg_accepted"`
+	VgAsked          *ebpf.Map `ebpf:"vg_asked"`
+	VgFailed         *ebpf.Map `ebpf:"vg_failed"`
+	VgFlowSocks      *ebpf.Map `ebpf:"vg_flow_socks"`
+	VgListenPorts    *ebpf.Map `ebpf:"vg_listen_ports"`
+	VgLosses         *ebpf.Map `ebpf:"vg_losses"`
+	VgPacketsEgress  *ebpf.Map `ebpf:"vg_packets_egress"`
+	VgPacketsIngress *ebpf.Map `ebpf:"vg_packets_ingress"`
+	VgPaths          *ebpf.Map `ebpf:"vg_paths"`
+	VgPeers          *ebpf.Map `ebpf:"vg_peers"`
+	VgResetEarly     *ebpf.Map `ebpf:"vg_reset_early"`
+	VgSecurity       *ebpf.Map `ebpf:"vg_security"`
+	VgSocks          *ebpf.Map `ebpf:"vg_socks"`
+	VgState          *ebpf.Map `ebpf:"vg_state"`
+	VgStateBusy      *ebpf.Map `ebpf:"vg_state_busy"`
+	VgTalks          *ebpf.Map `ebpf:"vg_talks"`
+	VgTelemetry      *ebpf.Map `ebpf:"vg_telemetry"`
+	VgUnixScratch    *ebpf.Map `ebpf:"vg_unix_scratch"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -336,6 +344,8 @@ func (m *bpfMaps) Close() error {
 		m.VgFlowSocks,
 		m.VgListenPorts,
 		m.VgLosses,
+		m.VgPacketsEgress,
+		m.VgPacketsIngress,
 		m.VgPaths,
 		m.VgPeers,
 		m.VgResetEarly,
@@ -383,6 +393,7 @@ type bpfPrograms struct {
 	VgExitConnect          *ebpf.Program `ebpf:"vg_exit_connect"`
 	VgExitListen           *ebpf.Program `ebpf:"vg_exit_listen"`
 	VgFlowCounters         *ebpf.Program `ebpf:"vg_flow_counters"`
+	VgFlowFiles            *ebpf.Program `ebpf:"vg_flow_files"`
 	VgIngress              *ebpf.Program `ebpf:"vg_ingress"`
 	VgInventoryConnections *ebpf.Program `ebpf:"vg_inventory_connections"`
 	VgInventoryListeners   *ebpf.Program `ebpf:"vg_inventory_listeners"`
@@ -407,6 +418,7 @@ func (p *bpfPrograms) Close() error {
 		p.VgExitConnect,
 		p.VgExitListen,
 		p.VgFlowCounters,
+		p.VgFlowFiles,
 		p.VgIngress,
 		p.VgInventoryConnections,
 		p.VgInventoryListeners,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 
 	"github.com/vigie-io/vigie/internal/kernel"
 	"github.com/vigie-io/vigie/internal/model"
@@ -49,7 +50,11 @@ func (s *Sensor) Counters(h *kernel.Host, first, interval time.Duration, fn func
 	if err := s.objs.VgFlowAsk.Set(ask); err != nil {
 		return fmt.Errorf("ask for the counters of sockets: %w", err)
 	}
-	return h.IterateMap(s.objs.VgFlowCounters, s.objs.VgSocks, func(r kernel.Record) error {
+	over := s.objs.VgSocks
+	if s.byFiles {
+		over = nil
+	}
+	return h.IterateMap(s.objs.VgFlowCounters, over, func(r kernel.Record) error {
 		c, _, err := kernel.View[bpfVgClosed](r)
 		if err != nil {
 			return err
@@ -61,6 +66,18 @@ func (s *Sensor) Counters(h *kernel.Host, first, interval time.Duration, fn func
 		fn(sock)
 		return nil
 	})
+}
+
+// storageIterates reports whether the kernel lets an iterator over sockets' storage be loaded. Locked-down clouds forbid those over
+// elements of maps, and no others.
+func storageIterates() bool {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: ebpf.AttachTraceIter, AttachTo: "bpf_sk_storage_map", License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
+	if err != nil {
+		return false
+	}
+	p.Close()
+	return true
 }
 
 // talkBatch is how many conversations are read in one call.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * What the agent asks for flows: the counters of what is open, and which address stands behind the one that was asked for.
- * The counters are TCP's own and those of udp.h; an iterator over the sockets' storage reads those that are due, of all
- * network namespaces at once. Nothing here runs for each packet but the first of a TCP connection.
+ * The counters are TCP's own and those of udp.h; an iterator over the sockets' storage, or else over processes' files, reads those
+ * that are due, of all network namespaces at once. Nothing here runs for each packet but the first of a TCP connection.
  */
 #ifndef VIGIE_SOCKET_FLOW_H
 #define VIGIE_SOCKET_FLOW_H
@@ -83,25 +83,21 @@ static __always_inline long write_udp(struct seq_file *seq, struct sock *sk, con
 	return write_record(seq, &r, sizeof(r));
 }
 
-SEC("iter/bpf_sk_storage_map")
-int vg_flow_counters(struct bpf_iter__bpf_sk_storage_map *ctx)
+static __always_inline void count_flow(struct seq_file *seq, struct sock *sk, struct vg_sock *s)
 {
-	struct seq_file *seq = ctx->meta->seq;
-	struct vg_sock *s = ctx->value;
-	struct sock *sk = ctx->sk;
 	struct vg_flow_sock *f;
 	struct vg_sock copy;
 	u8 state, direction;
 	long err;
 
-	if (!sk || !s || !(s->flags & (VG_SK_OUTBOUND | VG_SK_INBOUND)))
-		return 0;
+	if (!(s->flags & (VG_SK_OUTBOUND | VG_SK_INBOUND)))
+		return;
 	state = sk->__sk_common.skc_state;
 	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT)
-		return 0;
+		return;
 	f = bpf_sk_storage_get(&vg_flow_socks, sk, 0, 0);
 	if (!due(s, f))
-		return 0;
+		return;
 	direction = s->flags & VG_SK_OUTBOUND ? VG_DIR_OUTBOUND : VG_DIR_INBOUND;
 	__builtin_memcpy(&copy, s, sizeof(copy));
 	if (sk->sk_protocol == IPPROTO_TCP)
@@ -109,9 +105,43 @@ int vg_flow_counters(struct bpf_iter__bpf_sk_storage_map *ctx)
 	else if (sk->sk_protocol == IPPROTO_UDP && state == TCP_ESTABLISHED)
 		err = write_udp(seq, sk, &copy, direction, f ? f->error : 0);
 	else
-		return 0;
+		return;
 	if (!err)
 		told(sk, &copy, f);
+}
+
+SEC("iter/bpf_sk_storage_map")
+int vg_flow_counters(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct vg_sock *s = ctx->value;
+	struct sock *sk = ctx->sk;
+
+	if (sk && s)
+		count_flow(ctx->meta->seq, sk, s);
+	return 0;
+}
+
+/* The same by the files that processes hold, for kernels on which iterators over maps' elements are forbidden. A socket that is held
+ * twice may be told twice when all are asked for; not found are MPTCP's subflows, and sockets that no process holds any more. */
+SEC("iter/task_file")
+int vg_flow_files(struct bpf_iter__task_file *ctx)
+{
+	struct file *file = ctx->file;
+	struct socket *socket;
+	struct vg_sock *s;
+	struct sock *sk;
+
+	if (!file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk)
+		return 0;
+	s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
+	if (s)
+		count_flow(ctx->meta->seq, sk, s);
 	return 0;
 }
 

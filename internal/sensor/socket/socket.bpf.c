@@ -15,7 +15,7 @@
  *                                    all others pass through the first lines
  *   tp_btf/inet_sk_error_report      errors that ICMP brings to sockets without connection
  *   iter/bpf_sk_storage_map          counters of what is open, when a flow is reported
- *   iter/task_file                   what was open before the agent
+ *   iter/task_file                   what was open before the agent; those counters, where the other is forbidden
  * Works from 5.15 with BTF; needs no trampoline. Fails open: it only observes, and counts what it loses.
  *
  * Not seen: accept by io_uring or by a 32-bit process (the close is seen, and names who listens), an immediate error of

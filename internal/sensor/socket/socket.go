@@ -31,6 +31,7 @@ type Options struct {
 type Sensor struct {
 	objs    bpfObjects
 	noFlows bool
+	byFiles bool   // counters are read by way of processes' files: iterators over storage are forbidden
 	noUDP   string // why UDP is not seen; empty when it is
 	// What sees the translation of others' packets; nil when nothing does.
 	translate *translateObjects
@@ -55,11 +56,14 @@ func (s *Sensor) Name() string { return "socket" }
 
 // Rung implements sensor.Sensor.
 func (s *Sensor) Rung() string {
-	const tcp = "tp_btf inet_sock_set_state + sys_exit"
+	tcp := "tp_btf inet_sock_set_state + sys_exit"
+	if s.byFiles {
+		tcp += " + iter/task_file for counters (iterators over socket storage are forbidden: MPTCP is counted when it ends)"
+	}
 	if s.noUDP != "" {
 		return tcp + " (no owners and counters of UDP: " + s.noUDP + ")"
 	}
-	const udp = tcp + " + cgroup sock_addr, sock_release and skb for UDP"
+	udp := tcp + " + cgroup sock_addr, sock_release and skb for UDP"
 	switch {
 	case s.noFlows:
 		return udp
@@ -74,6 +78,9 @@ func (s *Sensor) Start(_ context.Context, h *kernel.Host) error {
 	spec, err := loadBpf()
 	if err != nil {
 		return fmt.Errorf("read the embedded object: %w", err)
+	}
+	if s.byFiles = !storageIterates(); s.byFiles {
+		spec.Programs["vg_flow_counters"] = spec.Programs["vg_flow_files"].Copy()
 	}
 	if err := h.Load(s.Name(), spec, map[string]any{"vg_nr_connect": uint32(unix.SYS_CONNECT), "vg_flows": !s.noFlows}, &s.objs); err != nil {
 		return err
@@ -130,14 +137,12 @@ func (s *Sensor) attachCgroup(h *kernel.Host) error {
 		{s.objs.VgConnect6, ebpf.AttachCGroupInet6Connect},
 		{s.objs.VgSendmsg4, ebpf.AttachCGroupUDP4Sendmsg},
 		{s.objs.VgSendmsg6, ebpf.AttachCGroupUDP6Sendmsg},
-		{s.objs.VgIngress, ebpf.AttachCGroupInetIngress},
-		{s.objs.VgEgress, ebpf.AttachCGroupInetEgress},
 	} {
 		if err := h.AttachCgroup(s.Name(), c.prog, c.at); err != nil {
 			return err
 		}
 	}
-	return nil
+	return h.OnPackets(s.Name(), s.objs.VgEgress, s.objs.VgIngress)
 }
 
 // Inventory implements sensor.Inventory: listeners first, then connections.

@@ -11,6 +11,7 @@
 #define VIGIE_SOCKET_UDP_H
 
 #include "nat.h"
+#include "packets.h"
 #include "record.h"
 #include "talk.h"
 
@@ -229,20 +230,19 @@ static __always_inline void note_sender(struct __sk_buff *skb, struct vg_sock *s
 }
 
 /* An ICMP packet of a ping or raw socket, or of the kernel, whose sockets nobody has made an owner of. */
-static __always_inline int on_icmp(struct __sk_buff *skb, struct bpf_sock *sk, bool in)
+static __always_inline void on_icmp(struct __sk_buff *skb, struct bpf_sock *sk, bool in)
 {
 	struct vg_sock *s = bpf_sk_storage_get(&vg_socks, sk, 0, in ? 0 : BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!s)
-		return 1;
+		return;
 	if (!s->sk)
 		s->sk = (u64)sk;
 	on_talk(skb, sk, s, in);
-	return 1;
 }
 
 /* Counts a packet of a UDP socket, and of those that speak ICMP. Everything else passes through the first lines. */
-static __always_inline int on_packet(struct __sk_buff *skb, bool in)
+static __always_inline void on_packet(struct __sk_buff *skb, bool in)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct vg_sock *s;
@@ -251,21 +251,23 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool in)
 	bool v4;
 
 	if (!sk)
-		return 1;
+		return;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
-		return 1;
+		return;
 	if (sk->protocol != IPPROTO_UDP) {
 		if (sk->protocol == IPPROTO_TCP) {
 			if (!in && sk->state == TCP_SYN_SENT)
 				note_path(skb);
-			return 1;
+			return;
 		}
-		return vg_flows && speaks_icmp(sk) ? on_icmp(skb, sk, in) : 1;
+		if (vg_flows && speaks_icmp(sk))
+			on_icmp(skb, sk, in);
+		return;
 	}
 	s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);
 	if (!s)
-		return 1;
+		return;
 	if (vg_flows && sk->state != TCP_ESTABLISHED && s->sk)
 		on_talk(skb, sk, s, in);
 	v4 = skb->protocol == bpf_htons(0x0800 /* ETH_P_IP */);
@@ -287,19 +289,22 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool in)
 		__sync_fetch_and_add(&s->bytes_out, bytes);
 		__sync_fetch_and_add(&s->packets_out, packets);
 	}
-	return 1;
 }
 
 SEC("cgroup_skb/ingress")
 int vg_ingress(struct __sk_buff *skb)
 {
-	return on_packet(skb, true);
+	on_packet(skb, true);
+	bpf_tail_call(skb, &vg_packets_ingress, 0);
+	return 1;
 }
 
 SEC("cgroup_skb/egress")
 int vg_egress(struct __sk_buff *skb)
 {
-	return on_packet(skb, false);
+	on_packet(skb, false);
+	bpf_tail_call(skb, &vg_packets_egress, 0);
+	return 1;
 }
 
 /* A socket that can speak ICMP: its process, for there is no call to come that names an address. */
