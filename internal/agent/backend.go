@@ -141,7 +141,7 @@ func (a *Agent) hostNames() (host, release string) {
 func (c *Config) inUse() map[string]string {
 	m := map[string]string{
 		"state-dir": c.StateDir, "policy-dir": c.PolicyDir, "socket": c.Socket, "socket-group": c.SocketGroup, "http": c.HTTP, "tls-cert": c.TLSCert,
-		"tls-key": c.TLSKey, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "hubble-api": c.HubbleAPI, "sensors": strings.Join(c.Sensors, ","),
+		"tls-key": c.TLSKey, "client-ca-file": c.ClientCA, "token-file": c.TokenFile, "tetragon-api": c.TetragonAPI, "hubble-api": c.HubbleAPI, "sensors": strings.Join(c.Sensors, ","),
 		"args-limit": strconv.Itoa(c.ArgsLimit), "memory-events": strconv.Itoa(c.MemoryEvents),
 		"history": cmp.Or(c.historyDir(), Off), "history-max-size": c.HistoryMaxSize.String(), "history-max-age": c.HistoryMaxAge.String(),
 		"history-interval": c.HistoryInterval.String(),

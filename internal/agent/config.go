@@ -45,7 +45,8 @@ type Config struct {
 	HTTP        string `yaml:"http"`         // TCP address of API and metrics, or "off"
 	TLSCert     string `yaml:"tls-cert"`
 	TLSKey      string `yaml:"tls-key"`
-	TokenFile   string `yaml:"token-file"` // bearer token that TCP clients must send
+	ClientCA    string `yaml:"client-ca-file"` // who signed the certificates that clients must have where TLS is spoken; empty: they need none
+	TokenFile   string `yaml:"token-file"`     // bearer token that TCP clients must send
 	// TetragonAPI is the TCP address of Tetragon's API, which is also at tetragon.sock in the state directory;
 	// or "off" for neither.
 	TetragonAPI string `yaml:"tetragon-api"`

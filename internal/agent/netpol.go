@@ -151,10 +151,12 @@ func (p *podPolicies) notice() {
 	}
 }
 
-// runPodPolicies keeps network policies of pods in force until ctx ends.
+// runPodPolicies keeps network policies of pods in force until ctx ends. The cluster's WorkloadPolicies that were known to the last
+// agent are when it returns: what that one left in force may be taken back then.
 func (a *Agent) runPodPolicies(ctx context.Context) {
 	if a.netpol != nil {
 		a.netpol.store = a.policies
+		a.netpol.bringWorkloadPolicies(ctx)
 		a.background.Go(func() { a.netpol.run(ctx) })
 	}
 }

@@ -3,11 +3,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vigie-io/vigie/internal/model"
@@ -17,96 +19,116 @@ import (
 	"github.com/vigie-io/vigie/internal/store"
 )
 
-// CompilePolicies reads the policies of a text that can be judged without a kernel, the WorkloadPolicies. The notes say
-// what of the text is left out. The error lists all problems, each with its place.
-func CompilePolicies(source, text string) (tables []*policy.Table, notes []string, err error) {
+// judging are the policies of a text that can be held to what happened, without a kernel.
+type judging struct {
+	tables  []*policy.Table  // WorkloadPolicies
+	network []*netpol.Policy // of whole pods
+	notes   []string         // what of the text is left out
+}
+
+// judgingOf reads a text. The error lists all problems, each with its place.
+func judgingOf(source, text string) (j judging, err error) {
 	docs, err := Documents(source, text)
 	if err != nil {
-		return nil, nil, err
+		return j, err
 	}
 	var errs []error
 	for _, d := range docs {
-		if d.Kind != policy.Kind {
-			if d.Kind != testKind && !slices.Contains(netpol.Kinds(), netpol.Kind(d.Kind)) {
-				notes = append(notes, fmt.Sprintf("%s %s is not judged: only %s can be without a kernel", d.Kind, d.Name, policy.Kind))
+		switch {
+		case d.Kind == policy.Kind:
+			t, err := compileWorkloadPolicy(d)
+			if err != nil {
+				errs = append(errs, err)
+				continue
 			}
-			continue
+			j.tables = append(j.tables, t)
+		case slices.Contains(netpol.Kinds(), netpol.Kind(d.Kind)):
+			p, err := netpol.ParseNode(d.Source, d.Line, d.Text, d.root)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			j.network = append(j.network, p)
+		case d.Kind != testKind:
+			j.notes = append(j.notes, fmt.Sprintf("%s %s is not judged: its kind is carried by the kernel alone", d.Kind, d.Name))
 		}
-		p, err := d.Policy()
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		t, err := policy.Compile(p, policy.Env{UserID: userID})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", d.NameAt, err))
-		}
-		tables = append(tables, t)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, nil, err
+		return j, err
 	}
-	if len(tables) == 0 {
-		return nil, nil, fmt.Errorf("%s:1:1: there is no %s in it", source, policy.Kind)
+	if len(j.tables)+len(j.network) == 0 {
+		return j, fmt.Errorf("%s:1:1: there is no %s in it, nor a network policy", source, policy.Kind)
 	}
-	return tables, notes, nil
+	return j, nil
+}
+
+func compileWorkloadPolicy(d Document) (*policy.Table, error) {
+	p, err := d.Policy()
+	if err != nil {
+		return nil, err
+	}
+	t, err := policy.Compile(p, policy.Env{UserID: userID})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.NameAt, err)
+	}
+	return t, nil
+}
+
+// SimulateRecording judges a recording, which is read more than once, by the policies of a text. The error lists all problems, each with
+// its place.
+func SimulateRecording(source, text string, recording iter.Seq[*model.Event]) (*policy.Simulation, error) {
+	j, err := judgingOf(source, text)
+	if err != nil {
+		return nil, err
+	}
+	out := &policy.Simulation{Limits: j.notes}
+	if len(j.network) > 0 {
+		s, judged := netpol.SimulateRecording(j.network, recording)
+		if judged+len(j.tables) == 0 {
+			return nil, fmt.Errorf("none of the policies can be judged by a recording; an agent in the cluster can (without --capture):\n  %s", strings.Join(s.Limits, "\n  "))
+		}
+		addSimulation(out, s)
+	}
+	if len(j.tables) > 0 {
+		addSimulation(out, policy.Simulate(j.tables, recording, nil))
+	}
+	slices.SortStableFunc(out.Denials, func(a, b policy.Denial) int { return cmp.Compare(b.Count, a.Count) })
+	return out, nil
+}
+
+func addSimulation(to, s *policy.Simulation) {
+	to.Judged += s.Judged
+	to.Denials = append(to.Denials, s.Denials...)
+	to.Limits = append(to.Limits, s.Limits...)
 }
 
 // SimulatePolicies implements server.Backend.
 func (a *Agent) SimulatePolicies(ctx context.Context, q server.SimulationQuery) (server.Simulation, error) {
-	network, onlyNetwork, err := networkPoliciesIn(q.Source, q.YAML)
+	j, err := judgingOf(q.Source, q.YAML)
 	if err != nil {
 		return server.Simulation{}, server.Refuse(server.Invalid, err)
 	}
-	if len(network) > 0 && a.netpol == nil {
+	if len(j.network) > 0 && a.netpol == nil {
 		return server.Simulation{}, server.Refuse(server.Precondition, errNoCluster)
 	}
-	var tables []*policy.Table
-	var notes []string
-	if !onlyNetwork {
-		if tables, notes, err = CompilePolicies(q.Source, q.YAML); err != nil {
-			return server.Simulation{}, server.Refuse(server.Invalid, err)
-		}
-	}
 	h := a.past(ctx, q.Since, q.Until)
-	out := server.Simulation{CompleteSince: h.completeSince}
-	add := func(s *policy.Simulation, notes []string) {
-		out.Judged += s.Judged
-		out.Limits = append(append(out.Limits, notes...), s.Limits...)
-		for _, d := range s.Denials {
-			out.Denials = append(out.Denials, server.SimulatedDenial(d))
+	all := &policy.Simulation{Limits: j.notes}
+	if len(j.tables) > 0 {
+		addSimulation(all, policy.Simulate(j.tables, h.events, h.image))
+	}
+	if len(j.network) > 0 && h.err == nil {
+		cluster := a.netpol.cluster()
+		if cluster.Host, err = a.netpol.own(); err != nil {
+			return server.Simulation{}, fmt.Errorf("list this node's addresses: %w", err)
 		}
+		addSimulation(all, netpol.Simulate(j.network, cluster, h.events, a.netpol.view.PodByUID))
 	}
-	if len(tables) > 0 {
-		add(policy.Simulate(tables, h.events, h.image), notes)
-	}
-	if len(network) > 0 && h.err == nil {
-		add(netpol.Simulate(network, a.netpol.cluster(), h.events, a.netpol.view.PodByUID), nil)
+	slices.SortStableFunc(all.Denials, func(a, b policy.Denial) int { return cmp.Compare(b.Count, a.Count) })
+	out := server.Simulation{Judged: all.Judged, Limits: all.Limits, CompleteSince: h.completeSince}
+	for _, d := range all.Denials {
+		out.Denials = append(out.Denials, server.SimulatedDenial(d))
 	}
 	return out, h.err
-}
-
-// networkPoliciesIn are the policies of whole pods in a text; only: there is nothing else in it.
-func networkPoliciesIn(source, text string) (list []*netpol.Policy, only bool, err error) {
-	docs, err := Documents(source, text)
-	if err != nil {
-		return nil, false, err
-	}
-	var errs []error
-	only = len(docs) > 0
-	for _, d := range docs {
-		if !slices.Contains(netpol.Kinds(), netpol.Kind(d.Kind)) {
-			only = only && d.Kind == testKind
-			continue
-		}
-		p, err := netpol.ParseNode(d.Source, d.Line, d.Text, d.root)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		list = append(list, p)
-	}
-	return list, only && len(list) > 0, errors.Join(errs...)
 }
 
 // ExplainEvent implements server.Backend.

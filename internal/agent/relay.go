@@ -32,6 +32,8 @@ type RelayConfig struct {
 
 	AgentTokenFile  string // token that agents ask for
 	AgentCAFile     string // what signed their certificates; TLS is spoken when given
+	AgentCert       string // the relay's own certificate, for agents that ask for one
+	AgentKey        string
 	AgentServerName string // the name in their certificates; empty for each one's own address
 
 	HTTP, Socket, SocketGroup string
@@ -55,7 +57,7 @@ func RunRelay(ctx context.Context, c RelayConfig, d Deps) error {
 	if err != nil {
 		return cannot{err}
 	}
-	dial, err := relay.Dialer(relay.DialOptions{TokenFile: c.AgentTokenFile, CAFile: c.AgentCAFile, ServerName: c.AgentServerName})
+	dial, err := relay.Dialer(relay.DialOptions{TokenFile: c.AgentTokenFile, CAFile: c.AgentCAFile, CertFile: c.AgentCert, KeyFile: c.AgentKey, ServerName: c.AgentServerName})
 	if err != nil {
 		return cannot{err}
 	}

@@ -36,7 +36,7 @@ func (a *Agent) serve(ctx context.Context, source func(context.Context) error) e
 		return fmt.Errorf("open the web page: %w", err)
 	}
 	srv, err := server.New(server.Config{Socket: a.config.Socket, Group: a.config.SocketGroup, HTTP: a.config.HTTP,
-		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, TokenFile: a.config.TokenFile,
+		TLSCert: a.config.TLSCert, TLSKey: a.config.TLSKey, ClientCAFile: a.config.ClientCA, TokenFile: a.config.TokenFile,
 		Collectors: collectors, Now: a.deps.Now,
 		Mounts: []server.Mount{a.mountTetragon(), a.mountHubble()}, Flows: a.answersFlows(), Pods: a.answersPods(), Page: page}, a, a.log)
 	if err != nil {

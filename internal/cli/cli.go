@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,7 @@ func New(env Env, commands ...*cobra.Command) *cobra.Command {
 func Execute(ctx context.Context, env Env, root *cobra.Command, args []string) int {
 	started := false
 	watchStart(root, &started)
+	sayArguments(root)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -82,6 +84,9 @@ func Execute(ctx context.Context, env Env, root *cobra.Command, args []string) i
 		fmt.Fprintln(env.Err, "vigie: interrupted")
 		return ExitFailed
 	case !started:
+		if strings.HasPrefix(err.Error(), "required flag") { // cobra's words, which name no way
+			err = fmt.Errorf("an option is missing: write `%s`", written(cmd))
+		}
 		fmt.Fprintf(env.Err, "vigie: %s\nSee `%s --help`.\n", term.EscapeLines(err.Error()), cmd.CommandPath())
 		return ExitCannot
 	case errors.As(err, &code):
@@ -104,6 +109,28 @@ func watchStart(cmd *cobra.Command, started *bool) {
 	for _, sub := range cmd.Commands() {
 		watchStart(sub, started)
 	}
+}
+
+// sayArguments has commands that got too few or too many arguments say how they are written.
+func sayArguments(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err == nil || (cmd.HasSubCommands() && len(args) > 0) { // it was to be one of those, perhaps
+				return err
+			}
+			return fmt.Errorf("%s given: write `%s`", plural(len(args), "argument"), written(cmd))
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		sayArguments(sub)
+	}
+}
+
+// written is how a command is written, with what it cannot do without.
+func written(cmd *cobra.Command) string {
+	_, wanted, _ := strings.Cut(cmd.Use, " ")
+	return strings.TrimSpace(cmd.CommandPath() + " " + wanted)
 }
 
 // cannotError is an error with exit code 2.

@@ -58,7 +58,7 @@ func TestExitCodesAndAdvice(t *testing.T) {
 		{"ps --kind x", 2, "the kinds are"},
 		{"ps --flat --tree", 2, "tree"},
 		{"top", 2, "no terminal"},
-		{"man", 2, "accepts 1 arg"},
+		{"man", 2, "write `vigie man DIR`"},
 		{"run --log-level loud", 2, "the levels are"},
 		{"run --log-format xml", 2, "the formats are"},
 		{"run --speed fast", 2, "--speed"},

@@ -119,6 +119,9 @@ func printEvents(ctx context.Context, env Env, out format, client vigiev1connect
 			return fmt.Errorf("write events: %w", err)
 		}
 	}
+	if p.lines == 0 && req.NoFollow && stream.Err() == nil && out != formatJSON && out != formatYAML {
+		fmt.Fprintln(env.Err, "nothing that the agent remembers matches: give an earlier --since, or a wider filter")
+	}
 	if err := stream.Err(); err != nil && (ctx.Err() == nil || req.NoFollow) {
 		return to.explain(err)
 	}
@@ -136,9 +139,11 @@ type eventPrinter struct {
 	screen term.Screen
 	zone   *time.Location
 	buf    []byte
+	lines  int
 }
 
 func (p *eventPrinter) print(e *model.Event) error {
+	p.lines++
 	switch p.out {
 	case formatJSON:
 		p.buf = e.AppendJSON(p.buf[:0], p.boot)

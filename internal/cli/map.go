@@ -145,6 +145,10 @@ func printMap(env Env, out format, m *vigiev1.GetMapResponse) error {
 		t.Rows = append(t.Rows, []string{source, term.Escape(names[e.GetDestination()]), term.Escape(port), fmt.Sprint(e.GetFlows()),
 			show.Bytes(e.GetBytesSent()), show.Bytes(e.GetBytesReceived()), rtt, requests, edgeNotes(e)})
 	}
+	if len(t.Rows) == 0 {
+		fmt.Fprintln(env.Err, "nobody was seen to talk in that time: give another --since and --until, or a wider filter")
+		return nil
+	}
 	if err := t.Write(env.Out); err != nil {
 		return fmt.Errorf("write the map: %w", err)
 	}

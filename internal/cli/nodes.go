@@ -90,23 +90,6 @@ func signed(offset, uncertainty time.Duration) string {
 	return "-" + show.Duration(-offset)
 }
 
-// nodeCount is "3 nodes", or "2 of 3 nodes" when one is not connected.
-func nodeCount(nodes []*vigiev1.NodeStatus) string {
-	connected := 0
-	for _, n := range nodes {
-		if n.GetState() == "connected" {
-			connected++
-		}
-	}
-	switch {
-	case connected < len(nodes):
-		return fmt.Sprintf("%d of %d nodes", connected, len(nodes))
-	case len(nodes) == 1:
-		return "one node"
-	}
-	return fmt.Sprintf("%d nodes", len(nodes))
-}
-
 // missing says which nodes an answer is without, where the command wants it said.
 func (t *target) missing(errs []*vigiev1.NodeError) {
 	if t.warn != nil {

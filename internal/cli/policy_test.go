@@ -221,7 +221,7 @@ func TestPolicyErrorsSayWhatToDo(t *testing.T) {
 		code int
 		says string
 	}{
-		"no file":        {[]string{"apply"}, 2, `required flag(s) "file" not set`},
+		"no file":        {[]string{"apply"}, 2, "write `vigie policy apply -f FILE|DIR`"},
 		"missing file":   {[]string{"apply", "-f", none}, 2, "read policies: stat " + none},
 		"empty dir":      {[]string{"apply", "-f", filepath.Dir(none)}, 2, "there is no *.yaml in " + filepath.Dir(none)},
 		"no agent":       {[]string{"apply", "-f", file, "--socket", none}, 2, "no agent answers at"},

@@ -50,6 +50,8 @@ func NewRelay(env Env, defaults agent.RelayConfig, run Relay) *cobra.Command {
 	fs.StringVar(&c.KubeSelector, "agent-selector", "", "with --kubernetes: labels of the agents' pods (default those of the installation)")
 	fs.StringVar(&c.AgentTokenFile, "agent-token-file", "", "file with the token that agents ask for")
 	fs.StringVar(&c.AgentCAFile, "agent-ca-file", "", "PEM file of who signed the agents' certificates; TLS is spoken to them when given")
+	fs.StringVar(&c.AgentCert, "agent-cert", "", "PEM certificate to present to agents, which ask for one with `vigie run --client-ca-file`")
+	fs.StringVar(&c.AgentKey, "agent-key", "", "PEM key of --agent-cert")
 	fs.StringVar(&c.AgentServerName, "agent-server-name", "", "name that the agents' certificates are for (default the address of each)")
 	fs.StringVar(&c.HTTP, "http", c.HTTP, "TCP address of the web page, the API, Hubble's API and /metrics; off: none. Off loopback it needs TLS and a token")
 	fs.StringVar(&c.Socket, "socket", c.Socket, "unix socket of the API; off: none")

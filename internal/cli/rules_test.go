@@ -62,7 +62,7 @@ func TestRulesLintAndTest(t *testing.T) {
 		{[]string{"lint", bad}, 1, bad + ":2:64: undefined field 'bnary'\nbad: 1 problem\n"},
 		{[]string{"lint", "--alone", good}, 1, "undeclared reference to 'servers'"},
 		{[]string{"lint", filepath.Join(dir, "none")}, 2, "no such file"},
-		{[]string{"lint"}, 2, "requires at least 1 arg"},
+		{[]string{"lint"}, 2, "write `vigie rules lint FILE...`"},
 		{[]string{"test", good}, 0, "good: 1 test of 1 rule\n"},
 		{[]string{"test", "-v", good}, 0, "ok   mine alerts: one\n"},
 		{[]string{"test", fails}, 1, "FAIL ours alerts: one: no alert\n     " + fails + ":2:"},

@@ -83,6 +83,7 @@ func configFlags(fs *pflag.FlagSet, c *agent.Config) {
 	fs.StringVar(&c.HTTP, "http", c.HTTP, "TCP address of the web page, the API and /metrics; off: none. Off loopback it needs TLS and a token")
 	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM certificate for --http and --hubble-api")
 	fs.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM key for --http and --hubble-api")
+	fs.StringVar(&c.ClientCA, "client-ca-file", c.ClientCA, "PEM file of who signed the certificates that clients must present where TLS is spoken, beside the token")
 	fs.StringVar(&c.TokenFile, "token-file", c.TokenFile, "file with the token that clients of --http must present")
 	fs.StringVar(&c.TetragonAPI, "tetragon-api", c.TetragonAPI, "TCP address on loopback for Tetragon's clients, beside tetragon.sock in --state-dir; off: neither")
 	fs.StringVar(&c.HubbleAPI, "hubble-api", c.HubbleAPI, "TCP address for Hubble's clients, beside hubble.sock in --state-dir; off: neither. Off loopback it needs TLS and a token")

@@ -9,6 +9,7 @@ import (
 
 	vigiev1 "github.com/vigie-io/vigie/api/vigie/v1"
 	"github.com/vigie-io/vigie/api/vigie/v1/vigiev1connect"
+	"github.com/vigie-io/vigie/internal/cli/live"
 	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/wire"
 )
@@ -37,8 +38,13 @@ func (s liveSource) Follow(ctx context.Context, emit func([]*model.Event)) error
 }
 
 // Processes implements live.Source.
-func (s liveSource) Processes(ctx context.Context) ([]*model.Process, error) {
-	return listProcesses(ctx, s.client, &vigiev1.Filter{}, false)
+func (s liveSource) Processes(ctx context.Context) ([]live.Host, error) {
+	hosts, _, err := processesByNode(ctx, s.client, &vigiev1.Filter{}, false)
+	out := make([]live.Host, len(hosts))
+	for i, h := range hosts {
+		out[i] = live.Host{Node: h.node, Processes: h.procs}
+	}
+	return out, err
 }
 
 // Status implements live.Source.

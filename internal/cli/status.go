@@ -161,7 +161,7 @@ func (p *statusPrinter) print(s *vigiev1.Status, h *vigiev1.HealthResponse, poli
 		what = "replays a capture on"
 	}
 	if len(s.GetNodes()) > 0 {
-		p.line("vigie %s relays %s from %s, up %s: %s", term.Escape(s.GetVersion()), st.Bold(nodeCount(s.GetNodes())), term.Escape(s.GetHost()),
+		p.line("vigie %s relays %s from %s, up %s: %s", term.Escape(s.GetVersion()), st.Bold(show.Nodes(s.GetNodes())), term.Escape(s.GetHost()),
 			show.Age(time.Duration(s.GetUptimeNs())), state)
 	} else {
 		p.line("vigie %s %s %s (Linux %s, %s), pid %d, up %s: %s", term.Escape(s.GetVersion()), what, st.Bold(term.Escape(s.GetHost())),

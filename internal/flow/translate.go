@@ -2,7 +2,11 @@
 
 package flow
 
-import "github.com/vigie-io/vigie/internal/model"
+import (
+	"net/netip"
+
+	"github.com/vigie-io/vigie/internal/model"
+)
 
 // asked is what a source's socket calls a conversation: one that is not connected has many.
 type asked struct {
@@ -24,6 +28,12 @@ func (t *Table) translate(c *conversation, a asked, local place, n Translation) 
 	t.translated[a] = c
 }
 
+// arrives says where the packets of a conversation arrive, when they were translated on the way.
+func (t *Table) arrives(cookie uint64, protocol string, local, remote netip.AddrPort) (n Translation, ok bool) {
+	n, ok = t.options.Translated(cookie, protocol, local, remote)
+	return n, ok && n.Destination.IsValid()
+}
+
 // reach finds out where the datagrams of a connected socket arrive, when some have been sent: at connect nobody knows. Where
 // the other end is known already, the two become one: the result is the conversation that goes on.
 func (t *Table) reach(c *conversation) *conversation {
@@ -32,8 +42,8 @@ func (t *Table) reach(c *conversation) *conversation {
 		return c
 	}
 	a, local := asked{e.cookie, c.destination}, c.source
-	n, ok := t.options.Translated(e.cookie, c.protocol.String(), local.addrPort(), c.destination.addrPort())
-	if !ok || !n.Destination.IsValid() {
+	n, ok := t.arrives(e.cookie, c.protocol.String(), local.addrPort(), c.destination.addrPort())
+	if !ok {
 		return c
 	}
 	k := key{placeOf(n.Source), placeOf(n.Destination), c.protocol}
@@ -64,8 +74,8 @@ func (t *Table) translatedTalk(id key, k *Talk) (key, Translation) {
 	if k.Inbound || id.protocol != udp {
 		return id, Translation{}
 	}
-	n, ok := t.options.Translated(k.Cookie, k.Protocol, k.Local, k.Remote)
-	if !ok || !n.Destination.IsValid() {
+	n, ok := t.arrives(k.Cookie, k.Protocol, k.Local, k.Remote)
+	if !ok {
 		return id, Translation{}
 	}
 	id.source, id.destination = placeOf(n.Source), placeOf(n.Destination)

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
@@ -47,22 +48,11 @@ type Reports struct {
 	mu   sync.Mutex
 	pods map[string]*podReport // by uid
 
-	form  *reportForm // nil: the cluster has none, as far as is known
-	asked time.Time   // when it was looked for
+	form  *model.ReportForm // nil: the cluster has none, as far as is known
+	asked time.Time         // when it was looked for
 
 	sent            atomic.Uint64
 	limited, unsent *pipeline.Counter
-}
-
-// reportForm is a kind of reports.
-type reportForm struct {
-	group, resource, kind string
-	source                bool // it has a field for who made it
-}
-
-// reportForms are the two in use, the newer first.
-func reportForms() []reportForm {
-	return []reportForm{{"openreports.io/v1alpha1", "reports", "Report", true}, {"wgpolicyk8s.io/v1alpha2", "policyreports", "PolicyReport", false}}
 }
 
 // Results of reports: what was prevented, and what was only noticed.
@@ -197,9 +187,9 @@ func (r *Reports) findForm(ctx context.Context) bool {
 	if r.form != nil || !r.asked.IsZero() && now.Sub(r.asked) < formsEvery {
 		return r.form != nil
 	}
-	for _, f := range reportForms() {
+	for _, f := range model.ReportForms() {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := r.client.Get().AbsPath("/apis", f.group).SetHeader("Accept", "application/json").Do(asking).Error()
+		err := r.client.Get().AbsPath("/apis", f.Group, f.Version).SetHeader("Accept", "application/json").Do(asking).Error()
 		cancel()
 		switch {
 		case err == nil:
@@ -215,7 +205,7 @@ func (r *Reports) findForm(ctx context.Context) bool {
 
 // write brings the report of a pod up to date. What an earlier agent said in it is taken over first.
 func (r *Reports) write(ctx context.Context, p *podReport) error {
-	path := []string{"/apis", r.form.group, "namespaces", p.namespace, r.form.resource, p.uid + "-runtime"}
+	path := []string{"/apis", r.form.Group, r.form.Version, "namespaces", p.namespace, r.form.Resource, p.uid + "-runtime"}
 	if !p.read {
 		said, err := r.client.Get().AbsPath(path...).SetHeader("Accept", "application/json").Do(ctx).Raw()
 		if err != nil && !apierrors.IsNotFound(err) {
@@ -303,10 +293,10 @@ func (r *Reports) object(p *podReport) map[string]any {
 	pod := map[string]any{"apiVersion": "v1", "kind": "Pod", "name": p.pod, "uid": p.uid}
 	scope := maps.Clone(pod)
 	scope["namespace"] = p.namespace
-	o := map[string]any{"apiVersion": r.form.group, "kind": r.form.kind, "scope": scope, "results": results, "summary": summary,
+	o := map[string]any{"apiVersion": r.form.Group + "/" + r.form.Version, "kind": r.form.Kind, "scope": scope, "results": results, "summary": summary,
 		"metadata": map[string]any{"name": p.uid + "-runtime", "namespace": p.namespace, "ownerReferences": []any{pod},
 			"labels": map[string]any{"app.kubernetes.io/managed-by": "vigie"}}}
-	if r.form.source {
+	if r.form.Source {
 		o["source"] = "vigie"
 	}
 	return o

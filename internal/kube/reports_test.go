@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/pipeline"
 )
 
@@ -55,10 +56,10 @@ func reportOf(t *testing.T, s *apiServer, pod string) (o struct {
 }
 
 func TestReports(t *testing.T) {
-	for _, f := range reportForms() {
-		t.Run(f.kind, func(t *testing.T) {
+	for _, f := range model.ReportForms() {
+		t.Run(f.Kind, func(t *testing.T) {
 			s := serveAPI(t)
-			s.reportGroup = f.group[:len(f.group)-len("/v1alphaN")]
+			s.reportGroup = f.Group
 			r, clock := reportsFor(t, s)
 			for range 3 {
 				r.Add(prevented("web", "a", clock))
@@ -68,7 +69,7 @@ func TestReports(t *testing.T) {
 			r.Add(alert)
 			r.flush(context.Background())
 			o := reportOf(t, s, "web")
-			if o.APIVersion != f.group || o.Kind != f.kind || (o.Source == "vigie") != f.source || o.Metadata.Namespace != "shop" || o.Scope.UID != "uid-of-web" ||
+			if o.APIVersion != f.Group+"/"+f.Version || o.Kind != f.Kind || (o.Source == "vigie") != f.Source || o.Metadata.Namespace != "shop" || o.Scope.UID != "uid-of-web" ||
 				len(o.Metadata.OwnerReferences) != 1 || o.Metadata.OwnerReferences[0].UID != "uid-of-web" || o.Summary["fail"] != 1 || o.Summary["warn"] != 1 || len(o.Results) != 2 {
 				t.Fatalf("the report: %+v", o)
 			}

@@ -24,6 +24,8 @@ type DialOptions struct {
 	TokenFile string
 	// CAFile is the PEM file of who signed their certificates; empty for agents that speak no TLS.
 	CAFile string
+	// CertFile and KeyFile are the PEM files of the certificate that agents may ask for; empty for none. They are read for each connection.
+	CertFile, KeyFile string
 	// ServerName is the name that their certificates are for; empty for the address of each.
 	ServerName string
 }
@@ -45,9 +47,12 @@ func Dialer(o DialOptions) (func(Agent) (*http.Client, string, []connect.ClientO
 			return nil, fmt.Errorf("the certificate authority of agents, %s, holds no PEM certificate", o.CAFile)
 		}
 		secure = &tls.Config{RootCAs: pool, ServerName: o.ServerName, MinVersion: tls.VersionTLS12}
+		if err := o.identify(secure); err != nil {
+			return nil, err
+		}
 		scheme = "https://"
-	} else if o.ServerName != "" {
-		return nil, errors.New("a server name is of certificates: give their authority with it")
+	} else if o.ServerName != "" || o.CertFile != "" || o.KeyFile != "" {
+		return nil, errors.New("a server name, a certificate and its key are for TLS: give the authority of the agents' certificates with them")
 	}
 	options := []connect.ClientOption{connect.WithReadMaxBytes(maxMessage)}
 	if o.TokenFile != "" {
@@ -66,6 +71,24 @@ func Dialer(o DialOptions) (func(Agent) (*http.Client, string, []connect.ClientO
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second}}
 		return &http.Client{Transport: transport}, scheme + a.Address, options
 	}, nil
+}
+
+// identify has connections present the certificate.
+func (o *DialOptions) identify(c *tls.Config) error {
+	if o.CertFile == "" && o.KeyFile == "" {
+		return nil
+	}
+	cert, key := o.CertFile, o.KeyFile
+	load := func() (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("load the certificate for agents and its key: %w", err)
+		}
+		return &pair, nil
+	}
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	_, err := load() // whether it can be
+	return err
 }
 
 // tokenFile presents a token with every call.

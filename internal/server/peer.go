@@ -163,6 +163,8 @@ func (s *Server) allow(r *http.Request) *connect.Error {
 		return nil // probes have no token, and learn nothing
 	case s.page.has(r) && (s.tokens != nil || isLocal(r.Host)):
 		return nil // a link to it may stand on any site: its files hold no data, and it goes into no frame
+	case s.tls != nil && s.tls.ClientCAs != nil && r.TLS != nil && len(r.TLS.VerifiedChains) == 0 && r.URL.Path != "/metrics":
+		return connect.NewError(connect.CodeUnauthenticated, errors.New("the client's certificate is missing: present one that --client-ca-file has signed"))
 	case s.tokens != nil:
 		// A page of another site has no token, so there is nothing to ask about where r comes from.
 		return s.tokens.check(r.Header.Get("Authorization"))

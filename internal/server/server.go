@@ -39,6 +39,9 @@ type Config struct {
 	HTTP string
 	// TLSCert and TLSKey are PEM files.
 	TLSCert, TLSKey string
+	// ClientCAFile is the PEM file of who signed the certificates that clients must present where TLS is spoken, beside the token; empty
+	// for none. Probes and /metrics need none.
+	ClientCAFile string
 	// TokenFile holds the token that TCP clients must send as "Authorization: Bearer TOKEN".
 	TokenFile string
 	// Collectors are metrics that /metrics shows beside the server's own.

@@ -38,6 +38,7 @@ const (
 type row struct {
 	event    *model.Event // the latest
 	first    time.Time
+	node     string
 	line     show.Line
 	workload string
 	process  string
@@ -54,6 +55,7 @@ type row struct {
 // foldKey says which events are the same to a person.
 type foldKey struct {
 	typ      model.Type
+	node     string
 	pid      uint32 // exec: the parent
 	binary   string
 	workload string
@@ -66,26 +68,38 @@ type feed struct {
 	rows    []*row // oldest first
 	next    uint64
 	folds   map[foldKey]*row
-	images  map[model.ProcessKey]*row // running processes whose exec has a row
-	sockets map[uint64]*row           // open sockets, by cookie, whose connect or accept has a row
+	images  map[image]*row  // running processes whose exec has a row
+	sockets map[socket]*row // open sockets whose connect or accept has a row
 }
 
+// image is a program that a process runs, and socket one by its cookie: each is unique on its node.
+type (
+	image struct {
+		node string
+		key  model.ProcessKey
+	}
+	socket struct {
+		node   string
+		cookie uint64
+	}
+)
+
 func newFeed() *feed {
-	return &feed{folds: make(map[foldKey]*row), images: make(map[model.ProcessKey]*row), sockets: make(map[uint64]*row)}
+	return &feed{folds: make(map[foldKey]*row), images: make(map[image]*row), sockets: make(map[socket]*row)}
 }
 
 // add takes one event in.
 func (f *feed) add(e *model.Event) {
 	switch e.Type {
 	case model.TypeExit:
-		if r := f.images[e.Key]; r != nil && e.Exit != nil {
-			delete(f.images, e.Key)
+		if r := f.images[image{e.Node, e.Key}]; r != nil && e.Exit != nil {
+			delete(f.images, image{e.Node, e.Key})
 			r.exited(e.Exit)
 			return
 		}
 	case model.TypeClose:
-		if r := f.sockets[cookie(e)]; r != nil {
-			delete(f.sockets, e.Socket.Cookie)
+		if r := f.sockets[socket{e.Node, cookie(e)}]; r != nil {
+			delete(f.sockets, socket{e.Node, e.Socket.Cookie})
 			r.outcome = show.Closed(e.Socket)
 			return
 		}
@@ -93,9 +107,9 @@ func (f *feed) add(e *model.Event) {
 	r := f.fold(e)
 	switch {
 	case e.Type == model.TypeExec && len(f.images) < openLimit:
-		f.images[e.Key] = r
+		f.images[image{e.Node, e.Key}] = r
 	case cookie(e) != 0 && (e.Type == model.TypeConnect || e.Type == model.TypeAccept) && len(f.sockets) < openLimit:
-		f.sockets[cookie(e)] = r
+		f.sockets[socket{e.Node, cookie(e)}] = r
 	}
 	f.trim()
 }
@@ -117,14 +131,14 @@ func (f *feed) fold(e *model.Event) *row {
 	}
 	workload, process := show.Who(e)
 	f.next++
-	r := &row{event: e, first: e.Time, line: line, workload: workload, process: process, class: classOf(e, line), count: n, number: f.next}
+	r := &row{event: e, first: e.Time, node: term.Escape(e.Node), line: line, workload: workload, process: process, class: classOf(e, line), count: n, number: f.next}
 	f.rows = append(f.rows, r)
 	f.folds[key] = r
 	return r
 }
 
 func keyOf(e *model.Event, line show.Line) foldKey {
-	key := foldKey{typ: e.Type, object: line.Verb + " " + line.Object, failed: line.Failed}
+	key := foldKey{typ: e.Type, node: e.Node, object: line.Verb + " " + line.Object, failed: line.Failed}
 	if dir, _, ok := workFile(e); ok {
 		key.object, key.pid = line.Verb+" "+dir, e.Key.PID
 	}
@@ -261,7 +275,7 @@ func (r *row) matches(words []string) bool {
 		return true
 	}
 	if r.search == "" {
-		r.search = strings.ToLower(r.workload + " " + r.process + " " + r.line.Verb + " " + r.line.Text() + " " + string(r.event.Type))
+		r.search = strings.ToLower(r.node + " " + r.workload + " " + r.process + " " + r.line.Verb + " " + r.line.Text() + " " + string(r.event.Type))
 	}
 	for _, w := range words {
 		if !strings.Contains(r.search, w) {

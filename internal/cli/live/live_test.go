@@ -30,6 +30,11 @@ func process(pid, parent uint32, workload, binary string, args ...string) *model
 		ParentKey: model.ProcessKey{PID: parent, Start: uint64(parent) * 100, Exec: 1}, Workload: &model.Workload{Kind: model.WorkloadUnit, Name: workload}}
 }
 
+// running is the list of a host's processes.
+func running(node string, list ...*model.Process) processesMsg {
+	return processesMsg{{Node: node, Processes: list}}
+}
+
 func event(typ model.Type, p *model.Process) *model.Event {
 	e := &model.Event{Type: typ, Time: start, Seq: 1, Key: p.Key, Process: p, Count: 1}
 	if typ == model.TypeExec {
@@ -130,7 +135,7 @@ func TestHeaderSaysWhereAndHowMuch(t *testing.T) {
 	m.Update(statusMsg{&vigiev1.Status{Host: "web1", Kernel: "6.1.0", Arch: "amd64", UptimeNs: int64(time.Minute),
 		Losses: []*vigiev1.LossStatus{{Stage: "kernel"}}, Memory: &vigiev1.MemoryStatus{Rss: 40 << 20}}, &vigiev1.HealthResponse{Ready: true}})
 	a := process(7, 1, "nginx.service", "/usr/sbin/nginx")
-	m.Update(processesMsg{a, process(8, 1, "cron.service", "/usr/sbin/cron")})
+	m.Update(running("", a, process(8, 1, "cron.service", "/usr/sbin/cron")))
 	m.Update(eventsMsg{event(model.TypeExec, a), file(a, model.FileRead, "/etc/passwd")})
 	m.Update(tickMsg(start.Add(2 * time.Second)))
 	mustShow(t, m, "web1  Linux 6.1.0 amd64  up 1m02s", "lost 0", "2 workloads", "2 processes", "1.0 events/s", "exec 0.5", "file 0.5", "agent 40M")
@@ -230,7 +235,7 @@ func TestFilterPauseAndScroll(t *testing.T) {
 func TestTopOrdersAndDrillsDown(t *testing.T) {
 	m := newModel(TabTop)
 	web, db := process(7, 1, "web.service", "/bin/web"), process(8, 7, "db.service", "/bin/db")
-	m.Update(processesMsg{web, db, process(9, 1, "idle.service", "/bin/idle")})
+	m.Update(running("", web, db, process(9, 1, "idle.service", "/bin/idle")))
 	for range 10 {
 		m.Update(eventsMsg{file(web, model.FileRead, "/a"), file(web, model.FileRead, "/a")})
 	}
@@ -254,8 +259,8 @@ func TestTopOrdersAndDrillsDown(t *testing.T) {
 
 func TestTreeFolds(t *testing.T) {
 	m := newModel(TabTree)
-	m.Update(processesMsg{process(1, 0, "init.scope", "/sbin/init"), process(7, 1, "web.service", "/opt/web"), process(8, 7, "web.service", "/opt/worker", "-n"),
-		process(9, 1, "cron.service", "/opt/cron")})
+	m.Update(running("", process(1, 0, "init.scope", "/sbin/init"), process(7, 1, "web.service", "/opt/web"), process(8, 7, "web.service", "/opt/worker", "-n"),
+		process(9, 1, "cron.service", "/opt/cron")))
 	inOrder(t, screenOf(t, m), "init", "├─ /opt/web", "│ └─ /opt/worker -n", "└─ /opt/cron")
 	press(m, "down", "enter")
 	mustShow(t, m, "/opt/web [+1]")
@@ -298,7 +303,7 @@ func TestHostileNamesStayInTheirCells(t *testing.T) {
 	for _, size := range [][2]int{{1, 1}, {10, 3}, {40, 8}, {80, 24}, {140, 40}, {250, 60}} {
 		m := newModel(TabEvents)
 		m.Update(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
-		m.Update(processesMsg{bad})
+		m.Update(running("\x1b]", bad))
 		m.Update(eventsMsg{event(model.TypeExec, bad), file(bad, model.FileWrite, "/\r\x1b[A"), exitEvent(bad, 1), loss})
 		m.Update(statusMsg{&vigiev1.Status{Host: "h\x1b[2J"}, &vigiev1.HealthResponse{}})
 		for tab := range Tab(tabs) {
@@ -400,8 +405,8 @@ func (s *fakeSource) Follow(ctx context.Context, emit func([]*model.Event)) erro
 	return ctx.Err()
 }
 
-func (s *fakeSource) Processes(context.Context) ([]*model.Process, error) {
-	return []*model.Process{process(7, 1, "web.service", "/opt/web")}, nil
+func (s *fakeSource) Processes(context.Context) ([]Host, error) {
+	return []Host{{Processes: []*model.Process{process(7, 1, "web.service", "/opt/web")}}}, nil
 }
 
 func (s *fakeSource) Status(context.Context) (*vigiev1.Status, *vigiev1.HealthResponse, error) {

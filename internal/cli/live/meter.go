@@ -104,35 +104,41 @@ func (g *gauge) last(second int64) (c counts) {
 	return c
 }
 
-// entity is a workload or a process with what it does.
+// entity is a workload, a process or a node with what it does.
 type entity struct {
 	gauge
+	node     string // empty for that of an agent that speaks for itself
 	name     string
 	workload *model.Workload
-	process  *model.Process // nil for a workload
+	process  *model.Process // nil for a workload and a node
 	ended    bool
 }
 
+// workloadName names a workload of a node: nodes have workloads of the same name.
+type workloadName struct{ node, name string }
+
 // threadGroup names a process whatever its image is.
 type threadGroup struct {
+	node  string
 	pid   uint32
 	start uint64
 }
 
-func groupOf(k model.ProcessKey) threadGroup { return threadGroup{k.PID, k.Start} }
+func groupOf(node string, k model.ProcessKey) threadGroup { return threadGroup{node, k.PID, k.Start} }
 
-// meter counts what happens, in all, by workload and by process.
+// meter counts what happens, in all, by node, by workload and by process.
 type meter struct {
 	started   int64 // second of the first event or tick
 	now       int64
 	all       gauge
 	curve     [history]uint64 // events of each second, at second % history
-	workloads map[string]*entity
+	nodes     map[string]*entity
+	workloads map[workloadName]*entity
 	processes map[threadGroup]*entity
 }
 
 func newMeter() *meter {
-	return &meter{workloads: make(map[string]*entity), processes: make(map[threadGroup]*entity)}
+	return &meter{nodes: make(map[string]*entity), workloads: make(map[workloadName]*entity), processes: make(map[threadGroup]*entity)}
 }
 
 // tick moves the clock on; events count for the second of the latest tick.
@@ -155,23 +161,29 @@ func (m *meter) add(e *model.Event) {
 	}
 	m.all.add(e, m.now)
 	m.curve[m.now%history] += weight(e)
+	n := m.nodes[e.Node]
+	if n == nil {
+		n = &entity{node: e.Node, name: e.Node}
+		m.nodes[e.Node] = n
+	}
+	n.add(e, m.now)
 	p := e.Process
 	if p == nil {
 		return
 	}
-	name := show.Workload(p.Workload)
+	name := workloadName{e.Node, show.Workload(p.Workload)}
 	w := m.workloads[name]
 	if w == nil {
-		w = &entity{name: name}
+		w = &entity{node: e.Node, name: name.name}
 		m.workloads[name] = w
 	}
 	w.workload = p.Workload
 	w.add(e, m.now)
 
-	g := groupOf(p.Key)
+	g := groupOf(e.Node, p.Key)
 	pr := m.processes[g]
 	if pr == nil {
-		pr = &entity{}
+		pr = &entity{node: e.Node}
 		m.processes[g] = pr
 	}
 	pr.process, pr.workload, pr.name = p, p.Workload, show.Process(p)

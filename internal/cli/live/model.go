@@ -9,7 +9,6 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	vigiev1 "github.com/vigie-io/vigie/api/vigie/v1"
-	"github.com/vigie-io/vigie/internal/cli/show"
 	"github.com/vigie-io/vigie/internal/cli/term"
 	"github.com/vigie-io/vigie/internal/model"
 )
@@ -25,10 +24,20 @@ const (
 	tabs = 3
 )
 
+// Grouping is whose figures the page Top has.
+type Grouping uint8
+
+// The groupings. Only a relay has nodes.
+const (
+	ByWorkload Grouping = iota
+	ByProcess
+	ByNode
+)
+
 // What the model is told, besides keys and sizes.
 type (
 	eventsMsg    []*model.Event
-	processesMsg []*model.Process
+	processesMsg []Host
 	statusMsg    struct {
 		status *vigiev1.Status
 		health *vigiev1.HealthResponse
@@ -54,7 +63,9 @@ type Model struct {
 	starting   string // what to say until the agent answers for the first time
 	lostHere   uint64 // events that this view itself was too slow for
 	notice     string
-	processes  []*model.Process
+	hosts      []Host
+	several    bool // what is seen names its nodes: it is a relay's
+	widest     int  // cells of the longest name of a node
 
 	feed  *feed
 	meter *meter
@@ -69,13 +80,13 @@ type Model struct {
 	typing    bool
 	offset    int // rows between the bottom of the list and the bottom of the screen
 
-	byProcess bool
-	sort      int
-	held      []*entity // what the table held when it was paused
-	cursor    int
-	folded    map[threadGroup]bool
-	tree      []show.Node // of processes, filter and folded; nil: to be made again
-	help      bool
+	by     Grouping
+	sort   int
+	held   []*entity // what the table held when it was paused
+	cursor int
+	folded map[threadGroup]bool
+	tree   []treeNode // of hosts, filter and folded; nil: to be made again
+	help   bool
 }
 
 // New is a model that starts on a page.
@@ -112,10 +123,16 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case eventsMsg:
 		m.events(msg)
 	case processesMsg:
-		m.processes, m.tree = msg, nil
+		m.hosts, m.tree = msg, nil
+		for _, h := range m.hosts {
+			m.sees(h.Node)
+		}
 	case statusMsg:
 		m.status, m.health, m.statusAt = msg.status, msg.health, m.now
 		m.connected, m.connection, m.starting = true, nil, ""
+		for _, n := range m.status.GetNodes() {
+			m.sees(n.GetName())
+		}
 	case connectionMsg:
 		if msg.err != nil && m.starting != "" {
 			break
@@ -131,6 +148,13 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
+// sees takes in the name of a node; that of one host is empty.
+func (m *Model) sees(node string) {
+	if node != "" && (!m.several || len(node) > m.widest) {
+		m.several, m.widest = true, max(m.widest, term.Width(term.Escape(node)))
+	}
+}
+
 func (m *Model) events(batch []*model.Event) {
 	follow := m.offset == 0 || m.paused
 	before := 0
@@ -141,6 +165,7 @@ func (m *Model) events(batch []*model.Event) {
 		if e.Type == model.TypeLoss && e.Loss != nil && e.Loss.Stage == "subscriber" && e.Seq == 0 {
 			m.lostHere += e.Loss.Count
 		}
+		m.sees(e.Node)
 		m.meter.add(e)
 		m.feed.add(e)
 	}
@@ -212,7 +237,7 @@ func (m *Model) pageKey(k tea.KeyPressMsg) {
 	case TabTop:
 		switch s {
 		case "w":
-			m.byProcess, m.held = !m.byProcess, nil
+			m.by, m.held = m.nextGrouping(), nil
 		case "s", "right", "l", ">":
 			m.sort = (m.sort + 1) % len(sortKeys)
 			m.held = nil

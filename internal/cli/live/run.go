@@ -21,10 +21,16 @@ import (
 type Source interface {
 	// Follow hands out events, recent ones first, until ctx ends or the agent goes.
 	Follow(ctx context.Context, emit func([]*model.Event)) error
-	// Processes lists the running processes.
-	Processes(ctx context.Context) ([]*model.Process, error)
+	// Processes lists the running processes, host by host.
+	Processes(ctx context.Context) ([]Host, error)
 	// Status asks how the agent is doing.
 	Status(ctx context.Context) (*vigiev1.Status, *vigiev1.HealthResponse, error)
+}
+
+// Host is the processes of one host.
+type Host struct {
+	Node      string // as a relay calls it; empty for that of an agent
+	Processes []*model.Process
 }
 
 const (
@@ -46,6 +52,7 @@ const (
 // Options configure Run.
 type Options struct {
 	Start   Tab
+	By      Grouping // whose figures the page Top has at first
 	Style   term.Style
 	In      io.Reader
 	Out     io.Writer
@@ -71,7 +78,7 @@ func Run(ctx context.Context, source Source, o Options) error {
 		settings = append(settings, tea.WithWindowSize(o.Width, o.Height))
 	}
 	m := New(o.Start, o.Style, o.Now())
-	m.starting = o.Starting
+	m.starting, m.by = o.Starting, o.By
 	p := tea.NewProgram(m, settings...)
 	if o.Explain == nil {
 		o.Explain = func(err error) error { return err }
@@ -186,9 +193,12 @@ func (f *feeder) poll(ctx context.Context) {
 			f.program.Send(statusMsg{s, h})
 		}
 		if now := f.options.Now(); count < manyProcesses || now.Sub(last) > slowPoll {
-			if procs, err := f.source.Processes(ctx); err == nil {
-				count, last = len(procs), now
-				f.program.Send(processesMsg(procs))
+			if hosts, err := f.source.Processes(ctx); err == nil {
+				count, last = 0, now
+				for _, h := range hosts {
+					count += len(h.Processes)
+				}
+				f.program.Send(processesMsg(hosts))
 			}
 		}
 		select {

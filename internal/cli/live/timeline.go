@@ -18,7 +18,7 @@ func (m *Model) source() []*row {
 
 // wanted reports whether the user asked to see rows like r.
 func (m *Model) wanted(r *row, words []string) bool {
-	if !m.showAll && m.status != nil && r.event.Key.PID == m.status.GetPid() && !r.line.Alarm {
+	if !m.showAll && m.status != nil && len(m.status.GetNodes()) == 0 && r.event.Key.PID == m.status.GetPid() && !r.line.Alarm {
 		return false // the agent looks at others
 	}
 	switch r.class {
@@ -58,7 +58,7 @@ func (m *Model) columns() (workload, process int) {
 
 func (m *Model) eventTitle() string {
 	workload, process := m.columns()
-	return " " + term.Fit("TIME", 9) + term.Fit("WORKLOAD", workload+1) + term.Fit("PROCESS", process+1) + term.Fit("", show.VerbWidth+1) + "WHAT"
+	return " " + term.Fit("TIME", 9) + m.nodeCell("NODE") + term.Fit("WORKLOAD", workload+1) + term.Fit("PROCESS", process+1) + term.Fit("", show.VerbWidth+1) + "WHAT"
 }
 
 // eventRows are the last rows of the list, oldest first, offset rows above its end.
@@ -78,24 +78,28 @@ func (m *Model) eventRows(height int) []string {
 		picked = append(picked, rows[i])
 	}
 	out := make([]string, 0, len(picked))
-	previous := ""
+	var previous *row
 	for i := len(picked) - 1; i >= 0; i-- {
 		out = append(out, m.eventRow(picked[i], previous))
-		previous = picked[i].workload
+		previous = picked[i]
 	}
 	return out
 }
 
-// eventRow draws one row. A workload's name recedes where the row above has it too.
-func (m *Model) eventRow(r *row, above string) string {
+// eventRow draws one row. The names of node and workload recede where the row above has them too; nil is no row.
+func (m *Model) eventRow(r, above *row) string {
 	st := m.style
 	at := st.Dim(r.first.In(m.zone).Format("15:04:05"))
+	node := m.nodeCell(r.node)
+	if above != nil && r.node == above.node {
+		node = st.Dim(node)
+	}
 	if r.line.Kind == show.Loss {
-		return " " + at + " " + st.Alarm(" LOST ") + " " + st.Red(r.line.Text())
+		return " " + at + " " + node + st.Alarm(" LOST ") + " " + st.Red(r.line.Text())
 	}
 	workloadWidth, processWidth := m.columns()
 	workload := term.Fit(r.workload, workloadWidth)
-	if r.workload == above {
+	if above != nil && r.node == above.node && r.workload == above.workload {
 		workload = st.Dim(workload)
 	}
 	times := ""
@@ -111,13 +115,13 @@ func (m *Model) eventRow(r *row, above string) string {
 		}
 		// What followed must be seen: a long command line gives way to it.
 		notes = fmt.Sprintf("  ← %s", notes)
-		room := m.width - 10 - workloadWidth - 1 - processWidth - 1 - show.VerbWidth - 1 - term.Width(times) - term.Width(notes)
+		room := m.width - 10 - term.Width(node) - workloadWidth - 1 - processWidth - 1 - show.VerbWidth - 1 - term.Width(times) - term.Width(notes)
 		if room >= 16 {
 			text = term.Cut(text, room)
 		}
 		text += colour(notes)
 	}
-	return " " + at + " " + workload + " " + processCell(r, processWidth) + " " + verb + " " + times + text
+	return " " + at + " " + node + workload + " " + processCell(r, processWidth) + " " + verb + " " + times + text
 }
 
 // processCell keeps the pid visible where a name is long.

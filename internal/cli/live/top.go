@@ -5,6 +5,7 @@ package live
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -29,42 +30,39 @@ var sortKeys = []sortKey{
 	{"FAILED/S", "FAIL", func(c counts) uint64 { return c.failed }},
 }
 
-// ranking orders workloads or processes by what they did in the last seconds, then in all.
+// String names what is grouped.
+func (g Grouping) String() string { return [...]string{"workloads", "processes", "nodes"}[g] }
+
+// nextGrouping is what w changes to.
+func (m *Model) nextGrouping() Grouping {
+	if m.several {
+		return (m.by + 1) % (ByNode + 1)
+	}
+	return (m.by + 1) % ByNode
+}
+
+// ranking orders workloads, processes or nodes by what they did in the last seconds, then in all.
 func (m *Model) ranking() []*entity {
 	if m.paused && m.held != nil {
 		return m.held
 	}
 	words := m.words()
-	var list []*entity
-	if m.byProcess {
-		for _, e := range m.meter.processes {
-			if matchAll(words, e.name, show.Workload(e.workload), show.Command(e.process)) {
-				list = append(list, e)
-			}
+	list := slices.DeleteFunc(m.entities(), func(e *entity) bool {
+		switch m.by {
+		case ByProcess:
+			return !matchAll(words, e.node, e.name, show.Workload(e.workload), show.Command(e.process))
+		case ByNode:
+			return !matchAll(words, e.node, m.stateOf(e.node))
 		}
-	} else {
-		seen := make(map[string]bool, len(m.meter.workloads))
-		for name, e := range m.meter.workloads {
-			seen[name] = true
-			if matchAll(words, name, kind(e.workload)) {
-				list = append(list, e)
-			}
-		}
-		for _, p := range m.processes { // workloads that did nothing yet
-			name := show.Workload(p.Workload)
-			if !seen[name] && matchAll(words, name, kind(p.Workload)) {
-				list = append(list, &entity{name: name, workload: p.Workload})
-			}
-			seen[name] = true
-		}
-	}
+		return !matchAll(words, e.node, e.name, kind(e.workload))
+	})
 	by := sortKeys[m.sort].of
 	rate := make(map[*entity]uint64, len(list))
 	for _, e := range list {
 		rate[e] = by(e.last(m.meter.now))
 	}
 	slices.SortFunc(list, func(a, b *entity) int {
-		c := cmp.Or(cmp.Compare(rate[b], rate[a]), cmp.Compare(by(b.total), by(a.total)), cmp.Compare(a.name, b.name))
+		c := cmp.Or(cmp.Compare(rate[b], rate[a]), cmp.Compare(by(b.total), by(a.total)), cmp.Compare(a.name, b.name), cmp.Compare(a.node, b.node))
 		if c == 0 && a.process != nil && b.process != nil {
 			return cmp.Compare(a.process.Key.PID, b.process.Key.PID)
 		}
@@ -76,20 +74,100 @@ func (m *Model) ranking() []*entity {
 	return list
 }
 
+// entities are all that there are of what is grouped, also those that did nothing yet.
+func (m *Model) entities() (list []*entity) {
+	switch m.by {
+	case ByProcess:
+		return slices.Collect(maps.Values(m.meter.processes))
+	case ByNode:
+		list = slices.Collect(maps.Values(m.meter.nodes))
+		for _, n := range m.status.GetNodes() {
+			if name := n.GetName(); m.meter.nodes[name] == nil {
+				list = append(list, &entity{node: name, name: name})
+			}
+		}
+		return list
+	}
+	list = slices.Collect(maps.Values(m.meter.workloads))
+	idle := make(map[workloadName]bool)
+	for _, h := range m.hosts {
+		for _, p := range h.Processes {
+			name := workloadName{h.Node, show.Workload(p.Workload)}
+			if m.meter.workloads[name] == nil && !idle[name] {
+				list = append(list, &entity{node: h.Node, name: name.name, workload: p.Workload})
+			}
+			idle[name] = true
+		}
+	}
+	return list
+}
+
+// workloads counts the running processes of each workload.
+func (m *Model) workloads() map[workloadName]int {
+	count := make(map[workloadName]int)
+	for _, h := range m.hosts {
+		for _, p := range h.Processes {
+			count[workloadName{h.Node, show.Workload(p.Workload)}]++
+		}
+	}
+	return count
+}
+
+// stateOf says how a relay gets on with a node.
+func (m *Model) stateOf(node string) string {
+	for _, n := range m.status.GetNodes() {
+		if n.GetName() == node {
+			return term.Escape(n.GetState())
+		}
+	}
+	return ""
+}
+
+// nodeCell is a node's name in its column; of one host there is none.
+func (m *Model) nodeCell(name string) string {
+	if !m.several {
+		return ""
+	}
+	return term.Fit(name, m.nodeWidth()) + " "
+}
+
+// nodeWidth is room for the names of nodes, but not all of it.
+func (m *Model) nodeWidth() int {
+	return min(max(m.widest, len("NODE")), max(m.width/10, 8))
+}
+
+func (m *Model) groupingHelp() string {
+	if m.several {
+		return "Top: by workload, by process or by node"
+	}
+	return "Top: by workload or by process"
+}
+
 func (m *Model) topRows(height int) []string {
 	list := m.ranking()
-	perWorkload := make(map[string]int)
-	for _, p := range m.processes {
-		perWorkload[show.Workload(p.Workload)]++
+	perWorkload, perNode := m.workloads(), make(map[string]int)
+	for w, n := range perWorkload {
+		perNode[w.node] += n
 	}
 	start := scroll(m.cursor, len(list), height)
 	var out []string
 	for i := start; i < min(start+height, len(list)); i++ {
 		e := list[i]
-		name := term.Fit(e.name, m.nameWidth())
-		what := term.FitLeft(fmt.Sprint(perWorkload[e.name]), 7)
-		if m.byProcess {
-			what = term.FitLeft(fmt.Sprint(e.process.Key.PID), 7)
+		name, tail := term.Fit(e.name, m.nameWidth()), kind(e.workload)
+		node, n := m.nodeCell(term.Escape(e.node)), 0
+		switch m.by {
+		case ByProcess:
+			n, tail = int(e.process.Key.PID), show.Workload(e.workload)+"  "+m.style.Dim(show.Command(e.process))
+		case ByNode:
+			name, node, n, tail = term.Fit(term.Escape(e.node), m.nameWidth()), "", perNode[e.node], m.stateOf(e.node)
+			if tail != "connected" {
+				tail = m.style.Red(tail)
+			}
+		default:
+			n = perWorkload[workloadName{e.node, e.name}]
+			if e.workload != nil && e.workload.Image != "" {
+				tail += "  " + m.style.Dim(term.Escape(e.workload.Image))
+			}
 		}
 		last := e.last(m.meter.now)
 		var cells strings.Builder
@@ -105,12 +183,6 @@ func (m *Model) topRows(height int) []string {
 			}
 			cells.WriteString(cell)
 		}
-		tail := kind(e.workload)
-		if m.byProcess {
-			tail = show.Workload(e.workload) + "  " + m.style.Dim(show.Command(e.process))
-		} else if e.workload != nil && e.workload.Image != "" {
-			tail += "  " + m.style.Dim(term.Escape(e.workload.Image))
-		}
 		marker := " "
 		if i == m.cursor {
 			marker, name = m.style.Cyan("▌"), m.style.Bold(name)
@@ -118,17 +190,20 @@ func (m *Model) topRows(height int) []string {
 		if e.ended {
 			name = m.style.Dim(name)
 		}
-		out = append(out, marker+name+what+cells.String()+term.FitLeft(show.Count(e.total.events), 9)+"  "+tail)
+		out = append(out, marker+node+name+term.FitLeft(fmt.Sprint(n), 7)+cells.String()+term.FitLeft(show.Count(e.total.events), 9)+"  "+tail)
 	}
 	return out
 }
 
 func (m *Model) topTitle() string {
-	name, what := "WORKLOAD", "PROCS"
-	if m.byProcess {
-		name, what = "PROCESS", "PID"
+	node, name, what, tail := m.nodeCell("NODE"), "WORKLOAD", "PROCS", "KIND"
+	switch m.by {
+	case ByProcess:
+		name, what, tail = "PROCESS", "PID", "WORKLOAD  COMMAND"
+	case ByNode:
+		node, name, tail = "", "NODE", "STATE"
 	}
-	title := " " + term.Fit(name, m.nameWidth()) + term.FitLeft(what, 7)
+	title := " " + node + term.Fit(name, m.nameWidth()) + term.FitLeft(what, 7)
 	for k, key := range sortKeys {
 		t := key.title
 		if m.numberWidth() < 9 {
@@ -139,20 +214,19 @@ func (m *Model) topTitle() string {
 		}
 		title += term.FitLeft(t, m.numberWidth())
 	}
-	tail := "KIND"
-	if m.byProcess {
-		tail = "WORKLOAD  COMMAND"
-	}
 	return title + term.FitLeft("TOTAL", 9) + "  " + tail
 }
 
 // nameWidth is what the numbers leave for names.
 func (m *Model) nameWidth() int {
-	widest := 36
-	if m.byProcess { // the command line needs room too
+	widest, node := 36, 0
+	if m.by == ByProcess { // the command line needs room too
 		widest = 18
 	}
-	return max(min(m.width-1-7-m.numberWidth()*len(sortKeys)-9-12, widest), 12)
+	if m.by != ByNode {
+		node = term.Width(m.nodeCell(""))
+	}
+	return max(min(m.width-1-node-7-m.numberWidth()*len(sortKeys)-9-12, widest), 12)
 }
 
 func (m *Model) numberWidth() int {
@@ -165,36 +239,50 @@ func (m *Model) numberWidth() int {
 	return 10
 }
 
-// drill shows the processes of the workload under the cursor.
+// drill shows the processes of the workload or the node under the cursor.
 func (m *Model) drill() {
 	list := m.ranking()
-	if m.byProcess || m.cursor >= len(list) {
+	if m.by == ByProcess || m.cursor >= len(list) {
 		return
 	}
 	m.filter = strings.ToLower(list[m.cursor].name)
+	if node := list[m.cursor].node; m.by == ByWorkload && node != "" {
+		m.filter = strings.ToLower(node) + " " + m.filter
+	}
 	m.open(TabTree)
 	m.held, m.tree = nil, nil
 }
 
-// nodes is the process tree of what matches the filter.
-func (m *Model) nodes() []show.Node {
+// treeNode is a line of the process tree.
+type treeNode struct {
+	host string
+	show.Node
+}
+
+func (n *treeNode) group() threadGroup { return groupOf(n.host, n.Key) }
+
+// nodes is the process tree of what matches the filter, host by host.
+func (m *Model) nodes() []treeNode {
 	if m.tree == nil {
 		m.tree = m.makeTree()
 	}
 	return m.tree
 }
 
-func (m *Model) makeTree() []show.Node {
-	words := m.words()
-	procs := m.processes
-	if len(words) > 0 {
-		procs = slices.DeleteFunc(slices.Clone(procs), func(p *model.Process) bool {
-			return !matchAll(words, show.Process(p), show.Workload(p.Workload), show.Command(p), fmt.Sprint(p.Key.PID))
+func (m *Model) makeTree() []treeNode {
+	words, out := m.words(), []treeNode{}
+	for _, h := range m.hosts {
+		procs := slices.DeleteFunc(slices.Clone(h.Processes), func(p *model.Process) bool {
+			if len(words) == 0 {
+				return p.KernelThread
+			}
+			return !matchAll(words, h.Node, show.Process(p), show.Workload(p.Workload), show.Command(p), fmt.Sprint(p.Key.PID))
 		})
-	} else {
-		procs = slices.DeleteFunc(slices.Clone(procs), func(p *model.Process) bool { return p.KernelThread })
+		for _, n := range show.TreeFolded(procs, func(p *model.Process) bool { return m.folded[groupOf(h.Node, p.Key)] }) {
+			out = append(out, treeNode{h.Node, n})
+		}
 	}
-	return show.TreeFolded(procs, func(p *model.Process) bool { return m.folded[groupOf(p.Key)] })
+	return out
 }
 
 func (m *Model) treeRows(height int) []string {
@@ -205,14 +293,14 @@ func (m *Model) treeRows(height int) []string {
 	for i := start; i < min(start+height, len(nodes)); i++ {
 		n := nodes[i]
 		rates := ""
-		if e := m.meter.processes[groupOf(n.Key)]; e != nil {
+		if e := m.meter.processes[n.group()]; e != nil {
 			rates = rate(e.last(m.meter.now).events, m.meter.seconds())
 		}
 		if rates == "0" {
 			rates = ""
 		}
 		sign := ""
-		if n.Children > 0 && m.folded[groupOf(n.Key)] {
+		if n.Children > 0 && m.folded[n.group()] {
 			sign = m.style.Yellow(fmt.Sprintf(" [+%d]", n.Children))
 		}
 		name, args, _ := strings.Cut(show.Short(show.Command(n.Process)), " ")
@@ -220,7 +308,7 @@ func (m *Model) treeRows(height int) []string {
 		if i == m.cursor {
 			marker, name = m.style.Cyan("▌"), m.style.Bold(name)
 		}
-		out = append(out, marker+term.FitLeft(fmt.Sprint(n.Key.PID), 8)+"  "+term.Fit(show.Workload(n.Workload), workload)+
+		out = append(out, marker+m.nodeCell(term.Escape(n.host))+term.FitLeft(fmt.Sprint(n.Key.PID), 8)+"  "+term.Fit(show.Workload(n.Workload), workload)+
 			term.FitLeft(rates, 7)+"  "+m.style.Dim(n.Branch)+name+sign+" "+m.style.Dim(args))
 	}
 	return out
@@ -228,12 +316,12 @@ func (m *Model) treeRows(height int) []string {
 
 func (m *Model) treeTitle() string {
 	workload := max(min(m.width/4, 30), 12)
-	return " " + term.FitLeft("PID", 8) + "  " + term.Fit("WORKLOAD", workload) + term.FitLeft("EVT/S", 7) + "  PROCESS"
+	return " " + m.nodeCell("NODE") + term.FitLeft("PID", 8) + "  " + term.Fit("WORKLOAD", workload) + term.FitLeft("EVT/S", 7) + "  PROCESS"
 }
 
 func (m *Model) toggle() {
 	if n := m.nodes(); m.cursor < len(n) {
-		g := groupOf(n[m.cursor].Key)
+		g := n[m.cursor].group()
 		if m.tree = nil; m.folded[g] {
 			delete(m.folded, g)
 		} else {
@@ -245,9 +333,9 @@ func (m *Model) toggle() {
 func (m *Model) setFolded(folded bool) {
 	if n := m.nodes(); m.cursor < len(n) && n[m.cursor].Children > 0 {
 		if m.tree = nil; folded {
-			m.folded[groupOf(n[m.cursor].Key)] = true
+			m.folded[n[m.cursor].group()] = true
 		} else {
-			delete(m.folded, groupOf(n[m.cursor].Key))
+			delete(m.folded, n[m.cursor].group())
 		}
 	}
 }
@@ -261,7 +349,7 @@ func (m *Model) foldAll() {
 	}
 	for _, n := range m.nodes() {
 		if n.Depth > 0 && n.Children > 0 {
-			m.folded[groupOf(n.Key)] = true
+			m.folded[n.group()] = true
 		}
 	}
 }

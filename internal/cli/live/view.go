@@ -91,7 +91,11 @@ func (m *Model) hostLine() string {
 		if s.GetReplay() {
 			left += m.style.Yellow("  replay")
 		}
-		left += m.style.Dim(fmt.Sprintf("  Linux %s %s  up %s", term.Escape(s.GetKernel()), term.Escape(s.GetArch()), show.Age(up)))
+		if len(s.GetNodes()) > 0 {
+			left += m.style.Dim(fmt.Sprintf("  relays %s  up %s", show.Nodes(s.GetNodes()), show.Age(up)))
+		} else {
+			left += m.style.Dim(fmt.Sprintf("  Linux %s %s  up %s", term.Escape(s.GetKernel()), term.Escape(s.GetArch()), show.Age(up)))
+		}
 		if m.health != nil && !m.health.GetReady() && len(m.health.GetProblems()) > 0 {
 			left += "  " + m.style.Red(term.Escape(m.health.GetProblems()[0]))
 		}
@@ -99,6 +103,9 @@ func (m *Model) hostLine() string {
 	}
 	if m.connection != nil && m.status != nil {
 		right = m.style.Alarm(" agent gone ")
+		if len(m.status.GetNodes()) > 0 {
+			right = m.style.Alarm(" relay gone ")
+		}
 	}
 	return m.justify(left, right)
 }
@@ -116,11 +123,11 @@ func (m *Model) lossMark() string {
 }
 
 func (m *Model) rateLine() string {
-	workloads := make(map[string]bool)
-	for _, p := range m.processes {
-		workloads[show.Workload(p.Workload)] = true
+	workloads := m.workloads()
+	processes := uint64(0)
+	for _, n := range workloads {
+		processes += uint64(n)
 	}
-	processes := uint64(len(m.processes))
 	if m.status != nil {
 		processes = max(m.status.GetProcessTable().GetLive(), processes)
 	}
@@ -132,7 +139,11 @@ func (m *Model) rateLine() string {
 		m.style.Cyan("net "+rate(last.connects, seconds)) + "  " + m.style.Blue("dns "+rate(last.dns, seconds))
 	right := ""
 	if m.status != nil && m.width >= 100 {
-		right = m.style.Dim("agent " + show.Bytes(m.status.GetMemory().GetRss()) + " ")
+		who := "agent "
+		if len(m.status.GetNodes()) > 0 {
+			who = "agents "
+		}
+		right = m.style.Dim(who + show.Bytes(m.status.GetMemory().GetRss()) + " ")
 	}
 	return m.justify(left, right)
 }
@@ -222,11 +233,7 @@ func (m *Model) keyLine() string {
 	case TabEvents:
 		s += key("r", onOff("reads", m.showReads)) + key("a", onOff("all", m.showAll))
 	case TabTop:
-		what := "processes"
-		if m.byProcess {
-			what = "workloads"
-		}
-		s += key("w", what) + key("s", "sort") + key("enter", "tree")
+		s += key("w", m.nextGrouping().String()) + key("s", "sort") + key("enter", "tree")
 	case TabTree:
 		s += key("enter", "fold") + key("c", "fold all")
 	}
@@ -246,7 +253,7 @@ func (m *Model) helpRows() []string {
 		{"q, ctrl-c", "quit"}, {"tab, 1 2 3", "next page; Events, Top, Tree"}, {"p, space", "hold the picture; nothing is lost meanwhile"},
 		{"f, /", "filter by words; esc clears"}, {"↑ ↓ pgup pgdn home end", "scroll"},
 		{"r", "Events: show or hide file reads"}, {"a", "Events: show or hide forks, exits, closes and what ran before the agent"},
-		{"w", "Top: by workload or by process"}, {"s, ← →", "Top: order by another column"}, {"enter", "Top: the processes of a workload; Tree: fold"},
+		{"w", m.groupingHelp()}, {"s, ← →", "Top: order by another column"}, {"enter", "Top: the processes of a workload; Tree: fold"},
 		{"c", "Tree: fold all, unfold all"}, {"ctrl-z", "suspend"},
 	} {
 		rows = append(rows, "  "+term.Fit(h[0], 26)+m.style.Dim(h[1]))
@@ -265,6 +272,9 @@ func (m *Model) emptyText() string {
 	case m.filter != "":
 		return "nothing matches the filter; esc clears it"
 	case m.tab == TabEvents:
+		if m.several {
+			return "nothing has happened yet: run something on one of the nodes"
+		}
 		return "nothing has happened yet: run something on this host"
 	}
 	return "nothing yet"

@@ -179,15 +179,29 @@ func program(binary string, args []string) string {
 	if len(args) == 0 {
 		return term.Escape(binary)
 	}
+	args, left := withoutEmpty(args)
 	base := binary[strings.LastIndexByte(binary, '/')+1:]
 	arg0 := strings.TrimPrefix(args[0], "-") // a login shell
 	if arg0[strings.LastIndexByte(arg0, '/')+1:] == base || binary == "" {
 		if binary != "" && strings.HasPrefix(binary, "/") {
-			return term.Escape(binary) + rest(args)
+			return term.Escape(binary) + rest(args) + left
 		}
-		return term.Args(args)
+		return term.Args(args) + left
 	}
-	return term.Escape(binary) + rest(args) + "  (as " + term.Args(args[:1]) + ")"
+	return term.Escape(binary) + rest(args) + left + "  (as " + term.Args(args[:1]) + ")"
+}
+
+// withoutEmpty takes the empty arguments off the end where there are several, and counts them: a program that writes a title over its
+// arguments leaves one for each byte that was there.
+func withoutEmpty(args []string) (kept []string, left string) {
+	n := len(args)
+	for n > 1 && args[n-1] == "" {
+		n--
+	}
+	if len(args)-n < 2 {
+		return args, ""
+	}
+	return args[:n], fmt.Sprintf(" ''×%d", len(args)-n)
 }
 
 func rest(args []string) string {

@@ -108,7 +108,7 @@ type certificate struct {
 	key       *ecdsa.PrivateKey
 }
 
-// issue makes a certificate of a server, signed by ca, or an authority when that is nil.
+// issue makes a certificate of a server or a client, signed by ca, or an authority when that is nil.
 func issue(name string, ips, names []any, days int, ca *certificate) (certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -121,7 +121,7 @@ func issue(name string, ips, names []any, days int, ca *certificate) (certificat
 	now := time.Now()
 	t := &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, days), // clocks of nodes may be late
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	for _, v := range ips {
 		t.IPAddresses = append(t.IPAddresses, net.ParseIP(fmt.Sprint(v)))
 	}

@@ -116,14 +116,73 @@ func TestSecretIsGoodForItsUse(t *testing.T) {
 			t.Errorf("as %s: %v", name, err)
 		}
 	}
-	if len(s.Data["token"]) != 26 {
-		t.Errorf("the token is %q", s.Data["token"])
+	relay := certificateOf(t, &s)
+	client := x509.VerifyOptions{KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, Roots: x509.NewCertPool()}
+	client.Roots.AppendCertsFromPEM(s.Data["relay-ca.crt"])
+	if _, err := relay.Verify(client); err != nil {
+		t.Errorf("the relay's certificate: %v", err)
+	}
+	if _, err := pair.Leaf.Verify(client); err == nil {
+		t.Error("the certificate that every agent has is as good as the relay's")
+	}
+	if len(s.Data["token"]) != 26 || len(s.Data["agent-token"]) != 26 || string(s.Data["token"]) == string(s.Data["agent-token"]) {
+		t.Errorf("the tokens are %q and %q", s.Data["token"], s.Data["agent-token"])
+	}
+}
+
+// certificateOf is the relay's certificate, which fits its key.
+func certificateOf(t *testing.T, s *corev1.Secret) *x509.Certificate {
+	t.Helper()
+	pair, err := tls.X509KeyPair(s.Data["relay.crt"], s.Data["relay.key"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.Leaf
+}
+
+// No node has what opens the others: neither the relay's key nor the token of its users.
+func TestAgentsHaveNoKeyToOthers(t *testing.T) {
+	var d appsv1.DaemonSet
+	as(t, find(t, render(t, nil), "DaemonSet vigie-system/vigie-agent"), &d)
+	for _, v := range d.Spec.Template.Spec.Volumes {
+		if v.Secret == nil {
+			continue
+		}
+		var keys []string
+		for _, item := range v.Secret.Items {
+			keys = append(keys, item.Key)
+		}
+		slices.Sort(keys)
+		if want := []string{"agent-token", "relay-ca.crt", "tls.crt", "tls.key"}; !slices.Equal(keys, want) {
+			t.Errorf("agents have %v of the secret, want %v", keys, want)
+		}
+	}
+}
+
+// A secret of a version whose agents and users had one token, and whose relay had no certificate, is completed: agents of both versions
+// take the relay's token while one replaces the other.
+func TestSecretOfAnOlderVersionIsCompleted(t *testing.T) {
+	s := renderedWith(t, "ca.crt", "tls.crt", "tls.key", "token")
+	if certificateOf(t, s) == nil || string(s.Data["agent-token"]) != "old token" || string(s.Data["tls.key"]) != "old tls.key" {
+		t.Errorf("it becomes %q", s.Data)
 	}
 }
 
 func TestSecretThatIsThereStays(t *testing.T) {
+	names := []string{"ca.crt", "tls.crt", "tls.key", "token", "relay-ca.crt", "relay.crt", "relay.key", "agent-token"}
+	s := renderedWith(t, names...)
+	for _, name := range names {
+		if string(s.Data[name]) != "old "+name {
+			t.Errorf("%s is %q", name, s.Data[name])
+		}
+	}
+}
+
+// renderedWith is the secret as it is rendered where one with these keys is there.
+func renderedWith(t *testing.T, names ...string) *corev1.Secret {
+	t.Helper()
 	there := map[string]any{}
-	for _, name := range []string{"ca.crt", "tls.crt", "tls.key", "token"} {
+	for _, name := range names {
 		there[name] = base64.StdEncoding.EncodeToString([]byte("old " + name))
 	}
 	objects, err := Render(Options{Namespace: "vigie-system", Version: "v1", Lookup: func(kind, namespace, name string) (map[string]any, error) {
@@ -137,11 +196,7 @@ func TestSecretThatIsThereStays(t *testing.T) {
 	}
 	var s corev1.Secret
 	as(t, find(t, objects, "Secret vigie-system/vigie-tls"), &s)
-	for name := range there {
-		if string(s.Data[name]) != "old "+name {
-			t.Errorf("%s is %q", name, s.Data[name])
-		}
-	}
+	return &s
 }
 
 func TestEveryObjectIsMarked(t *testing.T) {

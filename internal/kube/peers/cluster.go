@@ -64,6 +64,9 @@ func Of(kubeconfig, context, version string) (*Cluster, error) {
 	if name == "" {
 		name = raw.CurrentContext
 	}
+	if len(raw.Contexts) == 0 {
+		return nil, errors.New("there is no kubeconfig: neither $KUBECONFIG nor ~/.kube/config names a cluster; give one with --kubeconfig FILE")
+	}
 	if raw.Contexts[name] == nil {
 		if name == "" {
 			return nil, errors.New("the kubeconfig has no current context: choose one with --cluster=CONTEXT, or with kubectl config use-context")

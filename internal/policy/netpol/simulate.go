@@ -21,12 +21,19 @@ const maxDenials = 10_000
 // Simulate judges the flows of a history by policies, all as if they were enforced. c has everything but pods, which are those
 // of the flows; known finds what more is known of one by its uid, and may give nil.
 func Simulate(policies []*Policy, c *Cluster, history iter.Seq[*model.Event], known func(uid string) *model.Pod) *policy.Simulation {
+	s := simulate(policies, func(*model.Event) Cluster { return *c }, history, known)
+	s.Limits = append([]string{"a pod is judged by the labels that it has now, one that is gone by those of its containers"}, s.Limits...)
+	return s
+}
+
+// simulate is Simulate in what is known of the cluster at each event.
+func simulate(policies []*Policy, c func(*model.Event) Cluster, history iter.Seq[*model.Event], known func(uid string) *model.Pod) *policy.Simulation {
 	enforced := make([]*Policy, len(policies))
 	for i, p := range policies {
 		enforced[i] = p.WithMode(policy.Enforce)
 	}
-	s := &policy.Simulation{Limits: []string{"a pod is judged by the labels that it has now, one that is gone by those of its containers",
-		"an address has the one DNS name that the source asked for last", "an attempt that was denied at the time is one flow, however often it was tried"}}
+	s := &policy.Simulation{Limits: []string{"an address has the one DNS name that the source asked for last",
+		"an attempt that was denied at the time is one flow, however often it was tried"}}
 	groups := map[policy.Denial]*policy.Denial{}
 	missed := false
 	for ev := range history {
@@ -38,10 +45,10 @@ func Simulate(policies []*Policy, c *Cluster, history iter.Seq[*model.Event], kn
 		if !ok {
 			continue
 		}
-		at := *c
+		at := c(ev)
 		at.Pods = nil
 		for _, end := range []*model.Endpoint{&f.Source, &f.Destination} {
-			if p := podOf(end, known); p != nil {
+			if p := podOf(end, known); p != nil && !p.HostNetwork {
 				at.Pods = append(at.Pods, p)
 			}
 		}
@@ -98,7 +105,7 @@ func podOf(end *model.Endpoint, known func(uid string) *model.Pod) *model.Pod {
 	if w == nil || w.Kind != model.WorkloadPod || w.Namespace == "" {
 		return nil
 	}
-	p := model.Pod{UID: w.PodUID, Namespace: w.Namespace, Name: w.Name, Labels: w.Labels, Node: w.Node}
+	p := model.Pod{UID: w.PodUID, Namespace: w.Namespace, Name: w.Name, Labels: w.Labels, Node: w.Node, ServiceAccount: w.ServiceAccount}
 	if k := known(w.PodUID); k != nil {
 		p = *k
 	}

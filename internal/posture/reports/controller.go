@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,7 +116,11 @@ func (c *Controller) findForms() error {
 		}
 	}
 	if len(c.forms) == 0 {
-		return fmt.Errorf("%s has no reports: install the definitions of openreports.io/v1alpha1 or wgpolicyk8s.io/v1alpha2", c.Client.Name)
+		var groups []string
+		for _, f := range Forms() {
+			groups = append(groups, f.Namespaced.GroupVersion().String())
+		}
+		return fmt.Errorf("%s has no reports: install the definitions of %s", c.Client.Name, strings.Join(groups, " or "))
 	}
 	return nil
 }

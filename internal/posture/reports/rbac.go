@@ -18,13 +18,11 @@ func RBAC(w cluster.Wanted, name, namespace string, admission bool, leases strin
 	scan := w.RBAC(name, namespace)
 	// What a scan lists, the controller watches.
 	base := strings.ReplaceAll(scan, "verbs: [list]", "verbs: [list, watch]")
-	more := `- apiGroups: ["openreports.io"]
-  resources: [reports, clusterreports]
-  verbs: [get, list, create, patch, delete]
-- apiGroups: ["wgpolicyk8s.io"]
-  resources: [policyreports, clusterpolicyreports]
-  verbs: [get, list, create, patch, delete]
-- apiGroups: ["vigie.io"]
+	more := ""
+	for _, f := range Forms() {
+		more += fmt.Sprintf("- apiGroups: [%q]\n  resources: [%s, %s]\n  verbs: [get, list, create, patch, delete]\n", f.Namespaced.Group, f.Namespaced.Resource, f.Cluster.Resource)
+	}
+	more += `- apiGroups: ["vigie.io"]
   resources: [policyexceptions/status]
   verbs: [patch]
 - apiGroups: [""]

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/vigie-io/vigie/internal/model"
 	"github.com/vigie-io/vigie/internal/posture/admission"
 	"github.com/vigie-io/vigie/internal/posture/control"
 )
@@ -42,14 +43,14 @@ type Form struct {
 	hasSource                   bool // beside the results
 }
 
-// Forms are the two that are in use, the newer first.
+// Forms are those in use, the newer first.
 func Forms() []Form {
-	open := schema.GroupVersion{Group: "openreports.io", Version: "v1alpha1"}
-	working := schema.GroupVersion{Group: "wgpolicyk8s.io", Version: "v1alpha2"}
-	return []Form{
-		{open.WithResource("reports"), open.WithResource("clusterreports"), "Report", "ClusterReport", true},
-		{working.WithResource("policyreports"), working.WithResource("clusterpolicyreports"), "PolicyReport", "ClusterPolicyReport", false},
+	var out []Form
+	for _, f := range model.ReportForms() {
+		of := schema.GroupVersion{Group: f.Group, Version: f.Version}
+		out = append(out, Form{of.WithResource(f.Resource), of.WithResource("cluster" + f.Resource), f.Kind, "Cluster" + f.Kind, f.Source})
 	}
+	return out
 }
 
 // Of is the resource and kind of a report about an object.
