@@ -18,36 +18,43 @@ import (
 )
 
 // stateVersion is of the file's form: another one is not read.
-const stateVersion = 1
+const stateVersion = 2
 
-// state is a View on disk, as zstd-compressed JSON: so that an agent that starts while the API server is away knows what the one
-// before knew.
+// state is a View on disk, so that an agent that starts while the API server is away knows what the one before knew. The file is JSON,
+// compressed with zstd: the head, then each object by itself (stateLine), then the end. Of a large cluster the whole in one piece would
+// be many megabytes.
 type state struct {
-	Version    int
-	Cluster    string // address of the API server: another cluster's pods are not ours
-	Node       string
-	Saved      time.Time
+	stateHead
 	Pods       []*model.Pod
 	Namespaces []*model.ClusterNamespace
 	Nodes      []*model.ClusterNode
 	Services   []*model.ClusterService
 }
 
+type stateHead struct {
+	Version int
+	Cluster string // address of the API server: another cluster's pods are not ours
+	Node    string
+	Saved   time.Time
+}
+
+// stateLine is one of these.
+type stateLine struct {
+	Pod       *model.Pod              `json:",omitempty"`
+	Namespace *model.ClusterNamespace `json:",omitempty"`
+	Node      *model.ClusterNode      `json:",omitempty"`
+	Service   *model.ClusterService   `json:",omitempty"`
+	End       bool                    `json:",omitempty"` // the file is whole
+}
+
 // save writes what a snapshot says to a file, which is whole or as it was.
 func save(path, cluster, node string, s *Snapshot, now time.Time) error {
-	st := state{Version: stateVersion, Cluster: cluster, Node: node, Saved: now, Pods: s.Pods, Services: s.Services}
-	for _, n := range s.Namespaces {
-		st.Namespaces = append(st.Namespaces, n)
-	}
-	for _, n := range s.Nodes {
-		st.Nodes = append(st.Nodes, n)
-	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // readable by its owner alone
 	if err != nil {
 		return fmt.Errorf("keep what is known of the cluster: %w", err)
 	}
 	defer os.Remove(f.Name())
-	err = write(f, &st)
+	err = write(f, stateHead{stateVersion, cluster, node, now}, s)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -57,13 +64,32 @@ func save(path, cluster, node string, s *Snapshot, now time.Time) error {
 	return nil
 }
 
-func write(f *os.File, st *state) error {
+func write(f *os.File, head stateHead, s *Snapshot) error {
 	z, err := zstd.NewWriter(f, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<19))
 	if err != nil {
 		return err
 	}
 	buffered := bufio.NewWriterSize(z, 1<<16)
-	err = json.NewEncoder(buffered).Encode(st)
+	out := json.NewEncoder(buffered)
+	err = out.Encode(head)
+	line := func(l stateLine) {
+		if err == nil {
+			err = out.Encode(l)
+		}
+	}
+	for _, p := range s.Pods {
+		line(stateLine{Pod: p})
+	}
+	for _, n := range s.Namespaces {
+		line(stateLine{Namespace: n})
+	}
+	for _, n := range s.Nodes {
+		line(stateLine{Node: n})
+	}
+	for _, one := range s.Services {
+		line(stateLine{Service: one})
+	}
+	line(stateLine{End: true})
 	return errors.Join(err, buffered.Flush(), z.Close())
 }
 
@@ -82,14 +108,32 @@ func load(path, cluster, node string) (*state, error) {
 		return nil, fmt.Errorf("read what was known of the cluster: %w", err)
 	}
 	defer z.Close()
+	in := json.NewDecoder(z)
 	var st state
-	if err := json.NewDecoder(z).Decode(&st); err != nil {
+	if err := in.Decode(&st.stateHead); err != nil {
 		return nil, fmt.Errorf("read what was known of the cluster from %s: %w", path, err)
 	}
 	if st.Version != stateVersion || st.Cluster != cluster || st.Node != node {
 		return nil, nil
 	}
-	return &st, nil
+	for {
+		var l stateLine
+		if err := in.Decode(&l); err != nil {
+			return nil, fmt.Errorf("read what was known of the cluster from %s: %w", path, err)
+		}
+		switch {
+		case l.Pod != nil:
+			st.Pods = append(st.Pods, l.Pod)
+		case l.Namespace != nil:
+			st.Namespaces = append(st.Namespaces, l.Namespace)
+		case l.Node != nil:
+			st.Nodes = append(st.Nodes, l.Node)
+		case l.Service != nil:
+			st.Services = append(st.Services, l.Service)
+		case l.End:
+			return &st, nil
+		}
+	}
 }
 
 // restore fills an empty View with what was known.
