@@ -50,8 +50,12 @@ type world struct {
 	host     *kernel.Host
 	enforcer *Enforcer
 
+	sockets *socket.Sensor
+
 	mu     sync.Mutex
-	events []*model.Event
+	events []*model.Event // verdicts
+	closes []*model.Event // of UDP sockets
+	dns    int            // packets of DNS, of the test itself
 }
 
 func newWorld(t testing.TB) *world {
@@ -80,7 +84,8 @@ func newWorld(t testing.TB) *world {
 	if w.host, err = kernel.Open(kernel.Options{Log: log, Losses: losses}); err != nil {
 		t.Fatal(err)
 	}
-	if err := socket.New(socket.Options{}).Start(context.Background(), w.host); err != nil {
+	w.sockets = socket.New(socket.Options{})
+	if err := w.sockets.Start(context.Background(), w.host); err != nil {
 		t.Fatal(err)
 	}
 	if err := dns.New(dns.Options{}).Start(context.Background(), w.host); err != nil {
@@ -267,7 +272,29 @@ func (x *podProcess) probe(t testing.TB, wait time.Duration, targets ...target) 
 
 func (w *world) record(r kernel.Record) {
 	h := r.Header()
-	if h == nil || kernel.RecordType(h.Type) != kernel.RecordVerdict || !IsVerdict(r) {
+	if h == nil {
+		return
+	}
+	switch kernel.RecordType(h.Type) {
+	case kernel.RecordClose:
+		ev := &model.Event{Key: h.Key()}
+		if _, err := w.sockets.Decoders()[kernel.RecordClose](r, ev); err != nil {
+			w.t.Errorf("decode a close: %v", err)
+		} else if ev.Socket.Protocol == "udp" {
+			w.mu.Lock()
+			w.closes = append(w.closes, ev)
+			w.mu.Unlock()
+		}
+		return
+	case kernel.RecordDNS:
+		if h.Key().PID == uint32(os.Getpid()) {
+			w.mu.Lock()
+			w.dns++
+			w.mu.Unlock()
+		}
+		return
+	}
+	if kernel.RecordType(h.Type) != kernel.RecordVerdict || !IsVerdict(r) {
 		return
 	}
 	ev := &model.Event{Key: h.Key(), BootTime: h.Time, Count: h.Count}
