@@ -25,8 +25,8 @@ type Proposal struct {
 // maxTrials bounds how often a chart is rendered.
 const maxTrials = 200
 
-// Chart proposes values: a template is not changed, because a chart is most often somebody else's. Each proposal was tried: the chart
-// was rendered with it, and the findings counted.
+// Chart proposes values: a template is not changed, because a chart is most often somebody else's. Values of its dependencies are among them.
+// Each proposal was tried: the schemas of the chart's values allow it, the chart was rendered with it, and the findings counted.
 func (f *Fixer) Chart(ctx context.Context, root string, values render.Values) ([]Proposal, *scan.Report, error) {
 	c, err := render.OpenChart(root)
 	if err != nil {
@@ -38,17 +38,28 @@ func (f *Fixer) Chart(ctx context.Context, root string, values render.Values) ([
 		return nil, nil, err
 	}
 	counts := count(before)
+	settable, err := c.Settable(values)
+	if err != nil {
+		return nil, nil, err
+	}
+	faults, err := c.Faults(values)
+	if err != nil {
+		return nil, nil, err
+	}
 	var out []Proposal
 	trials := 0
 	for _, ctl := range f.Judge.Controls {
 		if counts[ctl.ID] == 0 || ctl.Fix == nil {
 			continue
 		}
-		for _, set := range candidates(c.Defaults(), ctl.Fix) {
+		for _, set := range candidates(settable, ctl.Fix) {
+			in.Values.Set = append(slices.Clone(values.Set), set)
+			if now, err := c.Faults(in.Values); err != nil || slices.ContainsFunc(now, func(f string) bool { return !slices.Contains(faults, f) }) {
+				continue // Helm would not take it
+			}
 			if trials++; trials > maxTrials {
 				return out, before, nil
 			}
-			in.Values.Set = append(slices.Clone(values.Set), set)
 			after, err := f.Judge.Scan(ctx, in)
 			if err != nil {
 				return nil, nil, err

@@ -29,7 +29,8 @@ type agent struct {
 	vigiev1connect.UnimplementedVigieHandler
 	sensors []*vigiev1.SensorStatus
 	events  []*vigiev1.Event
-	files   map[string][]string // a part of the filter → rows
+	files   map[string][]string         // a part of the filter → rows
+	images  map[string][]*vigiev1.Event // exec_id → events of it, in whatever container
 	asked   []*vigiev1.Filter
 }
 
@@ -41,6 +42,14 @@ func (a *agent) QueryEvents(_ context.Context, r *connect.Request[vigiev1.QueryE
 	f := r.Msg.GetFilter()
 	a.asked = append(a.asked, f)
 	out := &vigiev1.QueryEventsResponse{CompleteSince: timestamppb.New(noon().Add(-72 * time.Hour))}
+	if id, ok := strings.CutPrefix(f.GetWhere(), "process.exec_id == "); ok {
+		for _, e := range a.images[strings.Trim(id, `"`)] {
+			if len(f.GetTypes()) == 0 || slices.Contains(f.GetTypes(), e.GetType()) {
+				out.Events = append(out.Events, e)
+			}
+		}
+		return connect.NewResponse(out), nil
+	}
 	for _, e := range a.events {
 		if strings.Contains(f.GetWhere(), `"app"`) && (len(f.GetTypes()) == 0 || slices.Contains(f.GetTypes(), e.GetType())) && matches(f.GetWhere(), e) && len(out.Events) < int(r.Msg.GetPageSize()) {
 			out.Events = append(out.Events, e)
@@ -53,7 +62,8 @@ func (a *agent) QueryEvents(_ context.Context, r *connect.Request[vigiev1.QueryE
 func matches(where string, e *vigiev1.Event) bool {
 	switch e.GetType() {
 	case "capability":
-		return e.GetCapability().GetGranted() && !strings.Contains(where, strconv.Quote(e.GetCapability().GetCap()))
+		_, without, _ := strings.Cut(where, "process.exec_id in [")
+		return e.GetCapability().GetGranted() && !strings.Contains(without, strconv.Quote(e.GetProcess().GetExecId())) && !strings.Contains(where, strconv.Quote(e.GetCapability().GetCap()))
 	case "accept":
 		return !strings.Contains(where, fmt.Sprintf("[%du", e.GetSocket().GetLocalPort()))
 	case "exec":
@@ -195,5 +205,33 @@ func TestOpinionsAreAboutControls(t *testing.T) {
 		if !slices.ContainsFunc(all, func(c *control.Control) bool { return c.ID == id }) {
 			t.Errorf("no control is called %s", id)
 		}
+	}
+}
+
+// TestWhatTheRuntimeDoesIsNotTheContainers: capabilities that the runtime uses in the container's cgroup before its program runs.
+func TestWhatTheRuntimeDoesIsNotTheContainers(t *testing.T) {
+	container := &vigiev1.Workload{Kind: "pod", Id: "c1"}
+	unit := &vigiev1.Workload{Kind: "unit", Id: "containerd"}
+	exec := func(id string, w *vigiev1.Workload) []*vigiev1.Event {
+		return []*vigiev1.Event{at(&vigiev1.Event{Type: "exec", Process: &vigiev1.Process{ExecId: id, Workload: w}})}
+	}
+	of := func(id, parent string, capability string) *vigiev1.Event {
+		p := &vigiev1.Process{ExecId: id, Workload: container}
+		if parent != "" {
+			p.Forked, p.Parent = true, &vigiev1.ProcessRef{ExecId: parent}
+		}
+		return at(&vigiev1.Event{Type: "capability", Process: p, Capability: &vigiev1.Capability{Cap: capability, Granted: true}})
+	}
+	a := &agent{sensors: []*vigiev1.SensorStatus{{Name: "privilege", State: "on", Rung: "sys_exit; capability use: tp_btf"}},
+		images: map[string][]*vigiev1.Event{"init": exec("init", unit), "create": exec("create", unit), "app": exec("app", container),
+			"stage": {of("stage", "init", "CAP_SETPCAP")}}}
+	a.events = []*vigiev1.Event{
+		of("init", "", "CAP_SETUID"), of("stage", "init", "CAP_SETPCAP"), of("last", "stage", "CAP_SYS_ADMIN"), of("sibling", "create", "CAP_SETGID"), // the runtime
+		of("app", "", "CAP_CHOWN"), of("worker", "app", "CAP_KILL"), of("earlier", "", "CAP_FOWNER"), of("orphan", "unknown", "CAP_NET_RAW"), // not known to be
+		of("app", "", "CAP_SETGID"),
+	}
+	seen, ok := ask(t, a).Container(facts.Workload{Kind: "Deployment", Namespace: "shop", Name: "web"}, "app")
+	if want := []string{"CHOWN", "KILL", "FOWNER", "NET_RAW", "SETGID"}; !ok || !slices.Equal(seen.Capabilities, want) {
+		t.Errorf("%v %q, want %q", ok, seen.Capabilities, want)
 	}
 }

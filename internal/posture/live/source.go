@@ -145,21 +145,22 @@ type question struct {
 	types string // of events
 	where string // which of them; empty: all
 	field string // of an event: what is asked for
+	own   bool   // what the runtime did before the container's program is no answer
 	// of takes the answer of an event into what was seen, and gives it as the filter's language writes it.
 	of func(*facts.Seen, *vigiev1.Event) string
 }
 
 func questions() []question {
 	return []question{
-		{"capability", "capability.granted", "capability.cap", func(seen *facts.Seen, e *vigiev1.Event) string {
+		{"capability", "capability.granted", "capability.cap", true, func(seen *facts.Seen, e *vigiev1.Event) string {
 			seen.Capabilities = append(seen.Capabilities, strings.TrimPrefix(e.GetCapability().GetCap(), "CAP_"))
 			return strconv.Quote(e.GetCapability().GetCap())
 		}},
-		{"accept", "", "socket.local_port", func(seen *facts.Seen, e *vigiev1.Event) string {
+		{"accept", "", "socket.local_port", false, func(seen *facts.Seen, e *vigiev1.Event) string {
 			seen.Listens = append(seen.Listens, uint16(e.GetSocket().GetLocalPort())) //nolint:gosec // a port
 			return fmt.Sprintf("%du", e.GetSocket().GetLocalPort())
 		}},
-		{"exec", "", "process.uid", func(seen *facts.Seen, e *vigiev1.Event) string {
+		{"exec", "", "process.uid", false, func(seen *facts.Seen, e *vigiev1.Event) string {
 			seen.Users = append(seen.Users, e.GetProcess().GetUid())
 			return fmt.Sprintf("%du", e.GetProcess().GetUid())
 		}},
@@ -172,7 +173,7 @@ const mostAnswers = 64
 // events fills in what events of other kinds than files tell.
 func (s *Source) events(seen *facts.Seen, w facts.Workload, container string) error {
 	for _, q := range questions() {
-		var known []string
+		var known, runtime []string
 		for len(known) < mostAnswers {
 			f := filter(w, container, q.types)
 			if q.where != "" {
@@ -181,12 +182,25 @@ func (s *Source) events(seen *facts.Seen, w facts.Workload, container string) er
 			if len(known) > 0 {
 				f.Where += " && !(" + q.field + " in [" + strings.Join(known, ", ") + "])"
 			}
+			if len(runtime) > 0 {
+				f.Where += " && !(process.exec_id in [" + strings.Join(runtime, ", ") + "])"
+			}
 			found, _, err := s.page(f, 1, true)
 			if err != nil {
 				return err
 			}
 			if len(found) == 0 {
 				break
+			}
+			if q.own && len(runtime) < mostAnswers { // beyond that what the runtime did counts too: more was seen than there was
+				outside, err := s.fromOutside(found[0])
+				if err != nil {
+					return err
+				}
+				if outside {
+					runtime = append(runtime, strconv.Quote(found[0].GetProcess().GetExecId()))
+					continue
+				}
 			}
 			known = append(known, q.of(seen, found[0]))
 		}
@@ -196,6 +210,42 @@ func (s *Source) events(seen *facts.Seen, w facts.Workload, container string) er
 	gained, _, err := s.page(f, 1, true)
 	seen.Setuid = len(gained) > 0
 	return err
+}
+
+// generations bounds how many forks without an exec are followed back.
+const generations = 4
+
+// fromOutside reports whether an event is of an image that was executed outside of the container that it is in now: the runtime, which enters the
+// container's cgroup, sets users and capabilities there, and executes the container's program last. Nothing in the container can be such an
+// image. One whose exec is not in the history is not known to be.
+func (s *Source) fromOutside(e *vigiev1.Event) (bool, error) {
+	inside := e.GetProcess().GetWorkload().GetId()
+	p := e.GetProcess()
+	for range generations {
+		id := p.GetExecId()
+		if p.GetForked() { // the image is its parent's
+			id = p.GetParent().GetExecId()
+		}
+		if id == "" || inside == "" {
+			return false, nil
+		}
+		image := "process.exec_id == " + strconv.Quote(id)
+		found, _, err := s.page(&vigiev1.Filter{Types: []string{"exec"}, Where: image}, 1, true)
+		if err != nil {
+			return false, err
+		}
+		if len(found) > 0 {
+			return found[0].GetProcess().GetWorkload().GetId() != inside, nil
+		}
+		if !p.GetForked() {
+			return false, nil
+		}
+		if found, _, err = s.page(&vigiev1.Filter{Where: image}, 1, true); err != nil || len(found) == 0 {
+			return false, err
+		}
+		p = found[0].GetProcess()
+	}
+	return false, nil
 }
 
 // page is the first page of events, and since when history is complete.

@@ -34,8 +34,33 @@ func OpenChart(root string) (*Chart, error) {
 	return &Chart{root: root, chart: c}, nil
 }
 
-// Defaults are the chart's own values.
-func (c *Chart) Defaults() map[string]any { return c.chart.Values }
+// Settable are the values that the chart and its dependencies have when a user gives these, or whose names their schemas declare.
+func (c *Chart) Settable(v Values) (map[string]any, error) {
+	given, err := ValuesOf(v)
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.chart.Effective(given)
+	if err != nil {
+		return nil, fmt.Errorf("put the chart's values together: %w", err)
+	}
+	out := c.chart.Declared()
+	helm.Merge(out, all)
+	return out, nil
+}
+
+// Faults are what the schemas of the chart and its dependencies do not allow of a user's values.
+func (c *Chart) Faults(v Values) ([]string, error) {
+	given, err := ValuesOf(v)
+	if err != nil {
+		return nil, err
+	}
+	faults, err := c.chart.Faults(given)
+	if err != nil {
+		return nil, fmt.Errorf("put the chart's values together: %w", err)
+	}
+	return faults, nil
+}
 
 // ValuesOf reads what the user gave: files, then what was set.
 func ValuesOf(v Values) (map[string]any, error) {

@@ -56,6 +56,20 @@ func charts() map[string]map[string]string {
 			"charts/lib/Chart.yaml":                    meta("lib", "type: library\n"),
 			"charts/lib/templates/_l.tpl":              "{{- define \"lib\" }}l{{ end }}",
 		},
+		"imports": {
+			"Chart.yaml": meta("imports", "dependencies:\n- {name: one, version: 1.2.3, import-values: [data, none, {child: deep.er, parent: taken.here}, {child: none, parent: x}]}\n"+
+				"- {name: two, version: 1.2.3, alias: second, condition: second.on, import-values: [{child: exports, parent: .}]}\n"),
+			"values.yaml":                      "second: {on: true}\nport: 1\ntaken: {here: {a: parent}}\n",
+			"templates/p.yaml":                 "v: {{ toJson .Values }}\n",
+			"charts/one/Chart.yaml":            meta("one", "dependencies: [{name: in, version: 1.2.3, import-values: [{child: x, parent: deep.er}]}]\n"),
+			"charts/one/values.yaml":           "exports: {data: {port: 2, host: h}}\ndeep: {er: {a: one, b: one}}\n",
+			"charts/one/templates/o.yaml":      "v: {{ toJson .Values }}\n",
+			"charts/one/charts/in/Chart.yaml":  meta("in", ""),
+			"charts/one/charts/in/values.yaml": "x: {b: in, c: in}\n",
+			"charts/two/Chart.yaml":            meta("two", ""),
+			"charts/two/values.yaml":           "exports: {other: 3, host: two}\n",
+			"charts/two/templates/t.yaml":      "v: {{ toJson .Values }}\n",
+		},
 	}
 }
 
@@ -124,7 +138,9 @@ func TestChartsAreRenderedAsHelmDoes(t *testing.T) {
 		for i, values := range []map[string]any{
 			{},
 			{"tags": map[string]any{"t": true}, "one": map[string]any{"enabled": false}, "global": map[string]any{"g": "user"}},
-			{"a": map[string]any{"f": nil, "n": int64(3)}, "one": map[string]any{"deep": map[string]any{"a": nil, "c": "user"}}, "list": []any{"z"}, "other": map[string]any{"inner": map[string]any{"i": int64(9)}}},
+			{"a": map[string]any{"f": nil, "n": int64(3)}, "one": map[string]any{"deep": map[string]any{"a": nil, "c": "user"}}, "list": []any{"z"}, "other": map[string]any{"inner": map[string]any{"i": int64(9)}},
+				"second": map[string]any{"on": false}},
+			{"one": map[string]any{"deep": map[string]any{"er": map[string]any{"b": "user"}}}, "taken": map[string]any{"here": map[string]any{"c": "user"}}},
 		} {
 			t.Run(fmt.Sprintf("%s %d", name, i), func(t *testing.T) {
 				dir := write(t, files)

@@ -33,6 +33,7 @@ const (
 type Chart struct {
 	Meta      Meta
 	Values    map[string]any // its defaults
+	Schema    []byte         // values.schema.json; empty: none
 	Templates []*Template
 	Files     []File // all others
 	Charts    []*Chart
@@ -216,7 +217,9 @@ func assemble(files []File) (*Chart, error) {
 		case strings.HasPrefix(f.Name, "charts/"):
 			name, rest, _ := strings.Cut(strings.TrimPrefix(f.Name, "charts/"), "/")
 			inside[name] = append(inside[name], File{rest, f.Data})
-		case f.Name != "Chart.lock" && f.Name != "values.schema.json":
+		case f.Name == "values.schema.json":
+			c.Schema = f.Data
+		case f.Name != "Chart.lock":
 			c.Files = append(c.Files, f)
 		}
 	}
@@ -244,14 +247,12 @@ func assemble(files []File) (*Chart, error) {
 	return c, nil
 }
 
-// Missing are dependencies that are not in charts/, and what of them is not understood.
+// Missing are dependencies that are not in charts/.
 func (c *Chart) Missing() []string {
 	var out []string
 	for _, d := range c.Meta.Dependencies {
 		if !slices.ContainsFunc(c.Charts, func(sub *Chart) bool { return sub.Meta.Name == d.Name }) {
 			out = append(out, "the dependency "+d.Name+" is not in charts/ and was not rendered: run `helm dependency build`")
-		} else if len(d.ImportValues) > 0 {
-			out = append(out, "import-values of the dependency "+d.Name+" were not taken in: what depends on them may be rendered otherwise")
 		}
 	}
 	return out

@@ -19,12 +19,8 @@ type Instance struct {
 
 // Instance lays values over the chart's own. version is that of Kubernetes, as in "1.36".
 func (c *Chart) Instance(values map[string]any, version string) (*Instance, error) {
-	all, err := c.coalesce(values)
+	on, all, err := c.resolve(values)
 	if err != nil {
-		return nil, err
-	}
-	on := c.enabled(all)
-	if all, err = on.coalesce(values); err != nil {
 		return nil, err
 	}
 	in := &Instance{scopes: map[string]map[string]any{}}
@@ -32,6 +28,18 @@ func (c *Chart) Instance(values map[string]any, version string) (*Instance, erro
 		"Release": map[string]any{"Name": "release-name", "Namespace": "default", "IsUpgrade": false, "IsInstall": true, "Revision": 1, "Service": "Helm"}}
 	in.add(on, all, top, on.Meta.Name, "")
 	return in, nil
+}
+
+// resolve is the chart as its values have it, with those dependencies that are on, and its values.
+func (c *Chart) resolve(values map[string]any) (on *Chart, all map[string]any, err error) {
+	if all, err = c.coalesce(values); err != nil {
+		return nil, nil, err
+	}
+	if on, err = c.enabled(all).imported(); err != nil {
+		return nil, nil, err
+	}
+	all, err = on.coalesce(values)
+	return on, all, err
 }
 
 // add takes in a chart. name is what templates call it by, dir is where it is under the root.
