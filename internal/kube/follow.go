@@ -90,15 +90,18 @@ func (c *Client) follow() []*resource {
 }
 
 func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) *resource {
+	gathered := newLabelSets() // of a list that is being read: the pods of a template share theirs from the first on
 	return &resource{name: name, client: c.api.core, path: "pods", selector: selector, fresh: func() wire { return &wirePod{} },
 		read: reading(func(o *wirePod) *listedPod {
 			l := &listedPod{pod: podOf(&o.Pod, o.Spec.NodeName == c.options.Node)}
+			l.pod.Labels = gathered.add(l.pod.Labels)
 			if owner := metav1.GetControllerOfNoCopy(o); owner != nil && owner.Kind == "Job" {
 				l.job = string(owner.UID)
 			}
 			return l
 		}),
 		set: on(func(l *listedPod) {
+			clear(gathered.sets)
 			if l.pod.Ended && l.pod.Node != c.options.Node {
 				c.view.pastPod(l.pod)
 				return
@@ -108,7 +111,10 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 				c.wantOwner()
 			}
 		}),
-		delete: on(func(l *listedPod) { c.view.deletePod(l.pod.UID) }),
+		delete: on(func(l *listedPod) {
+			clear(gathered.sets)
+			c.view.deletePod(l.pod.UID)
+		}),
 		replace: func(objects []any) {
 			list := make([]*listedPod, 0, len(objects))
 			for _, o := range objects {
@@ -119,6 +125,7 @@ func (c *Client) podResource(name, selector string, mine func(*model.Pod) bool) 
 				})(o)
 			}
 			c.view.replacePods(list, mine)
+			clear(gathered.sets)
 			c.wantOwner()
 		}}
 }

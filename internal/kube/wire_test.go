@@ -4,16 +4,22 @@ package kube
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"reflect"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/vigie-io/vigie/internal/model"
 )
 
 func marshal(t testing.TB, o interface{ Marshal() ([]byte, error) }) []byte {
@@ -152,4 +158,52 @@ func TestFollowByLists(t *testing.T) {
 	waitFor(t, "the watches", func() bool { return c.Status().Watches == 6 })
 	s.remove("pods", "shop/db")
 	waitFor(t, "the pod to go", func() bool { return v.PodByUID("uid-of-db") == nil })
+}
+
+// BenchmarkReadPods says what reading a list of 10,000 pods of 3 KB takes: memory at its highest beyond what was there, a target of 25 %
+// for the collector, as an agent has at its start; and what stays.
+func BenchmarkReadPods(b *testing.B) {
+	var list []byte
+	for i := range 10000 {
+		deployment := fmt.Sprintf("service-%d", i/20)
+		list = inField(list, 2, marshal(b, fakePod(fmt.Sprintf("team-%d", i/200), fmt.Sprintf("%s-5d4f9c7b8-%05x", deployment, i), fmt.Sprintf("node-%04d", i%1000), fmt.Sprintf("10.%d.%d.%d", i/65536, i/256%256, i%256),
+			func(p *corev1.Pod) {
+				p.Labels = map[string]string{"app.kubernetes.io/name": deployment, "app.kubernetes.io/instance": deployment, "app.kubernetes.io/version": "1.2.3", "pod-template-hash": "5d4f9c7b8"}
+				controlledBy(p, "ReplicaSet", deployment+"-5d4f9c7b8", deployment)
+				p.ManagedFields[0].FieldsV1 = &metav1.FieldsV1{Raw: make([]byte, 1500)}
+				p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}
+				p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "LONG", Value: strings.Repeat("x", 1000)}}
+			})))
+	}
+	whole := (&apiServer{}).envelope(metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, list)
+	defer debug.SetGCPercent(debug.SetGCPercent(25))
+	for b.Loop() {
+		c := &Client{options: Options{Node: "here"}, view: newView("here", time.Now), jobs: make(chan struct{}, 1)}
+		r := c.podResource("pods", "", func(*model.Pod) bool { return false })
+		r.now, r.synced = time.Now, func() {}
+		before, most := heap(), uint64(0)
+		var briefs []any
+		_, err := readList(bytes.NewReader(whole), func(message []byte) error {
+			o := r.fresh()
+			if err := o.Unmarshal(message); err != nil {
+				return err
+			}
+			if briefs = append(briefs, r.brief(o)); len(briefs)%100 == 0 {
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				most = max(most, m.HeapInuse)
+			}
+			return nil
+		})
+		if err == nil {
+			err = r.Replace(briefs, "")
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		briefs = nil
+		b.ReportMetric(float64(most-min(most, before))/(1<<20), "MiB-at-most")
+		b.ReportMetric(float64(heap()-before)/(1<<20), "MiB-stay")
+		runtime.KeepAlive(c)
+	}
 }
