@@ -168,6 +168,9 @@ func (t *target) explain(err error) error {
 		if t.address != "" || t.cluster != "" {
 			next = "give its token with --token-file"
 		}
+		if strings.Contains(message, "--client-ca-file") {
+			next = "ask the relay, which has one, or the agent's unix socket"
+		}
 		return Cannot(fmt.Errorf("the agent at %s refuses: %s: %s", t, message, next))
 	case code == connect.CodeInvalidArgument:
 		return Cannot(errors.New(message))

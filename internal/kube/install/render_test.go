@@ -117,6 +117,11 @@ func TestSecretIsGoodForItsUse(t *testing.T) {
 		}
 	}
 	relay := certificateOf(t, &s)
+	for _, c := range []*x509.Certificate{pair.Leaf, relay} {
+		if c.Issuer.CommonName == c.Subject.CommonName { // OpenSSL takes it for one that has signed itself
+			t.Errorf("%s is also its issuer's name", c.Subject.CommonName)
+		}
+	}
 	client := x509.VerifyOptions{KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, Roots: x509.NewCertPool()}
 	client.Roots.AppendCertsFromPEM(s.Data["relay-ca.crt"])
 	if _, err := relay.Verify(client); err != nil {
