@@ -52,8 +52,15 @@ func (f *admitFlags) flags(cmd *cobra.Command) {
 	flags.StringVar(&f.level, "pod-security", "", "bind the Pod Security Standards to namespaces; this is the level of those without a label: privileged, baseline, restricted")
 	flags.StringVar(&f.levelLabel, "pod-security-label", admission.DefaultLevelLabel, "the label of namespaces that says their level")
 	flags.StringArrayVar(&f.except, "except-namespace", admission.DefaultExcept(), "namespace in which nothing is judged; may be repeated")
-	flags.StringArrayVar(&f.fixes, "fix", nil, "set what is missing on the way in, for this control: "+strings.Join(admission.FixNames(), ", ")+"; may be repeated")
-	// The flag exists, so that registering cannot fail.
+	flags.StringArrayVar(&f.fixes, "fix", nil, "make the fix of a control on the way in: CONTROL, or CONTROL=overrule also where a manifest says otherwise (vigie controls explain says what that is); may be repeated")
+	// The flags exist, so that registering cannot fail.
+	_ = cmd.RegisterFlagCompletionFunc("fix", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		all, err := f.set.load()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return admission.Fixable(all), cobra.ShellCompDirectiveNoFileComp
+	})
 	_ = cmd.RegisterFlagCompletionFunc("step", cobra.FixedCompletions([]string{"audit", "warn", "deny"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

@@ -46,6 +46,7 @@ func newAdmitRender(env Env) *cobra.Command {
 				return Cannot(err)
 			}
 			printLeft(env, bundle)
+			printOverruled(env, &plan)
 			return writeBundle(env.Out, bundle)
 		},
 	}
@@ -75,6 +76,15 @@ func writeBundle(w io.Writer, b *admission.Bundle) error {
 	return nil
 }
 
+// printOverruled tells which fixes do not leave alone what a manifest says.
+func printOverruled(env Env, p *admission.Plan) {
+	for _, f := range p.Fixes {
+		if f.Overrules() {
+			fmt.Fprintf(env.Err, "the fix of %s overrules what a manifest says: %s\n", term.Escape(f.Control.ID), term.Escape(riskOf(f.Control)))
+		}
+	}
+}
+
 // printLeft tells which controls an API server does not get.
 func printLeft(env Env, b *admission.Bundle) {
 	byWhy := map[string][]string{}
@@ -95,7 +105,7 @@ func newAdmitApply(env Env) *cobra.Command {
 		Short: "Give the API server the policies, and take away those that are wanted no more",
 		Long: "Give the API server the policies of the chosen controls and exceptions, and take away what vigie gave it before and is wanted no more.\n\n" +
 			"What was chosen is noted in ConfigMap vigie-system/vigie-admission: a flag that is not given leaves it as it is. Controls begin at audit.",
-		Example: "  vigie admit apply --control framework:pss-baseline\n  vigie admit apply --pod-security baseline --fix seccomp-default\n  vigie admit apply --dry-run",
+		Example: "  vigie admit apply --control framework:pss-baseline\n  vigie admit apply --pod-security baseline --fix seccomp-default --fix host-pid\n  vigie admit apply --dry-run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -135,6 +145,7 @@ func newAdmitApply(env Env) *cobra.Command {
 				}
 			}
 			printLeft(env, bundle)
+			printOverruled(env, &plan)
 			mode := ""
 			if dry {
 				mode = st.Yellow("dry run: ")

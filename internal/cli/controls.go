@@ -4,15 +4,18 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vigie-io/vigie/internal/cli/term"
+	"github.com/vigie-io/vigie/internal/posture/admission"
 	"github.com/vigie-io/vigie/internal/posture/control"
 )
 
@@ -166,6 +169,27 @@ func printVAP(env Env, c *control.Control) error {
 	return writeYAML(env.Out, text)
 }
 
+// riskOf says what a control's fix could break.
+func riskOf(c *control.Control) string { return cmp.Or(c.Fix.Risk, "nothing that worked stops") }
+
+// explainAdmission says what an API server makes of the control's fix, and why it does not.
+func explainAdmission(w io.Writer, c *control.Control) {
+	id := term.Escape(c.ID)
+	if c.Fix == nil {
+		return
+	}
+	why := admission.NotOnTheWayIn(c)
+	switch {
+	case why != "":
+		fmt.Fprintf(w, "        not by an API server: %s\n", term.Escape(why))
+	case c.Fix.Default:
+		fmt.Fprintf(w, "        vigie admit apply --fix %s: where a manifest says nothing\n", id)
+		fmt.Fprintf(w, "        vigie admit apply --fix %s=overrule: also where it says otherwise\n", id)
+	default:
+		fmt.Fprintf(w, "        vigie admit apply --fix %s: it overrules what a manifest says\n", id)
+	}
+}
+
 func explainControl(env Env, c *control.Control) error {
 	st := env.screen().Style
 	w := env.Out
@@ -185,15 +209,13 @@ func explainControl(env Env, c *control.Control) error {
 		fmt.Fprintf(w, "Set:    --set %s.%s=%s\n        %s\n", term.Escape(c.ID), term.Escape(name), term.Escape(p.Default), term.Escape(p.Description))
 	}
 	if f := c.Fix; f != nil {
-		risk := "nothing that worked stops"
-		if f.Risk != "" {
-			risk = f.Risk
-		}
+		risk := riskOf(c)
 		if f.Proof != "" {
 			risk += " (safe when an agent saw for 14 days: " + f.Proof + ")"
 		}
 		fmt.Fprintf(w, "Fix:    vigie fix --only %s: %s\n", term.Escape(c.ID), term.Escape(risk))
 	}
+	explainAdmission(w, c)
 	fmt.Fprintf(w, "Checks:\n")
 	for _, v := range c.Policy.Spec.Validations {
 		fmt.Fprintf(w, "        %s\n", term.Escape(v.Expression))

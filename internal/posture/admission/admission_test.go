@@ -311,7 +311,7 @@ func TestStepsAndWhatIsLeft(t *testing.T) {
 // TestABundleIsTheSameEachTime: an apply that changes nothing must not make the API server compile everything anew.
 func TestABundleIsTheSameEachTime(t *testing.T) {
 	text := func() string {
-		out, err := json.Marshal(compiled(t, Plan{Controls: controls(t), Step: Audit, Fixes: FixNames(), Levels: &Levels{Label: "l", Default: "baseline"}}))
+		out, err := json.Marshal(compiled(t, Plan{Controls: controls(t), Step: Audit, Fixes: allFixes(t), Levels: &Levels{Label: "l", Default: "baseline"}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,7 +351,8 @@ func TestPlansThatCannotBe(t *testing.T) {
 	for name, s := range map[string]Settings{
 		"a step":    {Step: "strict"},
 		"a level":   {Step: Audit, Levels: &LevelSettings{Label: "x", Default: "high"}},
-		"a fix":     {Step: Audit, Fixes: []string{"host-pid"}},
+		"a fix":     {Step: Audit, Fixes: []string{"image-digest"}},
+		"a word":    {Step: Audit, Fixes: []string{"host-pid=always"}},
 		"a control": {Step: Audit, Controls: []string{"none"}},
 		"steps":     {Step: Audit, Steps: map[string]Step{"privileged": "x"}},
 	} {
@@ -361,7 +362,7 @@ func TestPlansThatCannotBe(t *testing.T) {
 	}
 }
 
-func fieldsOf(t *testing.T, o runtime.Object) map[string]any {
+func fieldsOf(t testing.TB, o runtime.Object) map[string]any {
 	t.Helper()
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
 	if err != nil {

@@ -4,99 +4,160 @@ package admission
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	admv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/vigie-io/vigie/internal/posture/celtext"
+	"github.com/vigie-io/vigie/internal/posture/control"
 )
 
-// Fix is what the API server changes on the way in: one policy for all fixes, with its binding.
+// Fix is what the API server changes on the way in: a policy of the fixes for one family of kinds, with its binding.
 type Fix struct {
 	Policy  *admv1.MutatingAdmissionPolicy
 	Binding *admv1.MutatingAdmissionPolicyBinding
 }
 
-// mend sets one field that a manifest left out. What a manifest says is never overruled.
-type mend struct {
-	pod    bool     // in the pod's spec; else in each container
-	parent []string // objects above the field, which may be missing
-	field  string
-	value  string // CEL
-	unless string // CEL over c: where the field would be refused
+// FixChoice is a control whose fix is made on the way in.
+type FixChoice struct {
+	Control *control.Control
+	// Overrule: also where a manifest says otherwise. It matters only to a fix that is a default: another can do nothing else.
+	Overrule bool
 }
 
-// mends are the fixes that are only a default: control → what it sets.
-func mends() map[string]mend {
-	security := []string{"securityContext"}
-	return map[string]mend{
-		"privilege-escalation": {parent: security, field: "allowPrivilegeEscalation", value: "false",
-			unless: "c.?securityContext.privileged.orValue(false) || 'SYS_ADMIN' in c.?securityContext.capabilities.add.orValue([]) || 'CAP_SYS_ADMIN' in c.?securityContext.capabilities.add.orValue([])"},
-		"capabilities-drop-all": {parent: security, field: "capabilities", value: "{'drop': ['ALL']}"},
-		"read-only-root":        {parent: security, field: "readOnlyRootFilesystem", value: "true"},
-		"run-as-non-root":       {pod: true, parent: security, field: "runAsNonRoot", value: "true"},
-		"seccomp-default":       {pod: true, parent: security, field: "seccompProfile", value: "{'type': 'RuntimeDefault'}"},
-		"service-account-token": {pod: true, field: "automountServiceAccountToken", value: "false"},
+// fills reports whether only what was left out is set.
+func (f FixChoice) fills() bool { return f.Control.Fix.Default && !f.Overrule }
+
+// Overrules reports whether what a manifest says does not stay.
+func (f FixChoice) Overrules() bool { return !f.fills() }
+
+// overruleWord stands behind a control's name and =.
+const overruleWord = "overrule"
+
+// ParseFix reads CONTROL or CONTROL=overrule. The error names why a control's fix cannot be made on the way in.
+func ParseFix(text string, all []*control.Control) (FixChoice, error) {
+	id, word, given := strings.Cut(text, "=")
+	i := slices.IndexFunc(all, func(c *control.Control) bool { return c.ID == id })
+	switch {
+	case i < 0:
+		return FixChoice{}, fmt.Errorf("no fix for admission of control %q: there is no such control, `vigie controls list` names them", id)
+	case given && word != overruleWord:
+		return FixChoice{}, fmt.Errorf("fix %s: want CONTROL or CONTROL=%s", text, overruleWord)
 	}
+	if why := NotOnTheWayIn(all[i]); why != "" {
+		return FixChoice{}, fmt.Errorf("no fix for admission of control %q: %s", id, why)
+	}
+	return FixChoice{Control: all[i], Overrule: given}, nil
 }
 
-// FixNames are the controls that have a fix for admission.
-func FixNames() []string {
+// Fixable are the controls whose fix can be made on the way in.
+func Fixable(all []*control.Control) []string {
 	var out []string
-	for name := range mends() {
-		out = append(out, name)
+	for _, c := range all {
+		if NotOnTheWayIn(c) == "" {
+			out = append(out, c.ID)
+		}
 	}
-	slices.Sort(out)
 	return out
 }
 
-// fixes makes the policy of the plan's fixes. It is for what is created: a fix of what is there would restart it.
+// NotOnTheWayIn says why a control's fix cannot be made by an API server; empty when it can.
+func NotOnTheWayIn(c *control.Control) string {
+	switch {
+	case c.Fix == nil:
+		return "it has no fix, only its owner knows how to make the object good"
+	case c.ScanOnly():
+		return "it looks at several objects, which an API server cannot"
+	case fixAtoms(c) == nil:
+		return "its policy says with selectors or wildcards, or not at all for what is created, what it is about"
+	}
+	for _, e := range c.Fix.Edits {
+		if slices.Contains([]string{"apiVersion", "kind"}, e.Set) {
+			return "it changes the version of the API, and a request in another one never comes to a policy: the API server refuses it"
+		}
+	}
+	m := &mutator{control: c}
+	if m.inPods() {
+		if _, ok := m.text(podSpec); !ok || intoObject.MatchString(m.judgement(podSpec, "x")) {
+			return "its policy does not look at pods by the variable podSpec, so that it cannot be asked about one container at a time"
+		}
+	}
+	return ""
+}
+
+// intoObject is where a policy reads a pod's spec past the variable podSpec.
+var intoObject = regexp.MustCompile(`\bobject\s*\.\s*\??(spec|template)\b`)
+
+// fixAtoms are what a control's fix is for: what is created, and what is added to a pod that runs. A change of what is there else would restart it.
+func fixAtoms(c *control.Control) []atom {
+	return slices.DeleteFunc(slices.Clone(atomsOf(c.Policy.Spec.MatchConstraints)), func(a atom) bool {
+		return a.operation != admv1.Create && (a.operation != admv1.Update || a.resource != debugged)
+	})
+}
+
+// debugged is the resource by which containers are added to a pod that runs.
+const debugged = "pods/ephemeralcontainers"
+
+// fixes makes the policies of the plan's fixes, one for each family of kinds: a request is put before one of them.
 func (b *Bundle) fixes(plan *Plan) error {
-	if len(plan.Fixes) == 0 {
-		return nil
-	}
-	const name = "vigie-fix"
-	pods := []atom{}
-	for _, r := range []string{"pods", "podtemplates", "replicationcontrollers"} {
-		pods = append(pods, atom{"", "v1", r, admv1.Create})
-	}
-	for _, r := range []string{"deployments", "statefulsets", "daemonsets", "replicasets"} {
-		pods = append(pods, atom{"apps", "v1", r, admv1.Create})
-	}
-	pods = append(pods, atom{"batch", "v1", "jobs", admv1.Create}, atom{"batch", "v1", "cronjobs", admv1.Create})
-	w := &writer{plan: plan, declared: map[string]string{}, policy: &admv1.ValidatingAdmissionPolicy{}}
-	at := w.variable("at", "object.kind == 'Pod' ? '/spec' : object.kind == 'CronJob' ? '/spec/jobTemplate/spec/template/spec' : "+
-		"object.kind == 'PodTemplate' ? '/template/spec' : '/spec/template/spec'")
-	spec := w.variable("spec", "object.kind == 'Pod' ? object.spec : object.kind == 'CronJob' ? object.spec.jobTemplate.spec.template.spec : "+
-		"object.kind == 'PodTemplate' ? object.template.spec : object.spec.template.spec")
-	var mutations []admv1.Mutation
-	for _, id := range slices.Sorted(slices.Values(plan.Fixes)) {
-		m, ok := mends()[id]
-		if !ok {
-			return fmt.Errorf("no fix for admission of control %q: they are %s", id, strings.Join(FixNames(), ", "))
+	choice := map[*control.Control]FixChoice{}
+	var rules []*rule
+	for _, f := range plan.Fixes {
+		if why := NotOnTheWayIn(f.Control); why != "" {
+			return fmt.Errorf("no fix for admission of control %q: %s", f.Control.ID, why)
 		}
-		var expression string
-		if m.pod {
-			expression = m.patch(spec, at, "[0]", "x")
-		} else {
-			expression = m.patch("c", at+" + '/containers/' + string(i)", spec+".containers", "c") + " + " +
-				m.patch("c", at+" + '/initContainers/' + string(i)", spec+".?initContainers.orValue([])", "c")
+		if _, twice := choice[f.Control]; !twice {
+			rules = append(rules, &rule{control: f.Control, atoms: fixAtoms(f.Control)})
 		}
-		for _, e := range plan.Exceptions.Of(id) {
-			if !e.Expired(plan.Now) {
-				expression = w.exception(e) + " ? [] : (" + expression + ")"
+		choice[f.Control] = f
+	}
+	// A fix that does not go with some value comes behind those that may take it away.
+	slices.SortFunc(rules, func(x, y *rule) int {
+		if a, b := len(x.control.Fix.Unless) > 0, len(y.control.Fix.Unless) > 0; a != b {
+			if b {
+				return -1
 			}
+			return 1
 		}
-		mutations = append(mutations, admv1.Mutation{PatchType: admv1.PatchTypeJSONPatch, JSONPatch: &admv1.JSONPatch{Expression: expression}})
+		return compare(x.control.ID, y.control.ID)
+	})
+	for _, f := range families(rules) {
+		if err := b.fixFamily(plan, f, choice); err != nil {
+			return err
+		}
 	}
-	ignore := admv1.Ignore
+	return nil
+}
+
+func (b *Bundle) fixFamily(plan *Plan, f *family, choice map[*control.Control]FixChoice) error {
+	w := &writer{plan: plan, family: f, declared: map[string]string{}, policy: &admv1.ValidatingAdmissionPolicy{}}
+	var mutations []admv1.Mutation
+	var ids []string
+	for _, r := range f.rules {
+		expressions, err := w.mutations(r, choice[r.control])
+		if err != nil {
+			return err
+		}
+		ids = append(ids, r.control.ID)
+		for _, e := range expressions {
+			mutations = append(mutations, admv1.Mutation{PatchType: admv1.PatchTypeJSONPatch, JSONPatch: &admv1.JSONPatch{Expression: e}})
+		}
+	}
+	slices.Sort(ids)
+	name := "vigie-fix-" + f.name
 	labels := map[string]string{OwnerLabel: Owner}
+	ignore := admv1.Ignore
 	p := &admv1.MutatingAdmissionPolicy{TypeMeta: metav1.TypeMeta{APIVersion: admv1.SchemeGroupVersion.String(), Kind: "MutatingAdmissionPolicy"},
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: map[string]string{ControlsAnnotation: strings.Join(slices.Sorted(slices.Values(plan.Fixes)), ",")}}}
-	p.Spec = admv1.MutatingAdmissionPolicySpec{MatchConstraints: constraints(pods), Variables: w.policy.Spec.Variables, Mutations: mutations,
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: map[string]string{ControlsAnnotation: strings.Join(ids, ",")}}}
+	p.Spec = admv1.MutatingAdmissionPolicySpec{MatchConstraints: f.constraints.DeepCopy(), Variables: w.policy.Spec.Variables, Mutations: mutations,
 		FailurePolicy: &ignore, ReinvocationPolicy: admv1.NeverReinvocationPolicy}
+	if slices.ContainsFunc(f.atoms, func(a atom) bool { return a.resource == "pods" }) {
+		// The kubelet compares what it finds there with the file that it has.
+		p.Spec.MatchConditions = []admv1.MatchCondition{{Name: "no-mirror-of-a-static-pod",
+			Expression: "object.kind != 'Pod' || !('kubernetes.io/config.mirror' in object.metadata.?annotations.orValue({}))"}}
+	}
 	binding := &admv1.MutatingAdmissionPolicyBinding{TypeMeta: metav1.TypeMeta{APIVersion: admv1.SchemeGroupVersion.String(), Kind: "MutatingAdmissionPolicyBinding"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, Spec: admv1.MutatingAdmissionPolicyBindingSpec{PolicyName: name}}
 	if len(plan.Except) > 0 {
@@ -104,30 +165,6 @@ func (b *Bundle) fixes(plan *Plan) error {
 	}
 	b.Fixes = append(b.Fixes, Fix{p, binding})
 	return nil
-}
-
-// patch is CEL for a list of patches: of is what has the field, list the elements that i and c go through.
-func (m mend) patch(of, at, list, element string) string {
-	get := of
-	for _, p := range append(slices.Clone(m.parent), m.field) {
-		get += ".?" + p
-	}
-	missing := "!" + get + ".hasValue()"
-	if m.unless != "" {
-		missing += " && !(" + m.unless + ")"
-	}
-	one := func(when, path, value string) string {
-		if when != "" {
-			when = " && " + when
-		}
-		return list + ".transformList(i, " + element + ", " + missing + when + ", JSONPatch{op: 'add', path: " + at + " + " + celtext.Quote(path) + ", value: " + value + "})"
-	}
-	if len(m.parent) == 0 {
-		return one("", "/"+m.field, m.value)
-	}
-	parent := m.parent[0]
-	return one("has("+of+"."+parent+")", "/"+parent+"/"+m.field, m.value) + " + " +
-		one("!has("+of+"."+parent+")", "/"+parent, "{"+celtext.Quote(m.field)+": "+m.value+"}")
 }
 
 // outside selects all namespaces but some.

@@ -71,8 +71,8 @@ type Plan struct {
 	// Except are namespaces in which nothing is judged.
 	Except     []string
 	Exceptions *exception.Set
-	Now        time.Time // what has expired by then is left out
-	Fixes      []string  // controls whose fix is made on the way in
+	Now        time.Time   // what has expired by then is left out
+	Fixes      []FixChoice // made on the way in
 	// Target is the API server's version; 0 is the newest that is known. What it does not serve needs no policy.
 	Target engine.Version
 }

@@ -174,7 +174,30 @@ const selects = "variables."
 func (w *writer) rule(r *rule, into []admv1.Validation) {
 	c := r.control
 	rename := w.names(c)
-	var guards []string // any of them true: nothing to judge
+	guards := w.guards(r, rename)
+	for i, v := range c.Policy.Spec.Validations {
+		expression := rename(v.Expression)
+		if len(guards) > 0 {
+			expression = strings.Join(guards, " || ") + " || (" + expression + ")"
+		}
+		if w.plan.tellsAll(w.step) {
+			expression = w.variable("vigieGood_"+celtext.Identifier(c.ID), expression)
+			w.failed = append(w.failed, "("+expression+" ? [] : ["+celtext.Quote(c.ID)+"])")
+		}
+		message := strings.TrimSpace(v.Message)
+		if message == "" {
+			message = "failed expression: " + strings.TrimSpace(v.Expression)
+		}
+		into[i] = admv1.Validation{Expression: expression, Message: oneLine(c.ID + ": " + message), Reason: v.Reason}
+		if v.MessageExpression != "" {
+			into[i].MessageExpression = celtext.Quote(c.ID+": ") + " + (" + rename(v.MessageExpression) + ")"
+		}
+	}
+}
+
+// guards are CEL for when there is nothing to judge: any of them is true.
+func (w *writer) guards(r *rule, rename func(string) string) (guards []string) {
+	c := r.control
 	if g := w.elsewhere(r); g != "" {
 		guards = append(guards, g)
 	}
@@ -201,24 +224,7 @@ func (w *writer) rule(r *rule, into []admv1.Validation) {
 			guards = append(guards, w.exception(e))
 		}
 	}
-	for i, v := range c.Policy.Spec.Validations {
-		expression := rename(v.Expression)
-		if len(guards) > 0 {
-			expression = strings.Join(guards, " || ") + " || (" + expression + ")"
-		}
-		if w.plan.tellsAll(w.step) {
-			expression = w.variable("vigieGood_"+celtext.Identifier(c.ID), expression)
-			w.failed = append(w.failed, "("+expression+" ? [] : ["+celtext.Quote(c.ID)+"])")
-		}
-		message := strings.TrimSpace(v.Message)
-		if message == "" {
-			message = "failed expression: " + strings.TrimSpace(v.Expression)
-		}
-		into[i] = admv1.Validation{Expression: expression, Message: oneLine(c.ID + ": " + message), Reason: v.Reason}
-		if v.MessageExpression != "" {
-			into[i].MessageExpression = celtext.Quote(c.ID+": ") + " + (" + rename(v.MessageExpression) + ")"
-		}
-	}
+	return guards
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

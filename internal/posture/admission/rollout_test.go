@@ -4,7 +4,6 @@ package admission
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -148,29 +147,5 @@ func TestCheckAgainstAVersion(t *testing.T) {
 	}
 	if used, exact := Known(engine.Version{Major: 1, Minor: 99}); exact || used.Minor != 37 {
 		t.Errorf("1.99 is answered with %s, exact %v", used, exact)
-	}
-}
-
-// TestFixesCompile: the policy of all fixes is one that every version with mutation takes.
-func TestFixesCompile(t *testing.T) {
-	b := compiled(t, Plan{Controls: controls(t, "privileged"), Fixes: FixNames(), Except: []string{"kube-system"}})
-	if len(b.Fixes) != 1 || len(b.Fixes[0].Policy.Spec.Mutations) != len(FixNames()) {
-		t.Fatalf("%+v", b.Fixes)
-	}
-	for _, id := range FixNames() {
-		if !slices.Contains(slices.Collect(maps.Keys(mends())), id) || len(controls(t, id)) != 1 {
-			t.Errorf("%s is no control", id)
-		}
-	}
-	var doubts []Doubt
-	for _, minor := range []uint{34, 35, 36, 37} {
-		found, err := checkMutating(fieldsOf(t, b.Fixes[0].Policy), engine.Version{Major: 1, Minor: minor}, nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		doubts = append(doubts, found...)
-	}
-	if len(doubts) > 0 {
-		t.Errorf("%v", doubts)
 	}
 }

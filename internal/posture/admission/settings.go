@@ -24,7 +24,7 @@ type Settings struct {
 	Reached  map[string]Reached           `json:"reached,omitempty"`
 	Levels   *LevelSettings               `json:"podSecurity,omitempty"`
 	Except   []string                     `json:"exceptNamespaces"`
-	Fixes    []string                     `json:"fixes,omitempty"`
+	Fixes    []string                     `json:"fixes,omitempty"` // as ParseFix reads them
 	// Own are the texts of controls that do not come with vigie, by id.
 	Own map[string]string `json:"own,omitempty"`
 }
@@ -61,11 +61,6 @@ func (s *Settings) Check() error {
 	}
 	if s.Levels != nil && (s.Levels.Label == "" || !slices.Contains(LevelNames(), s.Levels.Default)) {
 		return errors.New("podSecurity: give label, and as default privileged, baseline or restricted")
-	}
-	for _, id := range s.Fixes {
-		if !slices.Contains(FixNames(), id) {
-			return fmt.Errorf("no fix for admission of control %q: they are %v", id, FixNames())
-		}
 	}
 	return nil
 }
@@ -107,7 +102,14 @@ func (s *Settings) Plan(exceptions []*exception.Exception, now time.Time) (p Pla
 		return Plan{}, nil, err
 	}
 	set, errs := exception.NewSet(exceptions, all)
-	p = Plan{Controls: chosen, Params: s.Set, Step: s.Step, Steps: s.Steps, Except: s.Except, Exceptions: set, Now: now, Fixes: s.Fixes}
+	p = Plan{Controls: chosen, Params: s.Set, Step: s.Step, Steps: s.Steps, Except: s.Except, Exceptions: set, Now: now}
+	for _, text := range s.Fixes {
+		f, err := ParseFix(text, all)
+		if err != nil {
+			return Plan{}, nil, err
+		}
+		p.Fixes = append(p.Fixes, f)
+	}
 	if s.Levels != nil {
 		p.Levels = &Levels{Label: s.Levels.Label, Default: s.Levels.Default}
 	}

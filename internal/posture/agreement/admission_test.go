@@ -170,7 +170,7 @@ func (s *server) levels() {
 
 // fixes: what a manifest leaves out is set, and what it says stays.
 func (s *server) fixes() {
-	s.applied(admission.Settings{Controls: []string{"seccomp-default", "privilege-escalation"}, Step: admission.Deny, Fixes: admission.FixNames()})
+	s.applied(admission.Settings{Controls: []string{"seccomp-default", "privilege-escalation"}, Step: admission.Deny, Fixes: []string{"seccomp-default", "capabilities-drop-all", "read-only-root", "privilege-escalation", "run-as-non-root", "service-account-token"}})
 	deployments := "/apis/apps/v1/namespaces/shop/deployments" + dry
 	labels := map[string]any{"a": "b"}
 	template := map[string]any{"metadata": map[string]any{"labels": labels}, "spec": pod("x", nil)["spec"]}

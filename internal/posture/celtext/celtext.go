@@ -52,6 +52,30 @@ func Identifier(s string) string {
 // Rename replaces names in an expression: variable is asked for each X of variables.X, and every params at the beginning of
 // a selection becomes params, when that is not empty. Strings and comments stay as they are.
 func Rename(text string, variable func(string) string, params string) string {
+	names := map[string]string{}
+	if params != "" {
+		names["params"] = params
+	}
+	return rewrite(text, names, func(between, field string) string { return "variables" + between + variable(field) })
+}
+
+// Replace replaces whole selections: variable is asked for each X of variables.X, and what it gives stands in the place of both. What
+// begins with a name of names begins with its value. Strings and comments stay as they are.
+func Replace(text string, variable func(string) (by string, ok bool), names map[string]string) string {
+	return rewrite(text, names, func(between, field string) string {
+		by, ok := variable(field)
+		switch {
+		case !ok:
+			return "variables" + between + field
+		case strings.Contains(between, "?"):
+			return "optional.of(" + by + ")"
+		}
+		return by
+	})
+}
+
+// rewrite gives back the text with other names, and with what variable makes of each variables.X.
+func rewrite(text string, names map[string]string, variable func(between, field string) string) string {
 	var b strings.Builder
 	s := scanner{text: text}
 	for {
@@ -65,22 +89,20 @@ func Rename(text string, variable func(string) string, params string) string {
 			b.WriteString(word)
 			continue
 		}
-		switch word {
-		case "params":
-			if params != "" {
-				word = params
-			}
-			b.WriteString(word)
-		case "variables":
-			b.WriteString(word)
-			before, field := s.selection()
-			b.WriteString(before)
-			if field != "" {
-				b.WriteString(variable(field))
-			}
-		default:
-			b.WriteString(word)
+		if by, ok := names[word]; ok {
+			b.WriteString(by)
+			continue
 		}
+		if word != "variables" {
+			b.WriteString(word)
+			continue
+		}
+		between, field := s.selection()
+		if field == "" {
+			b.WriteString(word + between)
+			continue
+		}
+		b.WriteString(variable(between, field))
 	}
 }
 

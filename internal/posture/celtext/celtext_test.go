@@ -28,6 +28,20 @@ func TestRenameTouchesNamesOnly(t *testing.T) {
 	}
 }
 
+func TestReplaceTakesWholeSelections(t *testing.T) {
+	variable := func(s string) (string, bool) { return "(x + 1)", s == "a" }
+	for in, want := range map[string]string{
+		"variables.a.all(c, c.object) + variables.b": "(x + 1).all(c, c.object) + variables.b",
+		"variables . a == object.kind":               "(x + 1) == one.kind",
+		"variables.?a.orValue(1)":                    "optional.of((x + 1)).orValue(1)",
+		"'object' + c.variables.a":                   "'object' + c.variables.a",
+	} {
+		if got := Replace(in, variable, map[string]string{"object": "one"}); got != want {
+			t.Errorf("%s\ngot  %s\nwant %s", in, got, want)
+		}
+	}
+}
+
 func TestQuote(t *testing.T) {
 	for in, want := range map[string]string{"a": "'a'", `it's \d`: `'it\'s \\d'`, "a\nb\x01": `'a\nb\x01'`, "é": "'é'"} {
 		if got := Quote(in); got != want {

@@ -16,9 +16,24 @@ type Fix struct {
 	Risk string `json:"risk,omitempty"`
 	// Proof is what an agent must have seen for the risk to be none, see package facts.
 	Proof string `json:"proof,omitempty"`
-	Edits []Edit `json:"edits"`
-	// Unless are values, by path, that the fix does not go with: it is not made where one stands.
+	// Default: the fix is also what should hold where a manifest says nothing. On the way into a cluster it is then made only there,
+	// unless it was asked to overrule too. A fix that is none can do nothing but overrule.
+	Default bool   `json:"default,omitempty"`
+	Edits   []Edit `json:"edits"`
+	// Admission are edits that an object needs besides on the way into a cluster: before a policy sees it, the API server has made more of
+	// the field that is fixed, and what it made is refused without the field, or does the same by itself. No manifest has it.
+	Admission []Edit `json:"admission,omitempty"`
+	// Unless are values, by path, that the fix does not go with: it is not made where one stands. Several are a list. In a list
+	// a value stands when it is one of its elements.
 	Unless map[string]any `json:"unless,omitempty"`
+}
+
+// Without are the values that the fix does not go with at a path.
+func (f *Fix) Without(path string) []any {
+	if list, ok := f.Unless[path].([]any); ok {
+		return list
+	}
+	return []any{f.Unless[path]}
 }
 
 // Edit is one change. Exactly one of Set, Append and Remove is given.
@@ -30,7 +45,8 @@ type Edit struct {
 	Remove string `json:"remove,omitempty"`
 	Values []any  `json:"values,omitempty"` // Remove: not the whole list, but these elements
 	Except []any  `json:"except,omitempty"` // Remove: not the whole list, but the elements that are none of these
-	// When are values, by path, one of which must stand there for the edit to be made.
+	// When are values, by path, one of which must stand there for the edit to be made. Null is that nothing stands there, and a text
+	// that ends with * is every text that begins so.
 	When map[string][]any `json:"when,omitempty"`
 }
 
@@ -47,7 +63,10 @@ func (f *Fix) check() error {
 	if f.Proof != "" && (f.Risk == "" || !slices.Contains(facts.Proofs(), f.Proof)) {
 		return fmt.Errorf("fix.proof %q: the proofs are %q, and go with a risk", f.Proof, facts.Proofs())
 	}
-	for i, e := range f.Edits {
+	if f.Default && !slices.ContainsFunc(f.Edits, func(e Edit) bool { return e.Remove == "" && e.Set != Found }) {
+		return fmt.Errorf("fix.default: the fix sets nothing that could be missing")
+	}
+	for i, e := range slices.Concat(f.Edits, f.Admission) {
 		given := 0
 		for _, path := range []string{e.Set, e.Append, e.Remove} {
 			if path != "" {

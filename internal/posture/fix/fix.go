@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -217,9 +218,11 @@ func apply(text []byte, fix *control.Fix, finding scan.Finding) (out []byte, mov
 	if t.value, err = parseValue(text); err != nil {
 		return nil, false, err
 	}
-	for path, value := range fix.Unless {
-		if at, ok := t.resolve(path); ok && t.is(at, value) {
-			return nil, false, fmt.Errorf("not while %s is %v", path, value)
+	for _, path := range slices.Sorted(maps.Keys(fix.Unless)) {
+		for _, value := range fix.Without(path) {
+			if at, ok := t.resolve(path); ok && t.holds(at, value) {
+				return nil, false, fmt.Errorf("not while %s is %v", path, value)
+			}
 		}
 	}
 	out = text

@@ -89,9 +89,26 @@ func (t *target) at(path []string) (any, bool) {
 	return v, true
 }
 
+// is reports whether a value that an edit's When names stands at a path.
 func (t *target) is(path []string, want any) bool {
 	have, ok := t.at(path)
+	if want == nil {
+		return !ok || have == nil
+	}
+	if prefix, cut := strings.CutSuffix(fmt.Sprint(want), "*"); cut {
+		text, is := have.(string)
+		return is && strings.HasPrefix(text, prefix)
+	}
 	return ok && equal(have, want)
+}
+
+// holds reports whether a value stands at a path, or in the list that is there.
+func (t *target) holds(path []string, want any) bool {
+	have, _ := t.at(path)
+	if list, ok := have.([]any); ok {
+		return slices.ContainsFunc(list, func(v any) bool { return equal(v, want) })
+	}
+	return have != nil && equal(have, want)
 }
 
 // equal compares what YAML and JSON decoders made: their numbers have different types.

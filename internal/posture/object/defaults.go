@@ -4,6 +4,8 @@ package object
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -98,6 +100,10 @@ func setOtherDefaults(o runtime.Object) {
 		}
 	case *corev1.PersistentVolumeClaim:
 		orSet(&o.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+	case *autoscalingv1.HorizontalPodAutoscaler:
+		orSet(&o.Spec.MinReplicas, 1)
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		orSet(&o.Spec.MinReplicas, 1)
 	case *networkingv1.NetworkPolicy:
 		networkPolicy(&o.Spec)
 	case *rbacv1.RoleBinding:
