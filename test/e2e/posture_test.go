@@ -44,6 +44,15 @@ spec:
         securityContext: {privileged: true}
         volumeMounts: [{name: tmp, mountPath: /tmp}]
       volumes: [{name: tmp, emptyDir: {}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: idle, namespace: shop}
+spec:
+  selector: {matchLabels: {app: idle}}
+  template:
+    metadata: {labels: {app: idle}}
+    spec: {containers: [{name: idle, image: web:1}]}
 `
 
 // TestRunTimeFactsOfARealAgent runs the processes of a pod with two containers in its cgroups beside an agent, and asks it by `vigie scan --live` and
@@ -54,6 +63,7 @@ func TestRunTimeFactsOfARealAgent(t *testing.T) {
 		t.Skip("needs root: makes cgroups and mount namespaces")
 	}
 	pod := newPod(t, "web-7d4b9c-x2x1z", "shop", "quiet", "busy")
+	pod.add(t, "idle-5f6c7d-q2q3z", "shop", "idle")
 	a := newAgent(t, t.TempDir(), "--history-interval", "1s")
 	pod.hideRuntimes(a.cmd)
 	a.start()
@@ -68,6 +78,8 @@ func TestRunTimeFactsOfARealAgent(t *testing.T) {
 	}
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	pod.run(t, "quiet", nobody, ":", "echo a > "+scratch+"/a && cat "+scratch+"/a > "+scratch+"/b && rm "+scratch+"/a")
+
+	pod.run(t, "idle", nobody, ":", "cat "+scratch+"/b > "+scratch+"/c")
 
 	elsewhere := filepath.Join("/var/tmp", "vigie-e2e-"+pod.id["busy"][:12])
 	t.Cleanup(func() { os.Remove(elsewhere) })
@@ -91,7 +103,10 @@ func TestRunTimeFactsOfARealAgent(t *testing.T) {
 		t.Fatalf("scan ended with %d: %s", code, errs)
 	}
 	var report struct {
-		Findings []struct{ Control, Container, Severity, Seen string }
+		Findings []struct {
+			Control, Container, Severity, Seen string
+			Object                             struct{ Name string }
+		}
 	}
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatal(err)
@@ -100,6 +115,9 @@ func TestRunTimeFactsOfARealAgent(t *testing.T) {
 	said := map[string]judged{}
 	for _, f := range report.Findings {
 		said[f.Control+" "+f.Container] = judged{f.Severity, f.Seen}
+		if f.Container == "" {
+			said[f.Control+" of "+f.Object.Name] = judged{f.Severity, f.Seen}
+		}
 	}
 	for finding, want := range map[string]judged{
 		"privileged quiet":      {"high", "it never used a capability"},
@@ -110,6 +128,9 @@ func TestRunTimeFactsOfARealAgent(t *testing.T) {
 		"read-only-root busy":   {"medium", "it writes " + elsewhere},
 		"run-as-non-root quiet": {"low", "no process ran as root"},
 		"run-as-non-root busy":  {"high", "it runs as root"},
+		// Of a pod, whose containers all have the token.
+		"service-account-token of web":  {"medium", "the token is read"},
+		"service-account-token of idle": {"low", "the token was never read"},
 	} {
 		if got := said[finding]; got.severity != want.severity || !strings.Contains(got.seen, want.seen) {
 			t.Errorf("%s is %+v, want %+v", finding, got, want)
@@ -138,17 +159,45 @@ type pod struct {
 	id     map[string]string   // of containers, by name
 	cgroup map[string]*os.File // their directories
 	socket string              // of the runtime
+	known  map[string]known    // by the runtime: id → container
 }
+
+// known is a container as its runtime knows it.
+type known struct{ pod, namespace, uid, container string }
 
 func newPod(t *testing.T, name, namespace string, containers ...string) *pod {
 	t.Helper()
+	p := &pod{id: map[string]string{}, cgroup: map[string]*os.File{}, socket: filepath.Join(t.TempDir(), "docker.sock"), known: map[string]known{}}
+	p.add(t, name, namespace, containers...)
+	listener, err := net.Listen("unix", p.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		parts := strings.Split(r.URL.Path, "/")
+		for id, c := range p.known {
+			if len(parts) >= 2 && parts[len(parts)-2] == id {
+				w.Header().Set("Content-Type", "application/json")
+				_ = json.NewEncoder(w).Encode(map[string]any{"Id": id, "Name": "/k8s_" + c.container, "Config": map[string]any{"Image": "web:1", "Labels": map[string]string{
+					"io.kubernetes.pod.name": c.pod, "io.kubernetes.pod.namespace": c.namespace, "io.kubernetes.pod.uid": c.uid, "io.kubernetes.container.name": c.container}}})
+				return
+			}
+		}
+		w.WriteHeader(http.StatusNotFound)
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { server.Close() })
+	return p
+}
+
+// add makes another pod that the same runtime knows, before the agent asks for it. Names of containers are those of one pod only.
+func (p *pod) add(t *testing.T, name, namespace string, containers ...string) {
+	t.Helper()
 	root := cgroup2(t)
 	uid := "0b8e4d8e-6d1c-4c6f-9d3a-" + randomHex(t, 6)
-	p := &pod{id: map[string]string{}, cgroup: map[string]*os.File{}, socket: filepath.Join(t.TempDir(), "docker.sock")}
-	names := map[string]string{}
 	for _, c := range containers {
 		p.id[c] = randomHex(t, 32)
-		names[p.id[c]] = c
+		p.known[p.id[c]] = known{name, namespace, uid, c}
 		dir := root
 		for _, part := range []string{"kubepods", "burstable", "pod" + uid, p.id[c]} {
 			dir = filepath.Join(dir, part)
@@ -169,25 +218,6 @@ func newPod(t *testing.T, name, namespace string, containers ...string) *pod {
 		t.Cleanup(func() { f.Close() })
 		p.cgroup[c] = f
 	}
-	listener, err := net.Listen("unix", p.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		parts := strings.Split(r.URL.Path, "/")
-		for id, c := range names {
-			if len(parts) >= 2 && parts[len(parts)-2] == id {
-				w.Header().Set("Content-Type", "application/json")
-				_ = json.NewEncoder(w).Encode(map[string]any{"Id": id, "Name": "/k8s_" + c, "Config": map[string]any{"Image": "web:1", "Labels": map[string]string{
-					"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": uid, "io.kubernetes.container.name": c}}})
-				return
-			}
-		}
-		w.WriteHeader(http.StatusNotFound)
-	})}
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(func() { server.Close() })
-	return p
 }
 
 // hideRuntimes gives a command a /run of its own, in which the pod's runtime is the only one.
