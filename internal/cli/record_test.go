@@ -98,7 +98,7 @@ func TestRecordEnds(t *testing.T) {
 		"bad size":        {args: []string{"--max-size", "12X"}, code: 2, says: "100M"},
 		"size overflow":   {args: []string{"--max-size", "9999999999999T"}, code: 2, says: "100M"},
 		"since":           {args: []string{"--since", "5m"}, code: 2, says: "a recording begins now"},
-		"file is missing": {args: []string{"another"}, code: 2, says: "accepts 1 arg"},
+		"file is missing": {args: []string{"another"}, code: 2, says: "write `vigie record FILE`"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &fakeAgent{processes: testProcesses(), live: make(chan []*model.Event, 1)}

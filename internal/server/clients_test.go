@@ -64,7 +64,7 @@ func TestClientCertificates(t *testing.T) {
 	for _, c := range []struct {
 		path, token string
 		want        int
-	}{{"/metrics", secret, 200}, {"/metrics", "", 401}, {"/healthz", "", 200}, {"/readyz", "", 503}, {"/vigie.v1.Vigie/Health", secret, 401}} {
+	}{{"/metrics", secret, 200}, {"/metrics", "", 401}, {"/healthz", "", 200}, {"/readyz", "", 200}, {"/vigie.v1.Vigie/Health", secret, 401}} {
 		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.tcp()+c.path, nil)
 		if err != nil {
 			t.Fatal(err)
