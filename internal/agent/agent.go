@@ -192,6 +192,9 @@ func (a *Agent) observe(ctx context.Context) error {
 		return err
 	}
 	a.policies = a.newPolicies(a.enforcer, tracingKind{a.tracer}, networkPolicies{a.netpol})
+	// What loading needed goes back before a cluster is read, which needs some for a moment, too.
+	debug.FreeOSMemory()
+	giveProgramBack()
 	return a.serve(ctx, func(ctx context.Context) error {
 		a.background.Go(func() {
 			if err := a.resolver.Run(ctx); err != nil && ctx.Err() == nil {
