@@ -149,8 +149,8 @@ func TestRunTimeFactsOfARealAgent(t *testing.T) {
 			t.Errorf("fix does not say %q:\n%s", want, out)
 		}
 	}
-	if n := strings.Count(out, "readOnlyRootFilesystem: true"); n != 1 {
-		t.Errorf("%d root file systems would become read-only, want that of quiet:\n%s", n, out)
+	if n := strings.Count(out, "readOnlyRootFilesystem: true"); n != 2 {
+		t.Errorf("%d root file systems would become read-only, want those of quiet and idle:\n%s", n, out)
 	}
 }
 
