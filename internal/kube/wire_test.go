@@ -170,7 +170,7 @@ func BenchmarkReadPods(b *testing.B) {
 			func(p *corev1.Pod) {
 				p.Labels = map[string]string{"app.kubernetes.io/name": deployment, "app.kubernetes.io/instance": deployment, "app.kubernetes.io/version": "1.2.3", "pod-template-hash": "5d4f9c7b8"}
 				controlledBy(p, "ReplicaSet", deployment+"-5d4f9c7b8", deployment)
-				p.ManagedFields[0].FieldsV1 = &metav1.FieldsV1{Raw: make([]byte, 1500)}
+				p.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(strings.Repeat("x", 1500))
 				p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}
 				p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "LONG", Value: strings.Repeat("x", 1000)}}
 			})))

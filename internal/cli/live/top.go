@@ -154,7 +154,8 @@ func (m *Model) topRows(height int) []string {
 	for i := start; i < min(start+height, len(list)); i++ {
 		e := list[i]
 		name, tail := term.Fit(e.name, m.nameWidth()), kind(e.workload)
-		node, n := m.nodeCell(term.Escape(e.node)), 0
+		node := m.nodeCell(term.Escape(e.node))
+		var n int
 		switch m.by {
 		case ByProcess:
 			n, tail = int(e.process.Key.PID), show.Workload(e.workload)+"  "+m.style.Dim(show.Command(e.process))

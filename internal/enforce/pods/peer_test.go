@@ -90,7 +90,7 @@ func hold(line string, held map[string]net.Conn) string {
 		}
 	case "rr", "crr":
 		var to netip.Addr
-		n := 0
+		var n int
 		if to, err = netip.ParseAddr(network); err == nil {
 			if n, err = strconv.Atoi(addr); err == nil {
 				err = runLoad(what, to, n)

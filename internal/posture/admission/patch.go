@@ -240,7 +240,7 @@ func (s *site) elements(list string, depth int, reduced func(elements string) st
 	if s.edit.Remove != "" && len(steps) == 0 {
 		return list + ".filter(" + element + ", !(" + conjunction(conditions) + "))", nil
 	}
-	edited := ""
+	var edited string
 	switch {
 	case s.edit.Remove != "":
 		conditions = append(conditions, has(element, steps))
