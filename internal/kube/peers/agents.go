@@ -49,7 +49,13 @@ type Agents struct {
 	Cluster  *Cluster
 	Selector string // of the pods; empty for the labels of the installation
 	Log      *slog.Logger
+	// Linger is how long the agent of a node stays in the list without a pod; 0 for DefaultLinger.
+	Linger time.Duration
 }
+
+// DefaultLinger is long enough for a rollout to start the next pod: streams of a node that stays in the list go on where they were cut
+// off, those of one that is new begin then.
+const DefaultLinger = 30 * time.Second
 
 // settle is how long the list waits for more changes before it is told: a rollout changes many pods at once.
 const settle = 100 * time.Millisecond
@@ -90,13 +96,16 @@ func (a *Agents) Follow(ctx context.Context, set func([]Agent)) error {
 	}
 	var last []Agent
 	told := false
+	left := leavers{linger: cmp.Or(a.Linger, DefaultLinger), since: make(map[string]time.Time)}
 	for {
-		if now := agentsOf(pods.GetStore().List()); !told || !slices.Equal(now, last) {
+		now, again := left.among(last, agentsOf(pods.GetStore().List()), time.Now())
+		if !told || !slices.Equal(now, last) {
 			set(now)
 			last, told = now, true
 		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-ctx.Done():
 			return nil
 		}
@@ -108,6 +117,38 @@ func (a *Agents) Follow(ctx context.Context, set func([]Agent)) error {
 			return nil
 		}
 	}
+}
+
+// leavers are nodes whose agents have no pod any more, and since when.
+type leavers struct {
+	linger time.Duration
+	since  map[string]time.Time
+}
+
+// among is the list now, with those of the last one that linger; and a channel that says when the first of these is to leave.
+func (l *leavers) among(last, now []Agent, at time.Time) (list []Agent, again <-chan time.Time) {
+	list = slices.Clone(now)
+	next := l.linger
+	for _, a := range last {
+		if slices.ContainsFunc(now, func(b Agent) bool { return a.Node == b.Node }) {
+			delete(l.since, a.Node)
+			continue
+		}
+		if _, ok := l.since[a.Node]; !ok {
+			l.since[a.Node] = at
+		}
+		stays := l.linger - at.Sub(l.since[a.Node])
+		if stays <= 0 {
+			delete(l.since, a.Node)
+			continue
+		}
+		list, next = append(list, a), min(next, stays)
+	}
+	slices.SortFunc(list, func(a, b Agent) int { return cmp.Compare(a.Node, b.Node) })
+	if len(l.since) == 0 {
+		return list, nil
+	}
+	return list, time.After(next)
 }
 
 // agentsOf are the agents of pods, ordered: one a node, the youngest pod where there are two in a rollout. A pod that is not ready

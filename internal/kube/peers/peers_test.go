@@ -38,6 +38,36 @@ func TestAgentsOfPods(t *testing.T) {
 	}
 }
 
+// In a rollout a node has no pod of an agent for a moment. It stays in the list, so that streams go on where they ended.
+func TestWhoLeavesLingers(t *testing.T) {
+	a, b, next := Agent{"10.0.0.1:9780", "a"}, Agent{"10.0.0.2:9780", "b"}, Agent{"10.0.0.22:9780", "b"}
+	l := leavers{linger: time.Minute, since: make(map[string]time.Time)}
+	begin := time.Unix(1000, 0)
+	last := []Agent{a, b}
+	for _, c := range []struct {
+		after time.Duration
+		now   []Agent
+		want  []Agent
+		again bool
+	}{
+		{0, []Agent{a, b}, []Agent{a, b}, false},
+		{time.Second, []Agent{a}, []Agent{a, b}, true},
+		{50 * time.Second, []Agent{a}, []Agent{a, b}, true},
+		{55 * time.Second, []Agent{a, next}, []Agent{a, next}, false}, // the next pod is there
+		{60 * time.Second, []Agent{a}, []Agent{a, next}, true},
+		{119 * time.Second, []Agent{a}, []Agent{a, next}, true}, // counted anew
+		{120 * time.Second, []Agent{a}, []Agent{a}, false},
+		{121 * time.Second, nil, []Agent{a}, true},
+		{181 * time.Second, nil, nil, false},
+	} {
+		list, again := l.among(last, c.now, begin.Add(c.after))
+		if !slices.Equal(list, c.want) || (again != nil) != c.again {
+			t.Errorf("after %v: %v, again %v, want %v", c.after, list, again != nil, c.want)
+		}
+		last = list
+	}
+}
+
 func TestPortBehindAService(t *testing.T) {
 	p := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "api", ContainerPort: 9781}}}}}}
 	service := func(ports ...corev1.ServicePort) *corev1.Service {
