@@ -31,7 +31,7 @@ type Options struct {
 	Namespaces []string // only these; empty: all
 	Except     []string // not these
 	All        bool     // judge also what controllers made
-	Page       int64    // objects a request; 0: 500
+	Page       int64    // objects a request; 0: 100
 }
 
 // Summary is what was read, and what was not.
@@ -96,7 +96,8 @@ func (c *Client) list(ctx context.Context, r Served, o Options, s *Summary, take
 	return nil
 }
 
-const defaultPage = 500
+// defaultPage is small: while an API server writes a page it has less time for others.
+const defaultPage = 100
 
 func (c *Client) pages(ctx context.Context, r Served, namespace string, o Options, s *Summary, take func(Object) error) error {
 	options := metav1.ListOptions{Limit: o.Page}

@@ -3,14 +3,12 @@
 package helm
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
+	"encoding/json"
+	"maps"
 	"slices"
+	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"golang.org/x/text/language"
-	"golang.org/x/text/message"
+	"github.com/xeipuuv/gojsonschema"
 )
 
 // Effective are the chart's values with a user's laid over them: those of the dependencies that are on are under their names.
@@ -44,60 +42,61 @@ func (c *Chart) faults(values map[string]any, above string) []string {
 	return out
 }
 
-// offline refuses what a schema wants from elsewhere.
-type offline struct{}
-
-// Load implements jsonschema.URLLoader.
-func (offline) Load(url string) (any, error) {
-	return nil, fmt.Errorf("%s is not in the chart", url)
-}
-
+// faultsOf are what a schema does not allow. Of its drafts after the seventh what the seventh knows is looked at.
 func faultsOf(schema []byte, values map[string]any) []string {
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
-	if err != nil {
+	var document any
+	if err := json.Unmarshal(schema, &document); err != nil {
 		return []string{"the schema cannot be read: " + err.Error()}
 	}
-	compiler := jsonschema.NewCompiler()
-	compiler.UseLoader(offline{})
-	const name = "file:///values.schema.json"
-	if err := compiler.AddResource(name, document); err != nil {
-		return []string{"the schema cannot be read: " + err.Error()}
+	if ref := foreign(document); ref != "" { // the library would fetch it
+		return []string{"the schema cannot be read: " + ref + " is not in the chart"}
 	}
-	compiled, err := compiler.Compile(name)
+	compiled, err := gojsonschema.NewSchema(gojsonschema.NewGoLoader(document))
 	if err != nil {
 		return []string{"the schema cannot be read: " + err.Error()}
 	}
 	if values == nil {
 		values = map[string]any{}
 	}
-	err = compiled.Validate(values)
-	var invalid *jsonschema.ValidationError
-	if !errors.As(err, &invalid) {
-		if err != nil {
-			return []string{err.Error()}
-		}
-		return nil
+	result, err := compiled.Validate(gojsonschema.NewGoLoader(values))
+	if err != nil {
+		return []string{err.Error()}
 	}
 	var out []string
-	printer := message.NewPrinter(language.English)
-	var walk func(e *jsonschema.ValidationError)
-	walk = func(e *jsonschema.ValidationError) {
-		if len(e.Causes) == 0 {
-			out = append(out, fmt.Sprintf("%q: %s", e.InstanceLocation, e.ErrorKind.LocalizedString(printer)))
+	for _, fault := range result.Errors() {
+		out = append(out, fault.String())
+	}
+	return out
+}
+
+// foreign is a reference to what stands elsewhere, or empty.
+func foreign(schema any) string {
+	switch s := schema.(type) {
+	case map[string]any:
+		if ref, ok := s["$ref"].(string); ok && !strings.HasPrefix(ref, "#") {
+			return ref
 		}
-		for _, cause := range e.Causes {
-			walk(cause)
+		for _, key := range slices.Sorted(maps.Keys(s)) {
+			if ref := foreign(s[key]); ref != "" {
+				return ref
+			}
+		}
+	case []any:
+		for _, one := range s {
+			if ref := foreign(one); ref != "" {
+				return ref
+			}
 		}
 	}
-	walk(invalid)
-	return out
+	return ""
 }
 
 // Declared are the objects and values that the schemas of the chart and its dependencies declare, by name: what may be set although the
 // values have it not. A value is the zero of its type, and nil where the schema names none.
 func (c *Chart) Declared() map[string]any {
 	out := map[string]any{}
-	if document, err := jsonschema.UnmarshalJSON(bytes.NewReader(c.Schema)); err == nil {
+	var document any
+	if err := json.Unmarshal(c.Schema, &document); err == nil {
 		if m, ok := document.(map[string]any); ok {
 			out = declared(m, 0)
 		}
