@@ -3,6 +3,9 @@
 package manifest
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -189,4 +192,40 @@ func ParsePath(s string) []string {
 		}
 	}
 	return path
+}
+
+// Unwritten is a document of an object that stands in no file, as JSON: what stands in it can be found, all of it on line 1. Errors:
+// what is wrong with the JSON.
+func Unwritten(file string, object []byte) (*Document, error) {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	decoder.UseNumber()
+	var value map[string]any
+	if err := decoder.Decode(&value); err != nil {
+		return nil, fmt.Errorf("read the object: %w", err)
+	}
+	root := markOf(value)
+	return &Document{File: file, Line: 1, root: &root}, nil
+}
+
+func markOf(value any) mark {
+	out := mark{line: 1, column: 1}
+	switch v := value.(type) {
+	case map[string]any:
+		out.children = make([]mark, 0, len(v))
+		for key, value := range v {
+			child := markOf(value)
+			child.key, child.keyLine, child.keyColumn = key, 1, 1
+			out.children = append(out.children, child)
+		}
+	case []any:
+		out.list, out.children = true, make([]mark, len(v))
+		for i, value := range v {
+			out.children[i] = markOf(value)
+		}
+	case nil:
+		out.scalar, out.value = true, "null"
+	default: // string, bool, json.Number
+		out.scalar, out.value = true, fmt.Sprint(v)
+	}
+	return out
 }

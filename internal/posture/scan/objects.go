@@ -3,7 +3,6 @@
 package scan
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -101,11 +100,10 @@ func (e entry) described() entry {
 	if err != nil {
 		return e
 	}
-	d, err := manifest.NewReader(bytes.NewReader(text), e.doc.File).Next()
-	if err != nil || d.Err != nil {
+	d, err := manifest.Unwritten(e.doc.File, text)
+	if err != nil {
 		return e
 	}
-	d.Value = nil
 	return entry{d, e.object}
 }
 
