@@ -69,6 +69,17 @@ type mark struct {
 	run   time.Time
 	seq   uint64
 	at    time.Time // the youngest event, by the node's clock
+	// How far the run before came, when this one was heard for the first time.
+	beforeSeq uint64
+	before    time.Time
+}
+
+// begins notes that from now on a run is heard. What it took over from the one before has its own numbers, and times before its start.
+func (m *mark) begins(run time.Time) {
+	if !m.run.IsZero() && !m.run.Equal(run) {
+		m.beforeSeq, m.before, m.seq = m.seq, m.at, 0
+	}
+	m.run = run
 }
 
 // pass reports whether e comes behind the mark, and moves the mark there.
@@ -77,13 +88,7 @@ func (m *mark) pass(e seen) bool {
 	if seq == 0 {
 		return true // this client's own
 	}
-	again := false
-	switch {
-	case m.run.Equal(e.run):
-		again = e.old || seq <= m.seq
-	case e.old: // said by the agent before, or by one that came between
-		again = seq <= m.seq && !at.After(m.at)
-	}
+	again := seq <= m.seq || e.old && seq <= m.beforeSeq && !at.After(m.before)
 	if !e.old {
 		if !m.run.Equal(e.run) {
 			m.run, m.seq = e.run, 0
@@ -224,9 +229,7 @@ func (s *eventStream) openStream(ctx context.Context, n *node, m *pb.StreamEvent
 		if gap := memory.missing(at, s.relay.o.Now()); gap != nil {
 			first = []seen{{event: gap, run: memory.started}}
 		}
-		if at.run.IsZero() {
-			at.run = memory.started
-		}
+		at.begins(memory.started)
 	}
 	next := func() ([]seen, error) {
 		out := first
