@@ -90,9 +90,7 @@ func (m *mark) pass(e seen) bool {
 	}
 	again := seq <= m.seq || e.old && seq <= m.beforeSeq && !at.After(m.before)
 	if !e.old {
-		if !m.run.Equal(e.run) {
-			m.run, m.seq = e.run, 0
-		}
+		m.begins(e.run)
 		m.seq = max(m.seq, seq)
 	}
 	if at.After(m.at) {
