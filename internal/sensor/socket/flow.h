@@ -126,17 +126,9 @@ int vg_flow_counters(struct bpf_iter__bpf_sk_storage_map *ctx)
 SEC("iter/task_file")
 int vg_flow_files(struct bpf_iter__task_file *ctx)
 {
-	struct file *file = ctx->file;
-	struct socket *socket;
+	struct sock *sk = sock_of(ctx->file);
 	struct vg_sock *s;
-	struct sock *sk;
 
-	if (!file)
-		return 0;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
 	if (!sk)
 		return 0;
 	s = bpf_sk_storage_get(&vg_socks, sk, 0, 0);

@@ -111,16 +111,9 @@ static __always_inline u8 protocol_of(struct sock *sk)
 /* The socket of the file, if it is one that the inventory lists and has not been seen yet. */
 static __always_inline struct sock *unseen(struct file *file, u8 *protocol)
 {
-	struct socket *socket;
+	struct sock *sk = sock_of(file);
 	struct vg_sock *s;
-	struct sock *sk;
 
-	if (!file)
-		return 0;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
 	if (!sk)
 		return 0;
 	*protocol = protocol_of(sk);

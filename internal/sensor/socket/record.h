@@ -78,6 +78,17 @@ static __always_inline void header_of(struct vg_header *h, u16 type, const struc
 	h->pad = 0;
 }
 
+/* The socket of a file that an iterator gives; NULL when it is none. */
+static __always_inline struct sock *sock_of(struct file *file)
+{
+	struct socket *socket;
+
+	if (!file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	return socket ? socket->sk : 0;
+}
+
 static __always_inline void fill_remote(u8 *addr, struct sock *sk)
 {
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET)
